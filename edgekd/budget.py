@@ -1,0 +1,53 @@
+"""Budgets: limits on figures, and the verdict."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from edgekd.figures import Figure
+
+
+class Budget(BaseModel):
+    """Limits on the final artifact; an absent one is no limit.
+
+    `accuracy_drop` is in the metric's own unit (points for percent). `latency_ms` is the p50 of one inference on the
+    target itself, not on this machine. `size_kb` counts 1000 bytes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    accuracy_drop: float | None = None
+    size_kb: float | None = Field(default=None, gt=0)
+    macs: int | None = Field(default=None, gt=0)
+    latency_ms: float | None = Field(default=None, gt=0)
+    energy_mj: float | None = Field(default=None, gt=0)
+    memory_mb: float | None = Field(default=None, gt=0)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One limit against its figure."""
+
+    limit: str
+    allowed: float
+    figure: Figure
+    outcome: Literal["pass", "fail", "not distinguishable", "not measured"]
+
+
+def judge(budget: Budget, figures: dict[str, Figure]) -> list[Verdict]:
+    """Compare every limit that is set with the figure of its name.
+
+    A figure whose interval holds the limit is not distinguishable from it; an absent one is not measured.
+    """
+    verdicts = []
+    for limit, allowed in budget.model_dump(exclude_none=True).items():
+        figure = figures.get(limit) or Figure.absent("", "nothing in this run obtains it")
+        if figure.value is None:
+            outcome: Literal["pass", "fail", "not distinguishable", "not measured"] = "not measured"
+        elif figure.low is not None and figure.high is not None and figure.low < allowed < figure.high:
+            outcome = "not distinguishable"
+        else:
+            outcome = "pass" if figure.value <= allowed else "fail"
+        verdicts.append(Verdict(limit, allowed, figure, outcome))
+    return verdicts

@@ -1,0 +1,110 @@
+"""The command line: one file a command, imported when its command runs."""
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+# Name -> one line of help, here so that `edgekd --help` imports no command.
+COMMANDS = {
+    "init": "Write a commented recipe and the model's sidecar.",
+    "plan": "Say what compress would do, what is missing, and how long it takes.",
+    "compress": "Compress a model for a target, with measured evidence.",
+    "prune": "Only remove channels.",
+    "distill": "Only train towards a teacher.",
+    "quantize": "Only go to 8-bit integers.",
+    "export": "Only write the target's format.",
+    "inspect": "Show layers, parameters, MACs, prunable groups, and what targets refuse.",
+    "eval": "Score a model, ONNX file or artifact on data.",
+    "verify": "Check an artifact: hashes, and outputs against the recorded ones.",
+    "profile": "Measure the latency of an artifact or ONNX file on this machine.",
+    "targets": "List, show, validate and make target profiles.",
+    "runs": "List and clean run directories.",
+    "doctor": "Say what this machine and installation can do.",
+    "completion": "Print the shell completion for bash, zsh or fish.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of work."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command's module and return its `command`."""
+        if cmd_name not in COMMANDS:
+            return None
+        found: click.Command = importlib.import_module(f"edgekd.cli.{cmd_name}").command
+        return found
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Show the nearest names for a mistyped command."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib
+
+            nearest = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+            ctx.fail(f"No such command {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+def _show_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value:
+        from edgekd import __version__
+
+        click.echo(f"edgekd {__version__}")
+        ctx.exit()
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version."
+)
+def group() -> None:
+    r"""Make a trained PyTorch model small and fast enough for a device, and prove it.
+
+    \b
+    edgekd compress model.pt --target raspberry-pi-5
+    """
+
+
+def main() -> None:
+    """Run the command line; every error that a person can cause is one message and an exit code.
+
+    Exit codes: 0 done and within budget, 1 the budget is missed, 2 bad usage or input, 3 a stage failed or a figure could
+    not be obtained, 4 a required tool is missing.
+    """
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        code = group.main(arguments, prog_name="edgekd", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        if debug:
+            raise
+        click.echo("edgekd: interrupted; finished stages are kept, the same command goes on from there", err=True)
+        sys.exit(3)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except Exception as error:
+        if debug:
+            raise
+        from edgekd.cli.failure import explain_failure
+
+        message, code = explain_failure(error)
+        click.echo(f"edgekd: {message}", err=True)
+        sys.exit(code)

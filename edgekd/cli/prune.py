@@ -1,0 +1,30 @@
+"""`edgekd prune`: the one stage alone."""
+
+from typing import Any
+
+import click
+
+from edgekd.cli.compress import execute_and_show
+from edgekd.cli.options import data_options, debug_option, make_request, model_options, work_options
+from edgekd.cli.stage_recipe import one_stage
+
+
+@click.command("prune")
+@model_options
+@work_options
+@data_options
+@click.option("--to-macs", type=float, metavar="SHARE", help="Share of the multiply-accumulates that stays, e.g. 0.5.")
+@click.option("--to-parameters", type=float, metavar="SHARE", help="Share of the parameters that stays.")
+@click.option(
+    "--to-latency", type=float, metavar="SHARE", help="Share of the latency; the target must be this machine."
+)
+@click.option("--importance", type=click.Choice(["magnitude", "batch-norm", "taylor", "random"]))
+@click.option("--granularity", type=int, help="Channel multiple. Default: the target's.")
+@click.option("--keep", multiple=True, metavar="MODULE", help="A module that is left alone.")
+@debug_option
+def command(**options: Any) -> None:
+    """Remove channels of MODEL until a budget is met, and export it."""
+    names = ("to_macs", "to_parameters", "to_latency", "importance", "granularity", "keep")
+    execute_and_show(
+        make_request(options, one_stage("prune", {name: options[name] for name in names})), options["as_json"]
+    )

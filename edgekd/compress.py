@@ -1,0 +1,200 @@
+"""The main verb: a model becomes an artifact for a target, with its evidence."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import edgekd
+from edgekd.artifact import parity, write_artifact
+from edgekd.budget import Verdict, judge
+from edgekd.context import Context
+from edgekd.evaluate import run_onnx
+from edgekd.files import sha256, write_json
+from edgekd.measure import arm_figures, figures_on_target, limits_of, obtain_figures
+from edgekd.models.network import run_network
+from edgekd.models.signature import parse_inputs
+from edgekd.models.source import Opening
+from edgekd.pipeline import Step, run_arms, run_stages
+from edgekd.plan import check_order
+from edgekd.request import Prepared, Request, prepare
+from edgekd.run import Run, code_version
+from edgekd.state import OnnxForm, TorchForm
+
+REPORT_SCHEMA = 1
+PARITY_SAMPLES = 64
+
+
+@dataclass(frozen=True)
+class Result:
+    """What `compress` gives back for one target: the artifact's folder, the report, and the verdict on each limit."""
+
+    artifact: Path
+    report: dict[str, Any]
+    verdicts: tuple[Verdict, ...]
+
+
+def compress(
+    model: str | Path | nn.Module,
+    target: str | Sequence[str],
+    data: Any = None,
+    *,
+    output: str | Path | None = None,
+    inputs: Sequence[str] = (),
+    trust: Sequence[str] = (),
+    factory: str | None = None,
+    **options: Any,
+) -> Result | list[Result]:
+    """Compress a model for one target, or for several that share their training.
+
+    Args:
+        model: a file (pickled module, state dict, safetensors, TorchScript, `.pt2`, ONNX) or a network in memory.
+        target: a name from `edgekd targets list`, or several.
+        data: an image folder, `.npz`, set of `calibration/`, `package.module:function`, `Dataset`, or
+            (inputs, targets) arrays; by default what the model's sidecar names.
+        output: run directory; by default `edgekd-runs/<model>-<target>`.
+        inputs: `[NAME:]SHAPE[:DTYPE]` texts, where neither the sidecar nor the archive tells.
+        trust: packages whose layer classes a pickled model may use.
+        factory: `package.module:function` that builds the network for a file of weights.
+        options: the other fields of `Request`: recipe, runtime, metric, seed, device, threads, teacher, budget, resume,
+            arms, say, explain, progress.
+
+    Returns:
+        A `Result`, or a list of them for a sequence of targets.
+
+    Raises:
+        EdgekdError: one message that says what is wrong and what to do; a missed budget is no error but a verdict.
+    """
+    names = (target,) if isinstance(target, str) else tuple(target)
+    request = Request(
+        model=model,
+        targets=names,
+        data=data,
+        output=None if output is None else Path(output),
+        opening=Opening(tuple(trust), factory, parse_inputs(inputs)),
+        **options,
+    )
+    results = execute(prepare(request))
+    return results[0] if isinstance(target, str) else results
+
+
+def execute(prepared: Prepared) -> list[Result]:
+    """Run the stages, write the artifacts, and measure.
+
+    Raises:
+        InputError: an order that cannot work, a target without export, or a directory that cannot be written.
+        StageError: a stage failed.
+        BudgetMissed: a stage's own budget cannot be met.
+    """
+    for context in prepared.contexts:
+        check_order(prepared.opened.state, prepared.recipe, context)
+    request = prepared.request
+    names = "+".join(context.target.name for context in prepared.contexts)
+    directory = request.output or Path("edgekd-runs") / f"{prepared.opened.name}-{names}"
+    with Run.open(directory, request.say) as run:
+        for remark in prepared.remarks:
+            run.log(remark)
+        write_json(directory / "recipe.json", prepared.recipe.to_json())
+        results = []
+        for context in prepared.contexts:
+            artifact = directory / "artifact"
+            artifact = artifact / context.target.name if len(prepared.contexts) > 1 else artifact
+            results.append(_one_target(run, prepared, replace(context, log=run.log), artifact))
+        reports = [result.report for result in results]
+        content = reports[0] if len(reports) == 1 else {"schema": REPORT_SCHEMA, "targets": reports}
+        write_json(directory / "report.json", content)
+    return results
+
+
+def _one_target(run: Run, prepared: Prepared, context: Context, artifact: Path) -> Result:
+    chain = run_stages(run, prepared, context)
+    arms = run_arms(run, prepared, context, chain) if prepared.request.arms else None
+    final = chain[-1]
+    form = final.state.form
+    precision = form.precision if isinstance(form, OnnxForm) else "fp32"
+    settings = prepared.recipe.export
+    signature = final.state.signature
+    manifest = write_artifact(artifact, prepared.opened.name, final.file, precision, signature, settings, context)
+    written = artifact / manifest.model_file
+    run.log(f"artifact: {artifact}")
+    checked = _check_parity(prepared, context, chain, written, precision)
+    figures, comparisons, machine = obtain_figures(run, context, chain, written if settings.input == "uint8" else None)
+    compared = arm_figures(run, prepared, context, arms)
+    last = figures[chain[-1].name if settings.input != "uint8" else "exported"]
+    limits = limits_of(context, figures["baseline"], last, machine)
+    verdicts = tuple(judge(prepared.request.budget or prepared.recipe.budget, limits))
+    report = {
+        "schema": REPORT_SCHEMA,
+        "edgekd": edgekd.__version__,
+        "model": {"name": prepared.opened.name, "format": prepared.opened.format, "key": chain[0].key},
+        "target": context.target.name,
+        "runtime": context.runtime_name,
+        "recipe": prepared.recipe.to_json(),
+        "data": {
+            "origin": prepared.dataset.origin,
+            "licence": prepared.dataset.licence,
+            "parts": context.parts.sizes(),
+            "labelled": prepared.dataset.targets is not None,
+        },
+        "metric": {
+            "name": context.metric.name,
+            "unit": context.metric.unit,
+            "higher_is_better": context.metric.higher_is_better,
+        },
+        "host": machine.to_dict(),
+        "software": code_version(),
+        "stages": [
+            {
+                "name": one.name,
+                "key": one.key,
+                "sha256": sha256(one.file),
+                "notes": one.state.notes,
+                "figures": {name: figure.to_dict() for name, figure in figures[one.name].items()},
+                **comparisons.get(one.name, {}),
+            }
+            for one in chain
+        ],
+        "final": {
+            "figures": {name: figure.to_dict() for name, figure in last.items()},
+            **comparisons.get("exported" if settings.input == "uint8" else chain[-1].name, {}),
+        },
+        "on_target": figures_on_target(context, last, machine),
+        "arms": compared,
+        "parity": checked,
+        "artifact": {name: {"sha256": entry.sha256, "bytes": entry.bytes} for name, entry in manifest.files.items()},
+        "budget": [
+            {
+                "limit": verdict.limit,
+                "allowed": verdict.allowed,
+                "figure": verdict.figure.to_dict(),
+                "outcome": verdict.outcome,
+            }
+            for verdict in verdicts
+        ],
+    }
+    return Result(artifact, report, verdicts)
+
+
+def _check_parity(
+    prepared: Prepared, context: Context, chain: Sequence[Step], written: Path, precision: str
+) -> dict[str, Any]:
+    """Compare the written file with the last network before quantization, on real inputs."""
+    part = context.parts.evaluation.take(PARITY_SAMPLES)
+    inputs = part.inputs()
+    source = next((one for one in reversed(chain) if not isinstance(one.state.form, OnnxForm)), None)
+    if source is None or not isinstance(source.state.form, TorchForm):
+        source = chain[0]
+        expected = run_onnx(source.file, part, context.threads)
+    else:
+        with torch.no_grad():
+            tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
+            named = run_network(source.state.form.module, tensors)
+        expected = {name: tensor.numpy() for name, tensor in named.items()}
+    if prepared.recipe.export.input == "uint8":
+        name = part.signature.inputs[0].name
+        inputs = {name: part.dataset.inputs[name][part.indices]}
+    result = parity(written, context.runtime_name, expected, inputs, precision)
+    return {"against": source.name, **result.to_json()}

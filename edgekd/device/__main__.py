@@ -1,0 +1,95 @@
+"""The command line of `run.pyz`: `python run.pyz run|verify|profile`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from .errors import CheckFailed, DeviceError, RuntimeMissing
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return the exit code: 0 done, 2 bad input, 3 a check failed, 4 something is not installed."""
+    options = _parser().parse_args(arguments)
+    try:
+        _execute(options)
+    except DeviceError as error:
+        if options.debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _execute(options: argparse.Namespace) -> None:
+    try:
+        from . import commands, printing  # numpy is needed from here on
+    except ModuleNotFoundError as error:
+        if error.name != "numpy":
+            raise
+        raise RuntimeMissing("numpy is not installed: pip install numpy") from error
+    folder: Path = options.artifact or _artifact_folder()
+    if options.command == "run":
+        result = commands.run(folder, options.input, options.output)
+        text = printing.run_text(result)
+    elif options.command == "verify":
+        result = commands.verify(folder)
+        text = printing.verify_text(result)
+    else:
+        result = commands.profile(folder, options.duration, options.threads, options.batch)
+        text = printing.profile_text(result)
+        if options.output is not None:
+            from .files import write_atomically
+
+            write_atomically(options.output, (printing.as_json(result) + "\n").encode("utf-8"))
+    _print(printing.as_json(result) if options.json else text)
+    if options.command == "verify" and not result["passed"]:
+        raise CheckFailed(printing.verify_failure(result))
+
+
+def _print(text: str) -> None:
+    encoding = sys.stdout.encoding or "utf-8"
+    print(
+        text.encode(encoding, "backslashreplace").decode(encoding)
+    )  # a label may not exist in the terminal's encoding
+
+
+def _artifact_folder() -> Path:
+    """Return the folder that holds run.pyz, or the current one where this does not run from a run.pyz."""
+    archive = Path(__file__).parents[1]
+    return archive.parent if archive.is_file() else Path.cwd()
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--artifact", type=Path, metavar="DIR", help="artifact folder (default: where run.pyz lies)")
+    common.add_argument("--json", action="store_true", help="print JSON")
+    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser = argparse.ArgumentParser(prog="run.pyz", description="Run, check or measure this model on this machine.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{run,verify,profile}")
+
+    run = commands.add_parser("run", parents=[common], help="run the model")
+    run.add_argument("--input", type=Path, metavar="FILE", help=".npy or .npz (default: the self-check samples)")
+    run.add_argument("--output", type=Path, metavar="FILE", help="write the output arrays to this .npz")
+
+    commands.add_parser("verify", parents=[common], help="check the files and that results are those of the host")
+
+    profile = commands.add_parser("profile", parents=[common], help="measure latency and memory")
+    profile.add_argument("--duration", type=_positive, default=10.0, metavar="SECONDS", help="longest (default: 10)")
+    profile.add_argument("--threads", type=int, default=1, metavar="N", help="threads of the runtime (default: 1)")
+    profile.add_argument("--batch", type=int, metavar="N", help="samples a call (default: the model's own, or 1)")
+    profile.add_argument("--output", type=Path, metavar="FILE", help="write the JSON to this file as well")
+    return parser
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0.0 < value <= 86_400.0:
+        raise argparse.ArgumentTypeError("must be above 0 and at most a day (86400)")
+    return value
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

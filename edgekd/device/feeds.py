@@ -1,0 +1,101 @@
+"""From a person's `.npy` or `.npz` file, or from the self-check samples, to what the model is fed."""
+
+from pathlib import Path
+
+import numpy as np
+
+from .arrays import Array, read_arrays
+from .errors import DeviceError
+from .manifest import Manifest, Preprocessing
+from .preprocessing import normalize, resize_center_crop
+from .runtimes.session import TensorInfo, check_shape
+
+
+def read_feeds(path: Path, manifest: Manifest) -> dict[str, Array]:
+    """Return the model's inputs from a `.npy` file (a model with one input) or a `.npz` file (one array an input).
+
+    An array may lack the batch dimension. A uint8 array for the first input is a raw image, (H, W, C), (C, H, W) or
+    (H, W), or several of them; it is cut to size and goes through the manifest's preprocessing. Any other array is
+    taken as already preprocessed.
+
+    Raises:
+        DeviceError: The file cannot be read or does not fit the model; the message says what is expected.
+    """
+    arrays = read_arrays(path)
+    names = [info.name for info in manifest.inputs]
+    if arrays.keys() == {""} and len(names) == 1:
+        arrays = {names[0]: arrays[""]}
+    if any(name.startswith("input.") for name in arrays):  # a samples file
+        arrays = {name[len("input.") :]: array for name, array in arrays.items() if name.startswith("input.")}
+    if arrays.keys() != set(names):
+        raise DeviceError(f"{path} holds {sorted(arrays)}, the model's inputs are {sorted(names)}")
+    feeds = {}
+    for position, info in enumerate(manifest.inputs):
+        array = arrays[info.name]
+        if array.size == 0:
+            raise DeviceError(f"{path}: {info.name!r} holds no values")
+        if position == 0 and array.dtype == np.uint8 and manifest.preprocessing is not None:
+            array = _raw(array, info, manifest.preprocessing)
+        feeds[info.name] = _fit(array, info)
+    return feeds
+
+
+def batch_of(inputs: dict[str, Array], manifest: Manifest, batch: int | None) -> dict[str, Array]:
+    """Return `batch` samples, repeating the given ones where there are too few.
+
+    Without a batch it is the one the model was exported with, or 1 where that is free.
+
+    Raises:
+        DeviceError: The model was exported with another batch.
+    """
+    if batch is not None and batch < 1:
+        raise DeviceError(f"batch must be 1 or more, not {batch}")
+    feeds = {}
+    for info in manifest.inputs:
+        array = inputs[info.name]
+        fixed = info.shape[0] if info.shape and isinstance(info.shape[0], int) else None
+        if fixed is not None and batch not in (None, fixed):
+            raise DeviceError(f"the model was exported with a fixed batch of {fixed}: use --batch {fixed}")
+        rows = np.arange(fixed or batch or 1) % max(1, len(array))
+        feeds[info.name] = np.ascontiguousarray(array[rows], dtype=info.dtype)
+    return feeds
+
+
+def _raw(array: Array, info: TensorInfo, preprocessing: Preprocessing) -> Array:
+    """Return raw values in the model's layout and size, normalized unless the model does that itself."""
+    values = _images(array, info, preprocessing.layout) if len(info.shape) == 4 else _with_batch(array, info)
+    if preprocessing.inside_model:
+        return values.astype(info.dtype)
+    return normalize(values, preprocessing.scale, preprocessing.mean, preprocessing.std, preprocessing.layout)
+
+
+def _images(array: Array, info: TensorInfo, layout: str) -> Array:
+    """Return one image or several in the model's layout and size; the batch is the first dimension."""
+    channels, height, width = (info.shape[layout.index(axis)] for axis in "CHW")
+    images = array
+    if channels == 1 and (images.ndim == 2 or (images.ndim == 3 and 1 not in (images.shape[0], images.shape[2]))):
+        images = images[..., None]
+    images = images[None] if images.ndim == 3 else images
+    if images.ndim == 4 and images.shape[1] == channels and images.shape[3] != channels:
+        images = images.transpose(0, 2, 3, 1)
+    if images.ndim != 4 or (isinstance(channels, int) and images.shape[3] != channels):
+        raise DeviceError(f"input {info.name!r} takes images with {channels} channel(s), not shape {list(array.shape)}")
+    if isinstance(height, int) and isinstance(width, int) and images.shape[1:3] != (height, width):
+        images = np.stack([resize_center_crop(image, height, width) for image in images])
+    return images.transpose(0, 3, 1, 2) if layout == "NCHW" else images
+
+
+def _with_batch(array: Array, info: TensorInfo) -> Array:
+    return array[None] if array.ndim == len(info.shape) - 1 else array
+
+
+def _fit(array: Array, info: TensorInfo) -> Array:
+    """Return the array with a batch dimension and the input's dtype, or refuse it."""
+    array = _with_batch(array, info)
+    free_batch = TensorInfo(info.name, ("batch", *info.shape[1:]) if info.shape else (), info.dtype)
+    wrong = check_shape(array, free_batch)
+    if wrong is not None:
+        raise DeviceError(f"input {wrong}")
+    if info.dtype not in np.sctypeDict or not np.can_cast(array.dtype, info.dtype, "same_kind"):
+        raise DeviceError(f"input {info.name!r} has dtype {array.dtype}, expected {info.dtype}")
+    return np.ascontiguousarray(array, dtype=info.dtype)

@@ -1,0 +1,38 @@
+"""Hash a file; write one so that a killed process leaves the old file or the new one, never half of one."""
+
+import hashlib
+import os
+from pathlib import Path
+
+from .errors import DeviceError
+
+_CHUNK_BYTES = 1 << 20
+
+
+def sha256_of(path: Path) -> str:
+    """Return the file's SHA-256 as 64 lower-case hex digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write `content` beside `path`, then move it into place.
+
+    Raises:
+        DeviceError: The folder does not exist or cannot be written.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            with open(beside, "wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise DeviceError(f"cannot write {path}: {error.strerror or error}") from error

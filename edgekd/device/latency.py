@@ -1,0 +1,197 @@
+"""The profiler: how long one call takes, once it is warm, and how sure that is.
+
+```
+|-- warm-up: blocks of 50 ms until four medians in a row lie within 3 % --|-- timed calls, one by one --|
+                                                                          until the median's 95 % interval is
+                                                                          within 1 % (and 130 calls, 1 s), or time is up
+```
+Garbage collection is off from the first warm-up call to the last timed one. All times are in milliseconds of wall time.
+"""
+
+import gc
+import math
+import time
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from .arrays import Array
+from .intervals import quantile_interval
+
+Clock = Callable[[], int]
+
+SAMPLES_FOR_P90 = 64
+SAMPLES_FOR_P95 = 130
+SAMPLES_FOR_P99 = 662
+MOST_SAMPLES = 200_000  # keeps the profiler's own memory below 2 MB
+
+_WARMUP_BLOCK_NS = 50_000_000
+_WARMUP_BLOCKS = 4
+_WARMUP_SPREAD = 0.03
+_SHORTEST_NS = 1_000_000_000
+_SAMPLES_FOR_DRIFT = 40
+
+
+@dataclass(frozen=True)
+class Latency:
+    """How long one call takes, in milliseconds; a percentile that the samples do not suffice for is None.
+
+    `low` and `high` are the ends of a 95 % interval. `warmup_calls` were made and not counted; `steady` says that they
+    ended because the times had settled. `drift_percent` is how much slower the last quarter's median is than the first
+    one's: a board that heats up drifts.
+    """
+
+    n: int
+    min_ms: float
+    mean_ms: float
+    max_ms: float
+    std_ms: float | None
+    p50_ms: float
+    p50_low_ms: float | None
+    p50_high_ms: float | None
+    p90_ms: float | None
+    p95_ms: float | None
+    p95_low_ms: float | None
+    p95_high_ms: float | None
+    p99_ms: float | None
+    drift_percent: float | None
+    warmup_calls: int
+    steady: bool
+
+    @classmethod
+    def from_samples(
+        cls, samples_ms: Sequence[float] | Array, warmup_calls: int = 0, steady: bool = False
+    ) -> "Latency":
+        """Summarize the times of single calls, in the order in which they were measured."""
+        samples = np.asarray(samples_ms, dtype=np.float64)
+        if samples.ndim != 1 or samples.size == 0:
+            raise ValueError("a latency needs at least one sample")
+        n = samples.size
+        p50_low, p50_high = quantile_interval(samples, 0.50)
+        p95_low, p95_high = quantile_interval(samples, 0.95) if n >= SAMPLES_FOR_P95 else (None, None)
+        quarter = n // 4
+        drift = None
+        if n >= _SAMPLES_FOR_DRIFT:
+            drift = float(np.median(samples[-quarter:]) / np.median(samples[:quarter]) - 1.0) * 100.0
+        return cls(
+            n=n,
+            min_ms=float(samples.min()),
+            mean_ms=float(samples.mean()),
+            max_ms=float(samples.max()),
+            std_ms=float(samples.std(ddof=1)) if n > 1 else None,
+            p50_ms=float(np.median(samples)),
+            p50_low_ms=p50_low,
+            p50_high_ms=p50_high,
+            p90_ms=float(np.quantile(samples, 0.90)) if n >= SAMPLES_FOR_P90 else None,
+            p95_ms=float(np.quantile(samples, 0.95)) if n >= SAMPLES_FOR_P95 else None,
+            p95_low_ms=p95_low,
+            p95_high_ms=p95_high,
+            p99_ms=float(np.quantile(samples, 0.99)) if n >= SAMPLES_FOR_P99 else None,
+            drift_percent=drift,
+            warmup_calls=warmup_calls,
+            steady=steady,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Warmup:
+    """How a warm-up ended: calls made, whether the times settled, and the median of the last block in ms."""
+
+    calls: int
+    steady: bool
+    median_ms: float
+
+
+def measure(
+    run: Callable[[], object],
+    *,
+    duration_s: float = 10.0,
+    warmup_s: float = 5.0,
+    precision: float = 0.01,
+    clock: Clock = time.perf_counter_ns,
+) -> Latency:
+    """Warm up, then time single calls.
+
+    It stops early, after at least 1 s and 130 calls, when half of the median's 95 % interval is at most `precision` of
+    the median. The number of calls grows by half between two looks at the interval. Where more than 200 000 calls fit
+    into the duration, only every second, third, ... one is timed.
+
+    Args:
+        run: One call; what it returns is ignored.
+        duration_s: Longest time for the timed calls, in seconds; at least one call is made.
+        warmup_s: Longest time for the warm-up, in seconds.
+        precision: As a fraction of the median.
+        clock: Nanoseconds; replaced in tests.
+    """
+    samples = array("q")
+    with garbage_collection_off():
+        warmup = warm_up(run, limit_s=warmup_s, clock=clock)
+        began = clock()
+        shortest = min(_SHORTEST_NS, duration_s * 1e9)
+        next_look = SAMPLES_FOR_P95
+        untimed = range(int(duration_s * 1e3 / max(warmup.median_ms, 1e-6) / MOST_SAMPLES))
+        while True:
+            started = clock()
+            run()
+            ended = clock()
+            samples.append(ended - started)
+            if ended - began >= duration_s * 1e9 or len(samples) >= MOST_SAMPLES:
+                break
+            for _ in untimed:
+                run()
+            if len(samples) >= next_look and ended - began >= shortest:
+                if is_precise(np.asarray(samples), precision):
+                    break
+                next_look = math.ceil(1.5 * len(samples))
+                run()  # the look has emptied the caches
+    return Latency.from_samples(np.asarray(samples) / 1e6, warmup.calls, warmup.steady)
+
+
+def warm_up(run: Callable[[], object], *, limit_s: float = 5.0, clock: Clock = time.perf_counter_ns) -> Warmup:
+    """Call until four successive blocks of 50 ms (or one longer call) have medians within 3 %, or time is up."""
+    medians: deque[float] = deque(maxlen=_WARMUP_BLOCKS)
+    began = clock()
+    calls = 0
+    while True:
+        block = array("q")
+        block_began = clock()
+        while True:
+            started = clock()
+            run()
+            ended = clock()
+            block.append(ended - started)
+            if ended - block_began >= _WARMUP_BLOCK_NS or len(block) >= MOST_SAMPLES:
+                break
+        calls += len(block)
+        medians.append(float(np.median(block)))
+        steady = len(medians) == _WARMUP_BLOCKS and max(medians) <= min(medians) * (1 + _WARMUP_SPREAD)
+        if steady or clock() - began >= limit_s * 1e9:
+            return Warmup(calls, steady, medians[-1] / 1e6)
+
+
+def is_precise(samples: Array, precision: float) -> bool:
+    """Return whether half of the median's 95 % interval is at most `precision` of the median."""
+    low, high = quantile_interval(samples, 0.5)
+    return low is not None and high is not None and (high - low) / 2 <= precision * float(np.median(samples))
+
+
+@contextmanager
+def garbage_collection_off() -> Iterator[None]:
+    """Collect once, then keep the garbage collector from running inside."""
+    was_on = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

@@ -1,0 +1,88 @@
+"""The results of the commands, as lines for a person or as JSON."""
+
+import json
+import math
+from typing import Any
+
+
+def run_text(result: dict[str, Any]) -> str:
+    """Return the best labels of each sample, or a line for each output."""
+    if result["best"] is not None:
+        return "\n".join(
+            f"sample {index}: " + ", ".join(f"{one['label']} {_shown(one['score'])}" for one in best)
+            for index, best in enumerate(result["best"])
+        )
+    return "\n".join(
+        f"{name}: {one['dtype']}{one['shape']}, from {_shown(one['min'])} to {_shown(one['max'])}"
+        for name, one in result["outputs"].items()
+    )
+
+
+def verify_text(result: dict[str, Any]) -> str:
+    """Return a line for each output."""
+    session = result["session"]
+    lines = [f"{result['artifact']['name']} on {session['runtime']} {session['version']}: files match"]
+    for one in result["outputs"]:
+        agreement = "" if one["agreement"] is None else f", agreement {one['agreement']:.4f}"
+        lines.append(
+            f"{one['name']}: {one['samples']} samples, cosine {one['cosine']:.6f} (lowest {one['lowest_cosine']:.6f}), "
+            f"largest difference {one['max_abs_difference']:.4g}{agreement}"
+        )
+    lines.append("passed" if result["passed"] else "FAILED")
+    return "\n".join(lines)
+
+
+def verify_failure(result: dict[str, Any]) -> str:
+    """Return why a self-check did not pass."""
+    reason = "; ".join(result["failures"])
+    if result["artifact"]["precision"] == "int8" and result["int8_isa"] is None:
+        reason += "; this CPU has no int8 dot product, so int8 results differ from those of CPUs that have one"
+    return f"the self-check failed: {reason}"
+
+
+def profile_text(result: dict[str, Any]) -> str:
+    """Return a short table."""
+    machine, session, latency = result["before"], result["session"], result["latency"]
+    where = machine["board"] or machine["cpu_model"] or machine["architecture"]
+    lines = [
+        f"{result['artifact']['name']} ({result['artifact']['precision']}) on {where}",
+        f"{session['runtime']} {session['version']}, {session['provider']}, threads {session['threads']}, "
+        f"batch {result['batch']}, {latency['n']} calls after {latency['warmup_calls']} to warm up",
+    ]
+    for name in ("p50", "p90", "p95", "p99"):
+        lines.append(f"  {name:<12}{_figure(latency[f'{name}_ms'], 'ms')}{_interval(latency, name)}")
+    lines += [f"  {name:<12}{_figure(latency[f'{name}_ms'], 'ms')}" for name in ("min", "mean", "max")]
+    lines.append(f"  {'load':<12}{_figure(result['cold_start']['load_ms'], 'ms')}")
+    lines.append(f"  {'first call':<12}{_figure(result['cold_start']['first_call_ms'], 'ms')}")
+    lines.append(f"  {'peak memory':<12}{_figure(result['peak_memory_mib'], 'MiB', 'not known here')}")
+    if latency["drift_percent"] is not None:
+        lines.append(f"  {'drift':<12}{latency['drift_percent']:+.1f} % from the first quarter to the last")
+    return "\n".join(lines + [f"warning: {note}" for note in result["warnings"]])
+
+
+def as_json(result: dict[str, Any]) -> str:
+    """Return JSON text; a number that is not finite becomes null, which JSON can write."""
+    return json.dumps({"schema": 1, **_finite(result)}, indent=2, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _shown(value: float | None) -> str:
+    return "no value" if value is None else f"{value:.4g}"
+
+
+def _figure(value: float | None, unit: str, absent: str = "not enough calls") -> str:
+    return absent if value is None else f"{value:.4g} {unit}"
+
+
+def _interval(latency: dict[str, Any], name: str) -> str:
+    low, high = latency.get(f"{name}_low_ms"), latency.get(f"{name}_high_ms")
+    if low is not None and high is not None:
+        return f"  ({low:.4g} to {high:.4g}, 95 % interval)"
+    return "  (no interval: too few calls, or times that wander)" if name == "p50" else ""

@@ -1,0 +1,51 @@
+"""The runtimes: one file each, imported when it is asked for.
+
+A file here offers `version() -> str` and `open_session(path, threads) -> Session`; its name is the runtime's name.
+"""
+
+import importlib
+import pkgutil
+from pathlib import Path
+from types import ModuleType
+
+from ..errors import DeviceError
+from .session import Session
+
+
+def known_runtimes() -> list[str]:
+    """Return the names of the runtimes that have a file here, installed on this machine or not."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "session")
+
+
+def runtime_version(runtime: str) -> str:
+    """Return the installed version of a runtime.
+
+    Raises:
+        DeviceError: The runtime is not known.
+        RuntimeMissing: It is not installed.
+    """
+    version: str = _module(runtime).version()
+    return version
+
+
+def open_session(runtime: str, path: Path, threads: int = 1) -> Session:
+    """Open a model file in a runtime with this many threads.
+
+    Raises:
+        DeviceError: The runtime is not known, or it cannot read the file.
+        RuntimeMissing: It is not installed.
+    """
+    if threads < 1:
+        raise DeviceError(f"threads must be 1 or more, not {threads}")
+    module = _module(runtime)
+    if not path.is_file():
+        raise DeviceError(f"{path} does not exist")
+    session: Session = module.open_session(path, threads)
+    return session
+
+
+def _module(runtime: str) -> ModuleType:
+    known = known_runtimes()
+    if runtime not in known:
+        raise DeviceError(f"unknown runtime {runtime!r}; known: {', '.join(known)}")
+    return importlib.import_module(f".{runtime}", __name__)

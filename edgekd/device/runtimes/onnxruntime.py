@@ -1,0 +1,80 @@
+"""ONNX Runtime on the CPU, with its telemetry off."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from ..arrays import Array
+from ..errors import DeviceError, RuntimeMissing
+from .session import Session, TensorInfo
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # must be set before onnxruntime is imported
+
+_DTYPES = {"float": "float32", "double": "float64"}
+_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
+_ERRORS_ONLY = 3
+
+
+def version() -> str:
+    """Return the version of the installed onnxruntime."""
+    return str(_onnxruntime().__version__)
+
+
+def open_session(path: Path, threads: int) -> Session:
+    """Open an ONNX file on the CPU."""
+    return _OnnxRuntimeSession(path, threads)
+
+
+class _OnnxRuntimeSession(Session):
+    def __init__(self, path: Path, threads: int) -> None:
+        runtime = _onnxruntime()
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = _ERRORS_ONLY
+        try:
+            self._session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise DeviceError(f"onnxruntime {version()} cannot open {path.name}: {_reason(error)}") from error
+        self._threads = threads
+        self.inputs = [_tensor_info(value) for value in self._session.get_inputs()]
+        self.outputs = [_tensor_info(value) for value in self._session.get_outputs()]
+        self._output_names = [output.name for output in self.outputs]
+
+    def run(self, feeds: dict[str, Array]) -> dict[str, Array]:
+        try:
+            results = self._session.run(self._output_names, feeds)
+        except Exception as error:
+            raise DeviceError(f"onnxruntime cannot run the model: {_reason(error)}") from error
+        return dict(zip(self._output_names, results, strict=True))
+
+    def describe(self) -> dict[str, str]:
+        provider = str(self._session.get_providers()[0])
+        return {"runtime": "onnxruntime", "version": version(), "provider": provider, "threads": str(self._threads)}
+
+
+def _onnxruntime() -> Any:
+    try:
+        import onnxruntime  # type: ignore[import-untyped,unused-ignore]
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "onnxruntime":
+            raise RuntimeMissing("onnxruntime is not installed: pip install onnxruntime") from error
+        raise RuntimeMissing(f"onnxruntime is installed but does not load: {_reason(error)}") from error
+    disable = getattr(onnxruntime, "disable_telemetry_events", None)
+    if disable is not None:  # the variable comes too late where someone else imported onnxruntime first
+        disable()
+    onnxruntime.set_default_logger_severity(_ERRORS_ONLY)
+    return onnxruntime
+
+
+def _tensor_info(value: Any) -> TensorInfo:
+    inner = re.fullmatch(r"tensor\((\w+)\)", value.type)
+    dtype = _DTYPES.get(inner[1], inner[1]) if inner else str(value.type)
+    shape = tuple(size if isinstance(size, int) else str(size or "?") for size in value.shape)
+    return TensorInfo(str(value.name), shape, dtype)
+
+
+def _reason(error: Exception) -> str:
+    lines = _PREFIX.sub("", str(error)).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

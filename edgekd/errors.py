@@ -1,0 +1,31 @@
+"""Errors a person meets: one message that says what is wrong, where, and what to do next."""
+
+
+class EdgekdError(Exception):
+    """Base of every error that edgekd raises on purpose; `exit_code` is the process's exit code."""
+
+    exit_code = 3
+
+
+class InputError(EdgekdError):
+    """Bad usage or input: a file, a setting, an option or an order of stages that cannot work."""
+
+    exit_code = 2
+
+
+class BudgetMissed(EdgekdError):
+    """A budget cannot be met, or was not; the message says how close it came."""
+
+    exit_code = 1
+
+
+class StageError(EdgekdError):
+    """A stage failed, or a figure that a budget names could not be obtained."""
+
+    exit_code = 3
+
+
+class ToolMissing(EdgekdError):
+    """A required tool or optional package is not installed; the message gives the install line."""
+
+    exit_code = 4

@@ -1,0 +1,60 @@
+"""Evaluating a written file: what is judged is what goes to the device."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from edgekd.data import Part
+from edgekd.device.runtimes import open_session
+from edgekd.errors import InputError
+from edgekd.metrics import Metric
+from edgekd.models.onnx_graph import fixed_batch
+
+Outputs = dict[str, NDArray[Any]]
+
+
+def run_onnx(path: Path, part: Part, threads: int, batch: int = 100) -> Outputs:
+    """Run a whole part through an ONNX file and return its outputs."""
+    session = open_session("onnxruntime", path, threads)
+    size = fixed_batch(onnx.load(str(path), load_external_data=False)) or batch
+    collected: dict[str, list[NDArray[Any]]] = {}
+    for feeds in part.batches(size):
+        count = len(next(iter(feeds.values())))
+        if count < size and size != batch:  # the graph's batch is fixed: fill the last one up
+            feeds = {name: np.resize(array, (size, *array.shape[1:])) for name, array in feeds.items()}
+        for name, array in session.run(feeds).items():
+            collected.setdefault(name, []).append(array[:count])
+    return {name: np.concatenate(arrays) for name, arrays in collected.items()}
+
+
+def judge_outputs(outputs: Outputs, reference: Outputs | None, part: Part, metric: Metric) -> float:
+    """Return the metric of a part's outputs (the first one), against its targets or, for fidelity, the reference.
+
+    The score of a reconstruction (task anomaly) is its mean squared error.
+
+    Raises:
+        InputError: the metric cannot work on these outputs and targets; its own message is shown.
+    """
+    first = next(iter(outputs.values()))
+    if metric.fidelity:
+        if reference is None:
+            raise InputError(f"{metric.name} compares with the uncompressed network, which is not at hand")
+        wanted = next(iter(reference.values()))
+    else:
+        assert part.targets is not None
+        wanted = part.targets
+        if part.signature.task == "anomaly":
+            given = next(iter(part.inputs().values()))
+            if first.shape == given.shape:
+                first = ((first - given) ** 2).reshape(len(first), -1).mean(1)
+    try:
+        return float(metric.function(first, wanted))
+    except InputError:
+        raise
+    except Exception as error:  # a user's metric may raise anything
+        raise InputError(
+            f"the metric {metric.name} fails on outputs {first.shape} and targets {wanted.shape}: {error}"
+        ) from error

@@ -1,0 +1,57 @@
+"""This machine: is it the target, and how fast do files run on it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgekd.device.comparison import Interleaved, interleave
+from edgekd.device.machine import Machine, read_machine
+from edgekd.device.runtimes import open_session
+from edgekd.figures import Figure
+from edgekd.models.signature import Signature
+from edgekd.target import Target
+
+
+def is_target(target: Target, machine: Machine) -> bool:
+    """Return whether a figure measured here is a figure of the target."""
+    if machine.emulated:
+        return False
+    if target.name == "generic-x86":
+        return machine.architecture in ("x86_64", "AMD64")
+    return bool(machine.board) and target.title.lower() in str(machine.board).lower()
+
+
+def describe(machine: Machine) -> str:
+    """Return what a figure says it was measured on: processor and instruction set."""
+    isa = f", {machine.int8_isa}" if machine.int8_isa else ", no int8 instructions"
+    return f"{machine.cpu_model or machine.architecture}{isa}"
+
+
+def time_files(
+    files: Mapping[str, Path], runtime: str, signature: Signature, threads: int, *, rounds: int = 30
+) -> Interleaved:
+    """Time one inference (batch 1) of several files in interleaved rounds."""
+    calls = {}
+    for name, path in files.items():
+        session = open_session(runtime, path, threads)
+        feeds = signature.random_inputs(1)
+        feeds = {info.name: feeds[info.name].astype(info.dtype) for info in session.inputs}
+        calls[name] = lambda session=session, feeds=feeds: session.run(feeds)
+    return interleave(calls, blocks=rounds, duration_s=60.0)
+
+
+def latency_figures(timed: Mapping[str, Any], on: str) -> dict[str, Figure]:
+    """Return the figures p50 and p95 of one file's latency, as `Latency.to_dict` gives it."""
+    n = timed["n"]
+    p50 = Figure("ms", timed["p50_ms"], "measured", on, timed["p50_low_ms"], timed["p50_high_ms"], n)
+    p95 = (
+        Figure.absent("ms", f"{n} calls are too few for p95")
+        if timed["p95_ms"] is None
+        else Figure("ms", timed["p95_ms"], "measured", on, timed["p95_low_ms"], timed["p95_high_ms"], n)
+    )
+    return {"latency_p50_ms": p50, "latency_p95_ms": p95}
+
+
+def this_machine() -> Machine:
+    """Return this machine."""
+    return read_machine()

@@ -1,0 +1,123 @@
+"""Metrics: how good the outputs of a network are, each a pure function of outputs and targets."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekd.code import import_object
+from edgekd.errors import InputError
+from edgekd.models.signature import Task
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A function (outputs, targets) -> number, with its unit and direction.
+
+    `fidelity` metrics take the outputs of the uncompressed network as targets, so they need no labels.
+    """
+
+    name: str
+    unit: str
+    higher_is_better: bool
+    function: Callable[[Array, Array], float]
+    fidelity: bool = False
+
+    def drop(self, before: float, after: float) -> float:
+        """Return how much worse `after` is, in the metric's unit; negative when it is better."""
+        return before - after if self.higher_is_better else after - before
+
+
+def accuracy(outputs: Array, targets: Array) -> float:
+    """Share of samples (N, C) whose largest logit is the target (N,), in percent."""
+    return float(100 * (outputs.argmax(1) == targets).mean())
+
+
+def mean_squared_error(outputs: Array, targets: Array) -> float:
+    """Mean squared difference of outputs and targets of one shape."""
+    return float(np.mean((outputs - targets.reshape(outputs.shape)) ** 2))
+
+
+def mean_absolute_error(outputs: Array, targets: Array) -> float:
+    """Mean absolute difference of outputs and targets of one shape."""
+    return float(np.abs(outputs - targets.reshape(outputs.shape)).mean())
+
+
+def mean_iou(outputs: Array, targets: Array) -> float:
+    """Intersection over union of masks (N, H, W), averaged over the classes that occur, in percent.
+
+    `outputs` are logits (N, C, H, W), or (N, 1, H, W) for one class against background. Negative targets are ignored.
+    """
+    predicted = outputs.argmax(1) if outputs.shape[1] > 1 else (outputs[:, 0] > 0).astype(targets.dtype)
+    valid = targets >= 0
+    scores = []
+    for label in np.unique(targets[valid]):
+        wanted, found = (targets == label) & valid, (predicted == label) & valid
+        scores.append((wanted & found).sum() / (wanted | found).sum())
+    return float(100 * np.mean(scores))
+
+
+def area_under_curve(outputs: Array, targets: Array) -> float:
+    """Area under the ROC curve of anomaly scores (N,) or (N, 1) against targets 0 and 1, ties counted half, in percent.
+
+    Equals the probability that an anomalous sample scores higher than a normal one (Mann-Whitney U).
+    """
+    scores, positive = outputs.reshape(len(targets), -1).mean(1), targets.astype(bool)
+    values, index, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[index]
+    positives, negatives = positive.sum(), (~positive).sum()
+    if not positives or not negatives:
+        raise InputError("the area under the curve needs normal and anomalous samples (targets 0 and 1)")
+    return float(100 * (ranks[positive].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def agreement(outputs: Array, reference: Array) -> float:
+    """Share of decisions (argmax over axis 1) that equal the uncompressed network's, in percent."""
+    return float(100 * (outputs.argmax(1) == reference.argmax(1)).mean())
+
+
+def signal_to_noise(outputs: Array, reference: Array) -> float:
+    """10 log10(sum reference² / sum (reference - outputs)²) in dB; capped at 200 for equal outputs."""
+    noise = np.sum((reference.astype(np.float64) - outputs) ** 2)
+    signal = np.sum(reference.astype(np.float64) ** 2)
+    return (
+        float(min(200.0, 10 * np.log10(signal / noise))) if noise > 0 and signal > 0 else 200.0 if not noise else -200.0
+    )
+
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("accuracy", "%", True, accuracy),
+        Metric("mse", "", False, mean_squared_error),
+        Metric("mae", "", False, mean_absolute_error),
+        Metric("miou", "%", True, mean_iou),
+        Metric("auc", "%", True, area_under_curve),
+        Metric("agreement", "%", True, agreement, fidelity=True),
+        Metric("sqnr", "dB", True, signal_to_noise, fidelity=True),
+    )
+}
+BY_TASK: dict[Task, str] = {"classification": "accuracy", "regression": "mse", "segmentation": "miou", "anomaly": "auc"}
+
+
+def choose_metric(name: str | None, task: Task, *, labelled: bool) -> Metric:
+    """Return the metric of that name, `package.module:function` (higher is better), or the task's own.
+
+    Without labels the task's own is a fidelity: agreement for classification, else the signal-to-noise ratio.
+
+    Raises:
+        InputError: no such metric, or it needs labels that the data lack.
+    """
+    if name is None:
+        name = BY_TASK[task] if labelled else "agreement" if task == "classification" else "sqnr"
+    if ":" in name:
+        return Metric(name, "", True, import_object(name))
+    if name not in METRICS:
+        raise InputError(f"unknown metric {name!r}; one of {', '.join(METRICS)}, or package.module:function")
+    if not labelled and not METRICS[name].fidelity:
+        raise InputError(f"the metric {name!r} needs labels and the data have none; use agreement or sqnr")
+    return METRICS[name]

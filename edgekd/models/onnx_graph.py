@@ -1,0 +1,145 @@
+"""Reading an ONNX graph: its signature, multiply-accumulates, parameters, operators and precision."""
+
+import math
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper, shape_inference
+
+from edgekd.errors import InputError
+from edgekd.models.signature import BATCH, Signature, TensorSpec
+
+_DTYPES = {
+    TensorProto.FLOAT: "float32",
+    TensorProto.FLOAT16: "float16",
+    TensorProto.INT64: "int64",
+    TensorProto.INT32: "int32",
+    TensorProto.UINT8: "uint8",
+    TensorProto.BOOL: "bool",
+}
+
+
+def graph_signature(model: onnx.ModelProto, signature: Signature | None = None) -> Signature:
+    """Return the signature that the graph itself tells, with the rest (preprocessing, labels, task) of `signature`.
+
+    Raises:
+        InputError: an axis other than the batch has no fixed size, or a dtype is not supported.
+    """
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = tuple(_spec(value) for value in model.graph.input if value.name not in weights)
+    outputs = tuple(_spec(value) for value in model.graph.output)
+    if signature is None:
+        return Signature(inputs=inputs, outputs=outputs)
+    return signature.model_copy(update={"inputs": inputs, "outputs": outputs})
+
+
+def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
+    kind = value.type.tensor_type
+    sizes = [axis.dim_value if axis.HasField("dim_value") else 0 for axis in kind.shape.dim]
+    if kind.elem_type not in _DTYPES or not sizes or any(size < 1 for size in sizes[1:]):
+        shape = [axis.dim_value or axis.dim_param or "?" for axis in kind.shape.dim]
+        raise InputError(f"{value.name} has shape {shape}: only the first axis, the batch, may be free; export it so")
+    return TensorSpec(name=value.name, shape=(BATCH, *sizes[1:]), dtype=_DTYPES[kind.elem_type])  # type: ignore[arg-type]
+
+
+def fixed_batch(model: onnx.ModelProto) -> int | None:
+    """Return the batch size that the graph is fixed to, or None where it is free."""
+    first = model.graph.input[0].type.tensor_type.shape.dim[0]
+    return first.dim_value if first.HasField("dim_value") and first.dim_value > 0 else None
+
+
+def precision(model: onnx.ModelProto) -> str:
+    """Return `int8` for a graph in Q/DQ form, else `fp32` or `fp16`."""
+    operators = Counter(node.op_type for node in model.graph.node)
+    if operators["QuantizeLinear"] or operators["QLinearConv"] or operators["QLinearMatMul"]:
+        return "int8"
+    halves = sum(tensor.data_type == TensorProto.FLOAT16 for tensor in model.graph.initializer)
+    return "fp16" if halves > len(model.graph.initializer) / 2 else "fp32"
+
+
+def count_parameters(model: onnx.ModelProto) -> int:
+    """Return the number of weights: the elements of floating-point and 8-bit initializers with more than one element."""
+    kinds = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8, TensorProto.UINT8, TensorProto.INT32)
+    sizes = (math.prod(tensor.dims) for tensor in model.graph.initializer if tensor.data_type in kinds)
+    return sum(size for size in sizes if size > 1)
+
+
+def count_macs(path: Path) -> int:
+    """Return the multiply-accumulates of one sample: Conv, ConvTranspose, Gemm, MatMul, GRU and LSTM.
+
+    Shapes come from ONNX's shape inference at batch 1.
+    """
+    model = at_batch(onnx.load(str(path)), 1)
+    model = shape_inference.infer_shapes(model, data_prop=True)
+    shapes: dict[str, list[int]] = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
+    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
+        shapes[value.name] = [axis.dim_value for axis in value.type.tensor_type.shape.dim]
+    return sum(_node_macs(node, shapes) for node in model.graph.node)
+
+
+def _node_macs(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:
+    output = shapes.get(node.output[0], [])
+    if node.op_type == "Conv":
+        return math.prod(output) * math.prod(shapes[node.input[1]][1:])
+    if node.op_type == "ConvTranspose":
+        return math.prod(shapes[node.input[0]]) * math.prod(shapes[node.input[1]][1:])
+    if node.op_type == "Gemm":
+        transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
+        return math.prod(output) * shapes[node.input[0]][0 if transposed else 1]
+    if node.op_type == "MatMul":
+        return math.prod(output) * shapes[node.input[0]][-1]
+    if node.op_type in ("GRU", "LSTM"):
+        steps, batch, _ = shapes[node.input[0]]
+        return steps * batch * (math.prod(shapes[node.input[1]]) + math.prod(shapes[node.input[2]]))
+    return 0
+
+
+def at_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
+    """Return a copy of the graph with its batch axis fixed, inner shapes forgotten."""
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(model)
+    del fixed.graph.value_info[:]
+    for value in (*fixed.graph.input, *fixed.graph.output):
+        axes = value.type.tensor_type.shape.dim
+        if len(axes):
+            axes[0].Clear()
+            axes[0].dim_value = batch
+    return fixed
+
+
+def preprocess_inside(model: onnx.ModelProto, signature: Signature) -> onnx.ModelProto:
+    """Return the graph taking raw bytes: Cast, Mul and Add in front of its one image input do the preprocessing.
+
+    Raises:
+        InputError: the network has several inputs, or no preprocessing is known.
+    """
+    preprocessing = signature.preprocessing
+    if preprocessing is None or len(signature.inputs) != 1:
+        raise InputError('export.input = "uint8" needs one image input and its preprocessing (model.toml)')
+    std, mean = np.array(preprocessing.std), np.array(preprocessing.mean)
+    name, rank = signature.inputs[0].name, len(signature.inputs[0].shape)
+    axes = (1, -1, *([1] * (rank - 2)))
+    factor = (preprocessing.scale / std).astype(np.float32).reshape(axes)
+    offset = (-mean / std).astype(np.float32).reshape(axes)
+    inside = onnx.ModelProto()
+    inside.CopyFrom(model)
+    for node in inside.graph.node:
+        for position, wanted in enumerate(node.input):
+            if wanted == name:
+                node.input[position] = f"{name}_preprocessed"
+    value = next(value for value in inside.graph.input if value.name == name)
+    value.type.tensor_type.elem_type = TensorProto.UINT8
+    nodes = [
+        helper.make_node("Cast", [name], [f"{name}_float"], f"{name}_cast", to=TensorProto.FLOAT),
+        helper.make_node("Mul", [f"{name}_float", f"{name}_factor"], [f"{name}_scaled"], f"{name}_scale"),
+        helper.make_node("Add", [f"{name}_scaled", f"{name}_offset"], [f"{name}_preprocessed"], f"{name}_shift"),
+    ]
+    rest = list(inside.graph.node)
+    del inside.graph.node[:]
+    inside.graph.node.extend([*nodes, *rest])
+    inside.graph.initializer.extend(
+        [numpy_helper.from_array(factor, f"{name}_factor"), numpy_helper.from_array(offset, f"{name}_offset")]
+    )
+    return inside

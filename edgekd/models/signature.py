@@ -1,0 +1,153 @@
+"""A model's signature: inputs, outputs, preprocessing, labels, task and metric; and the sidecar `model.toml`."""
+
+import re
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from edgekd.errors import InputError
+from edgekd.target import explain
+
+Task = Literal["classification", "regression", "segmentation", "anomaly"]
+Dtype = Literal["float32", "float16", "int64", "int32", "uint8", "bool"]
+BATCH = "batch"
+
+_INPUT = re.compile(r"(?:(?P<name>[A-Za-z_]\w*):)?(?P<shape>(?:\d+|N|batch)(?:x\d+)*)(?::(?P<dtype>\w+))?")
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TensorSpec(_Frozen):
+    """Name, shape and dtype of one input or output. The first axis is the batch; its size there is `"batch"`."""
+
+    name: str = Field(pattern=r"^[A-Za-z_]\w*$")
+    shape: tuple[int | str, ...] = Field(min_length=1)
+    dtype: Dtype = "float32"
+
+    @field_validator("shape")
+    @classmethod
+    def _batch_first(cls, shape: tuple[int | str, ...]) -> tuple[int | str, ...]:
+        if any(not isinstance(size, int) or size < 1 for size in shape[1:]):
+            raise ValueError("sizes after the batch axis are positive integers")
+        return (BATCH, *shape[1:])
+
+    def sized(self, batch: int) -> tuple[int, ...]:
+        """Return the shape with that batch size."""
+        return (batch, *(int(size) for size in self.shape[1:]))
+
+
+class Preprocessing(_Frozen):
+    """What the network expects to have been done to raw values: y = (x * scale - mean) / std, per channel.
+
+    Raw images are unsigned bytes in (N, C, H, W); mean and std are in the scale of `x * scale`.
+    """
+
+    scale: float = 1.0
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+    @model_validator(mode="after")
+    def _lengths_agree(self) -> "Preprocessing":
+        if len(self.mean) != len(self.std) or not self.mean:
+            raise ValueError("mean and std have one value each, or one a channel")
+        if any(value == 0 for value in self.std):
+            raise ValueError("std must not be 0")
+        return self
+
+
+class Signature(_Frozen):
+    """What a network takes and gives, and how its answers are judged. `outputs` is filled by running it once."""
+
+    inputs: tuple[TensorSpec, ...] = Field(min_length=1)
+    outputs: tuple[TensorSpec, ...] = ()
+    preprocessing: Preprocessing | None = None
+    labels: tuple[str, ...] | None = None
+    task: Task = "classification"
+    metric: str | None = None
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> "Signature":
+        names = [spec.name for spec in (*self.inputs, *self.outputs)]
+        if len(set(names)) != len(names):
+            raise ValueError("inputs and outputs have different names")
+        return self
+
+    def random_inputs(self, batch: int, seed: int = 0) -> dict[str, NDArray[Any]]:
+        """Return random inputs of the right shapes and dtypes, for tracing and for self-check samples."""
+        generator = np.random.default_rng(seed)
+        return {
+            spec.name: generator.standard_normal(spec.sized(batch)).astype(spec.dtype)
+            if spec.dtype.startswith("float")
+            else generator.integers(0, 2, spec.sized(batch)).astype(spec.dtype)
+            for spec in self.inputs
+        }
+
+
+class Sidecar(_Frozen):
+    """`model.toml` beside a model file: its signature, and the data it goes with.
+
+    `data` is a folder or `.npz` beside the sidecar, or the name of a set of `calibration/`. A sidecar travels with
+    an untrusted model, so it never names code.
+    """
+
+    inputs: tuple[TensorSpec, ...] | None = None
+    preprocessing: Preprocessing | None = None
+    labels: tuple[str, ...] | None = None
+    task: Task = "classification"
+    metric: str | None = None
+    data: str | None = None
+
+    @field_validator("data", "metric")
+    @classmethod
+    def _names_no_code(cls, value: str | None) -> str | None:
+        if value is not None and ":" in value:
+            raise ValueError("a sidecar names no code; give package.module:function on the command line")
+        return value
+
+
+def read_sidecar(model: Path) -> Sidecar:
+    """Return the sidecar beside a model file (`<stem>.toml`, or `model.toml`), or an empty one.
+
+    Raises:
+        InputError: it is not TOML, or a field is wrong; the message names field and fix.
+    """
+    for path in (model.with_suffix(".toml"), model.with_name("model.toml")):
+        if path.is_file():
+            break
+    else:
+        return Sidecar()
+    try:
+        return Sidecar.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+    except ValidationError as error:
+        raise InputError(f"{path}: {explain(error)}") from error
+
+
+def parse_inputs(texts: Sequence[str]) -> tuple[TensorSpec, ...]:
+    """Read `--input [NAME:]SHAPE[:DTYPE]`, e.g. `image:Nx1x28x28` or `1x3x224x224`; the first size is the batch.
+
+    Raises:
+        InputError: a text is not of that form.
+    """
+    specs = []
+    for position, text in enumerate(texts):
+        match = _INPUT.fullmatch(text)
+        if match is None:
+            raise InputError(f"--input {text!r} is not [NAME:]SHAPE[:DTYPE]; for example image:Nx3x224x224:float32")
+        name = match["name"] or ("input" if len(texts) == 1 else f"input{position + 1}")
+        _, *sizes = match["shape"].split("x")
+        try:
+            specs.append(
+                TensorSpec(name=name, shape=(BATCH, *map(int, sizes)), dtype=match["dtype"] or "float32")  # type: ignore[arg-type]
+            )
+        except ValidationError as error:
+            raise InputError(f"--input {text!r}: {explain(error)}") from error
+    return tuple(specs)

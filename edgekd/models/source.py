@@ -1,0 +1,103 @@
+"""The user's model, whatever it comes as, becomes the first model state."""
+
+import copy
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from edgekd.errors import InputError
+from edgekd.files import digest, sha256
+from edgekd.models.loading import archive_inputs, detect_format, load_network, load_onnx
+from edgekd.models.network import learn_outputs
+from edgekd.models.onnx_graph import graph_signature, precision
+from edgekd.models.signature import Sidecar, Signature, TensorSpec, read_sidecar
+from edgekd.state import Base, ModelState, OnnxForm, TorchForm
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How to open a model file: packages to trust, a factory for weights without a network, and its inputs."""
+
+    trust: Sequence[str] = ()
+    factory: str | None = None
+    inputs: tuple[TensorSpec, ...] = ()
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model: its name, format, first state, and its sidecar."""
+
+    name: str
+    format: str
+    state: ModelState
+    sidecar: Sidecar
+
+
+def open_model(model: str | Path | nn.Module, opening: Opening, fallback: Signature | None = None) -> Opened:
+    """Open a model file, or take a network in memory.
+
+    The inputs come from `opening`, else from the sidecar, else from the archive (`.pt2`, ONNX), else from `fallback`.
+
+    Raises:
+        InputError: it cannot be read, asks for code that is not trusted, or its inputs are not known or wrong.
+    """
+    if isinstance(model, nn.Module):
+        return _in_memory(model, opening, fallback)
+    path = Path(model)
+    kind = detect_format(path)
+    sidecar = read_sidecar(path)
+    if kind == "onnx":
+        proto = load_onnx(path)
+        base = Signature(
+            inputs=(TensorSpec(name="unknown", shape=("batch",)),),
+            preprocessing=sidecar.preprocessing or (fallback.preprocessing if fallback else None),
+            labels=sidecar.labels,
+            task=sidecar.task,
+            metric=sidecar.metric,
+        )
+        signature = graph_signature(proto, base)
+        return Opened(path.stem, kind, ModelState(signature, OnnxForm(path, precision(proto))), sidecar)
+    specs = opening.inputs or sidecar.inputs or archive_inputs(path) or (fallback.inputs if fallback else ())
+    if not specs:
+        raise InputError(
+            f"the inputs of {path.name} are not known: give --input [NAME:]SHAPE, or a model.toml beside it"
+        )
+    signature = _signature(tuple(specs), sidecar, fallback)
+    examples = tuple(torch.from_numpy(array) for array in signature.random_inputs(2).values())
+
+    def build() -> nn.Module:
+        return load_network(path, trust=opening.trust, factory=opening.factory, example_inputs=examples)
+
+    module = build()
+    signature = learn_outputs(module, signature)
+    identity = digest([sha256(path), kind, opening.factory])
+    return Opened(path.stem, kind, ModelState(signature, TorchForm(Base(build, identity), module)), sidecar)
+
+
+def _in_memory(module: nn.Module, opening: Opening, fallback: Signature | None) -> Opened:
+    specs = opening.inputs or (fallback.inputs if fallback else ())
+    if not specs:
+        raise InputError("the inputs of the network are not known: give inputs=['1x3x224x224'], or data with arrays")
+    kept = copy.deepcopy(module).cpu().eval()
+    sha = hashlib.sha256(str(kept).encode())
+    for name, tensor in kept.state_dict().items():
+        sha.update(name.encode())
+        sha.update(tensor.detach().contiguous().numpy().tobytes())
+    signature = learn_outputs(kept, _signature(tuple(specs), Sidecar(), fallback))
+    base = Base(lambda: copy.deepcopy(kept), sha.hexdigest())
+    state = ModelState(signature, TorchForm(base, copy.deepcopy(kept)))
+    return Opened(type(module).__name__.lower(), "in memory", state, Sidecar())
+
+
+def _signature(specs: tuple[TensorSpec, ...], sidecar: Sidecar, fallback: Signature | None) -> Signature:
+    return Signature(
+        inputs=specs,
+        preprocessing=sidecar.preprocessing or (fallback.preprocessing if fallback else None),
+        labels=sidecar.labels or (fallback.labels if fallback else None),
+        task=sidecar.task if sidecar != Sidecar() or fallback is None else fallback.task,
+        metric=sidecar.metric,
+    )

@@ -1,0 +1,125 @@
+"""The plan: what would run, what is skipped and why, and roughly how long it takes; made before any work begins."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from edgekd.context import Context
+from edgekd.errors import InputError
+from edgekd.models.network import example_inputs, run_network
+from edgekd.recipe import Recipe
+from edgekd.stages import STAGES
+from edgekd.stages.distill.settings import DistillSettings
+from edgekd.stages.export import EXPORTERS
+from edgekd.state import ModelState, OnnxForm, TorchForm
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a plan: a stage or the export, in words, and a rough time in seconds (None: not known)."""
+
+    name: str
+    description: str
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `compress` would do for one target. `problem` says why it cannot, or is None."""
+
+    target: str
+    runtime: str
+    steps: tuple[Step, ...]
+    notes: tuple[str, ...]
+    problem: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return {
+            "target": self.target,
+            "runtime": self.runtime,
+            "steps": [vars(step) for step in self.steps],
+            "notes": list(self.notes),
+            "problem": self.problem,
+        }
+
+
+def check_order(state: ModelState, recipe: Recipe, context: Context) -> None:
+    """Refuse an order of stages that cannot work, and a target without an export, before any work.
+
+    Raises:
+        InputError: says which stage, why, and what to change.
+    """
+    if context.runtime_name not in EXPORTERS:
+        usable = [name for name in context.target.runtime if name in EXPORTERS]
+        way = f"; --runtime {usable[0]} is there for it" if usable else ""
+        raise InputError(f"{context.target.name}: the export for {context.runtime_name} is not there yet{way}")
+    form, maker = state.form.kind, "the model is"
+    for number, settings in enumerate(recipe.stages, 1):
+        stage = STAGES[type(settings)]
+        if form not in stage.accepts:
+            hint = "prune and distill come before quantize" if number > 1 else "use --recipe quantize or export"
+            raise InputError(
+                f"stage {number} ({settings.kind}) needs a {' or '.join(sorted(stage.accepts))} network, {maker} {form}; {hint}"
+            )
+        if stage.trains and not len(context.parts.train):
+            raise InputError(f"stage {number} ({settings.kind}) trains and no samples are left for it; give more data")
+        stage.depends_on(settings, context)  # settings that cannot fit this target say so here
+        form, maker = stage.produces, f"{settings.kind} leaves"
+    if (
+        isinstance(state.form, OnnxForm)
+        and state.form.precision != "fp32"
+        and any(s.kind == "quantize" for s in recipe.stages)
+    ):
+        raise InputError(f"the network is {state.form.precision} already; use --recipe export")
+
+
+def plan(state: ModelState, recipe: Recipe, context: Context) -> Plan:
+    """Return what would run; a problem is part of the plan, not an error."""
+    problem = None
+    try:
+        check_order(state, recipe, context)
+    except InputError as error:
+        problem = str(error)
+    rate = _forward_seconds(state) if isinstance(state.form, TorchForm) and problem is None else None
+    steps, share = [], 1.0
+    for settings in recipe.stages:
+        stage = STAGES[type(settings)]
+        try:
+            description = stage.describe(settings, context)
+        except InputError as error:
+            description = str(error)
+        seconds = None
+        if settings.kind == "prune":
+            share = getattr(settings, "to_macs", None) or getattr(settings, "to_parameters", None) or share
+            seconds = 10.0
+        elif isinstance(settings, DistillSettings) and rate is not None:
+            seconds = settings.epochs * len(context.parts.train) * rate * (3 * share + 1)
+        elif settings.kind == "quantize":
+            seconds = 5.0 + (2 * len(context.parts.calibration) + 4 * len(context.parts.validation)) * (rate or 0)
+        steps.append(Step(settings.kind, description, None if seconds is None else round(seconds, 1)))
+    exporter = EXPORTERS.get(context.runtime_name)
+    steps.append(Step("export", exporter.description if exporter else "not there yet", 15.0 if exporter else None))
+    sizes = context.parts.sizes()
+    notes = (
+        f"data: {context.parts.train.dataset.origin} ({context.parts.train.dataset.licence})",
+        "parts: " + ", ".join(f"{count:,} {name}" for name, count in sizes.items()),
+        f"metric: {context.metric.name}, on the evaluation part",
+        f"latency on {context.target.name} itself: not measured here; run the artifact's run.pyz on the device",
+    )
+    return Plan(context.target.name, context.runtime_name, tuple(steps), notes, problem)
+
+
+@torch.no_grad()
+def _forward_seconds(state: ModelState) -> float:
+    """Return the seconds that one sample takes forward, from a few batches."""
+    inputs = example_inputs(state.signature, 32)
+    run_network(state.torch.module, inputs)
+    start = time.perf_counter()
+    rounds = 0
+    while time.perf_counter() - start < 0.5:
+        run_network(state.torch.module, inputs)
+        rounds += 1
+    return (time.perf_counter() - start) / (32 * rounds)

@@ -1,0 +1,169 @@
+"""A request: everything a person may ask for, read and checked before any work."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from edgekd.budget import Budget
+from edgekd.context import Context, Progress
+from edgekd.data import Dataset, Parts, load_dataset, split
+from edgekd.data.calibration_sets import set_names, set_signature
+from edgekd.data.sources import as_dataset
+from edgekd.errors import InputError
+from edgekd.metrics import Metric, choose_metric
+from edgekd.models.signature import Signature, TensorSpec
+from edgekd.models.source import Opened, Opening, open_model
+from edgekd.recipe import Recipe, load_recipe
+from edgekd.stages import KINDS
+from edgekd.state import OnnxForm, TorchForm
+from edgekd.target import Target, load_target
+
+
+@contextlib.contextmanager
+def silent(description: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show no progress."""
+    yield lambda steps: None
+
+
+@dataclass(frozen=True)
+class Request:
+    """Everything a person may ask for; the command line and Python fill the same one."""
+
+    model: str | Path | nn.Module
+    targets: tuple[str, ...]
+    data: Any = None
+    recipe: str | Path | Recipe | None = None
+    output: Path | None = None
+    runtime: str | None = None
+    metric: str | None = None
+    seed: int | None = None
+    device: str = "auto"
+    threads: int | None = None
+    teacher: str | Path | nn.Module | None = None
+    opening: Opening = Opening()
+    budget: Budget | None = None
+    resume: bool = True
+    arms: bool = False
+    say: Callable[[str], None] = field(default=lambda message: None)
+    explain: Callable[[str], None] = field(default=lambda message: None)
+    progress: Progress = silent
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request, read and checked: the model, the data, the recipe, and a context for each target."""
+
+    request: Request
+    opened: Opened
+    recipe: Recipe
+    dataset: Dataset
+    contexts: tuple[Context, ...]
+    remarks: tuple[str, ...]
+
+
+def prepare(request: Request) -> Prepared:
+    """Read and check everything a request names, before any work.
+
+    Raises:
+        InputError: anything in it is wrong.
+    """
+    targets, remarks = [], []
+    for name in dict.fromkeys(request.targets):
+        target, meaning = load_target(name)
+        targets.append(target)
+        remarks += [meaning] if meaning else []
+    opened = open_model(request.model, request.opening, _signature_of_data(request.data))
+    recipe = _recipe(request, opened, targets[0])
+    if isinstance(opened.state.form, OnnxForm) and request.recipe is None:
+        remarks.append(f"an ONNX model can be quantized and exported only: recipe {recipe.name}")
+    dataset = _dataset(request, recipe, opened)
+    signature = opened.state.signature
+    if signature.labels is None and dataset.labels is not None:
+        signature = signature.model_copy(update={"labels": dataset.labels})
+    opened = replace(opened, state=replace(opened.state, signature=signature))
+    cut = recipe.data
+    parts = split(dataset, signature, calibration=cut.calibration, validation=cut.validation, evaluation=cut.evaluation)
+    metric = choose_metric(
+        request.metric or recipe.metric or signature.metric, signature.task, labelled=dataset.targets is not None
+    )
+    contexts = tuple(_context(request, recipe, target, opened, parts, metric) for target in targets)
+    return Prepared(request, opened, recipe, dataset, contexts, tuple(remarks))
+
+
+def _recipe(request: Request, opened: Opened, target: Target) -> Recipe:
+    if isinstance(request.recipe, Recipe):
+        recipe = request.recipe
+    elif request.recipe is not None:
+        recipe = load_recipe(request.recipe, KINDS)
+    elif isinstance(opened.state.form, OnnxForm):
+        recipe = load_recipe("quantize" if opened.state.form.precision == "fp32" else "export", KINDS)
+    else:
+        recipe = load_recipe(target.default_recipe, KINDS)
+    return recipe if request.seed is None else recipe.model_copy(update={"seed": request.seed})
+
+
+def _signature_of_data(data: Any) -> Signature | None:
+    """Return the signature that the data suggest: of a calibration set, or of arrays in memory."""
+    if isinstance(data, str) and data in set_names():
+        return set_signature(data)
+    if isinstance(data, tuple) and len(data) == 2 and hasattr(data[0], "shape"):
+        return Signature(inputs=(TensorSpec(name="input", shape=("batch", *map(int, data[0].shape[1:]))),))
+    if isinstance(data, Dataset):
+        specs = tuple(TensorSpec(name=name, shape=("batch", *array.shape[1:])) for name, array in data.inputs.items())
+        return Signature(inputs=specs)
+    return None
+
+
+def _dataset(request: Request, recipe: Recipe, opened: Opened) -> Dataset:
+    data = request.data if request.data is not None else recipe.data.source
+    signature = opened.state.signature
+    if data is None and opened.sidecar.data is not None:
+        data = opened.sidecar.data
+        beside = Path(request.model).parent / data if not isinstance(request.model, nn.Module) else Path(data)
+        data = beside if beside.exists() else data
+    if data is None:
+        raise InputError(
+            "no data: give --data (an image folder, .npz, set name or package.module:function), or name them in model.toml; "
+            "calibration data are never invented"
+        )
+    if isinstance(data, (str, Path)):
+        dataset = load_dataset(data, signature, limit=recipe.data.limit)
+    else:
+        dataset = as_dataset(data, signature)
+    if recipe.data.augmentations is not None:
+        dataset = replace(dataset, augmentations=recipe.data.augmentations)
+    return dataset
+
+
+def _context(request: Request, recipe: Recipe, target: Target, opened: Opened, parts: Parts, metric: Metric) -> Context:
+    runtime = request.runtime or target.default_runtime
+    if runtime not in target.runtime:
+        raise InputError(f"{target.name} has no runtime {runtime!r}; it has {', '.join(target.runtime)}")
+    teacher = None
+    if request.teacher is not None:
+        teacher_model = open_model(request.teacher, replace(request.opening, inputs=opened.state.signature.inputs))
+        form = teacher_model.state.form
+        if not isinstance(form, TorchForm):
+            raise InputError("the teacher must be a torch network")
+        teacher = form.base.build
+    threads = request.threads or torch.get_num_threads()
+    torch.set_num_threads(threads)
+    return Context(
+        target=target,
+        runtime_name=runtime,
+        signature=opened.state.signature,
+        parts=parts,
+        metric=metric,
+        teacher=teacher,
+        seed=recipe.seed,
+        device=request.device,
+        threads=threads,
+        workdir=Path(),
+        log=request.say,
+        progress=request.progress,
+    )

@@ -1,0 +1,141 @@
+"""A run: a directory with the resolved recipe, one content-addressed output a stage, the log and the report."""
+
+import contextlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+import edgekd
+from edgekd.errors import InputError, StageError
+from edgekd.files import digest, folder_in_one_step, remove_partial, sha256, write_json
+from edgekd.state import Base, ModelState, load_state, save_state
+
+MARKER = "run.json"
+
+
+@cache
+def code_version() -> dict[str, str]:
+    """Return what of the software can change a result: the hash of our own code, and the versions of the libraries."""
+    from importlib.metadata import version
+
+    package = Path(edgekd.__file__).parent
+    sources = {str(path.relative_to(package)): sha256(path) for path in sorted(package.rglob("*.py"))}
+    names = ("torch", "torch-pruning", "onnx", "onnxscript", "onnxruntime", "numpy")
+    return {"edgekd": digest(sources), **{name: version(name) for name in names}}
+
+
+class Run:
+    """One run directory, locked while it is open."""
+
+    def __init__(self, directory: Path, say: Callable[[str], None]) -> None:
+        self.directory = directory
+        self._say = say
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, directory: Path, say: Callable[[str], None]) -> Iterator["Run"]:
+        """Make or open a run directory and lock it.
+
+        Raises:
+            InputError: it cannot be written, another run is at work in it, or it is a folder of something else.
+        """
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            strangers = [path for path in directory.iterdir() if path.name != ".lock"]
+            if strangers and not (directory / MARKER).exists():
+                raise InputError(f"{directory} is not empty and no run of edgekd; choose another -o")
+            lock = FileLock(directory / ".lock", timeout=0)
+            lock.acquire()
+        except Timeout as error:
+            raise InputError(f"another run is at work in {directory}; wait for it or choose another -o") from error
+        except OSError as error:
+            raise InputError(f"cannot write to {directory}: {error.strerror or error}") from error
+        try:
+            if not (directory / MARKER).exists():
+                write_json(directory / MARKER, {"schema": 1, "made_by": f"edgekd {edgekd.__version__}"})
+            for folder in (directory, directory / "stages"):
+                remove_partial(folder)
+            yield cls(directory, say)
+        finally:
+            lock.release()
+
+    def log(self, message: str) -> None:
+        """Show a line and keep it, with its time, in `log.jsonl`."""
+        self._say(message)
+        with (self.directory / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "message": message}) + "\n")
+
+    def stage(
+        self,
+        name: str,
+        ingredients: dict[str, Any],
+        base: Base | None,
+        make: Callable[[Path], ModelState],
+        *,
+        resume: bool,
+        explain: Callable[[str], None],
+    ) -> tuple[ModelState, str]:
+        """Return a stage's output and its key: the stored one if these very ingredients made it, else a new one.
+
+        `make` gets an empty working folder and leaves the state in memory; it is written in one step. The key is the
+        hash of the ingredients and of the software.
+        """
+        ingredients = {**ingredients, "software": code_version()}
+        key = digest(ingredients)
+        folder = self.directory / "stages" / f"{name}-{key[:16]}"
+        if folder.exists() and resume:
+            try:
+                state = load_state(folder, base)
+                explain(f"{name}: reused {folder.name}: same {', '.join(ingredients)}")
+                return state, key
+            except StageError as error:
+                explain(f"{name}: made again: {error}")
+                self.log(f"{name}: the stored output is damaged and is made again ({error})")
+        else:
+            explain(f"{name}: made: {self._difference(name, ingredients) if resume else 'asked not to resume'}")
+        if folder.exists():
+            shutil.rmtree(folder)
+        workdir = self.directory / "stages" / f".partial-work-{os.getpid()}"
+        shutil.rmtree(workdir, ignore_errors=True)
+        workdir.mkdir(parents=True)
+        try:
+            state = make(workdir)
+            with folder_in_one_step(folder) as partial:
+                save_state(state, partial)
+                write_json(partial / "ingredients.json", ingredients)
+        finally:
+            shutil.rmtree(workdir, ignore_errors=True)
+        return load_state(folder, base), key
+
+    def _difference(self, name: str, ingredients: dict[str, Any]) -> str:
+        """Say which ingredient differs from the stored outputs of this stage."""
+        reasons = []
+        for path in sorted((self.directory / "stages").glob(f"{name}-*/ingredients.json")):
+            with contextlib.suppress(OSError, ValueError):
+                stored = json.loads(path.read_text(encoding="utf-8"))
+                changed = [part for part, value in ingredients.items() if digest(stored.get(part)) != digest(value)]
+                reasons.append(f"{path.parent.name} has other {', '.join(changed)}")
+        return "; ".join(reasons) or "nothing stored"
+
+    def remembered(self, name: str, ingredients: dict[str, Any], make: Callable[[], Any]) -> Any:
+        """Return a JSON value that was computed from these very ingredients, or compute and keep it."""
+        key = digest({**ingredients, "software": code_version()})
+        path = self.directory / "figures" / f"{name}-{key[:16]}.json"
+        with contextlib.suppress(OSError, ValueError):
+            return json.loads(path.read_text(encoding="utf-8"))
+        value = make()
+        write_json(path, value)
+        return value
+
+
+def find_runs(folder: Path) -> list[Path]:
+    """Return the run directories in a folder and one level below, the newest first."""
+    found = [path.parent for pattern in (MARKER, f"*/{MARKER}") for path in folder.glob(pattern)]
+    return sorted(found, key=lambda path: (path / MARKER).stat().st_mtime, reverse=True)

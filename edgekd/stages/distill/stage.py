@@ -1,0 +1,107 @@
+"""The distill stage."""
+
+import copy
+
+import torch
+from torch import nn
+
+from edgekd.context import Context
+from edgekd.errors import InputError
+from edgekd.models.network import example_inputs, run_network
+from edgekd.recipe import StageSettings
+from edgekd.stages.distill.settings import DistillSettings
+from edgekd.stages.stage import Stage
+from edgekd.state import ModelState, TorchForm
+from edgekd.training.loop import chosen_device, chosen_precision, fresh, train
+from edgekd.training.objective import Objective
+
+
+def run(state: ModelState, settings: StageSettings, context: Context) -> ModelState:
+    """Train the network towards its teacher.
+
+    Raises:
+        InputError: the teacher's outputs differ from the student's in name or shape.
+        StageError: training diverged.
+    """
+    assert isinstance(settings, DistillSettings)
+    student = copy.deepcopy(state.torch.module)
+    teacher = (context.teacher or state.torch.base.build)()
+    check_outputs(student, teacher, state)
+    objective = Objective(state.signature.task, _alpha(settings, state, context), settings.temperature)
+    losses = _train(student, teacher, objective, settings, context, "distill")
+    form = TorchForm(state.torch.base, student, state.torch.edits)
+    return state.after("distill", form, {"loss": [round(loss, 6) for loss in losses]})
+
+
+def without_teacher(
+    state: ModelState, settings: DistillSettings, context: Context, *, from_scratch: bool
+) -> ModelState:
+    """Return the arm without distillation: the same start (or new weights), data, epochs and seed, labels only.
+
+    Raises:
+        InputError: the data have no labels to train on.
+    """
+    if not _has_targets(state, context):
+        raise InputError("the arms without a teacher need labels")
+    torch.manual_seed(context.seed)
+    student = fresh(state.torch.module) if from_scratch else copy.deepcopy(state.torch.module)
+    objective = Objective(state.signature.task, 0.0, settings.temperature)
+    name = "from scratch" if from_scratch else "without distillation"
+    losses = _train(student, None, objective, settings, context, name)
+    form = TorchForm(state.torch.base, student, state.torch.edits)
+    return state.after(name, form, {"loss": [round(loss, 6) for loss in losses]})
+
+
+@torch.no_grad()
+def check_outputs(student: nn.Module, teacher: nn.Module, state: ModelState) -> None:
+    """Check that a teacher answers in the student's shapes.
+
+    Raises:
+        InputError: it does not, or does not take the student's inputs.
+    """
+    inputs = example_inputs(state.signature)
+    wanted = {name: tuple(tensor.shape[1:]) for name, tensor in run_network(student, inputs).items()}
+    try:
+        given = {name: tuple(tensor.shape[1:]) for name, tensor in run_network(teacher, inputs).items()}
+    except Exception as error:
+        raise InputError(f"the teacher does not take the student's inputs: {error}") from error
+    if given != wanted:
+        raise InputError(f"the teacher's outputs {given} are not the student's {wanted}")
+
+
+def _train(
+    student: nn.Module,
+    teacher: nn.Module | None,
+    objective: Objective,
+    settings: DistillSettings,
+    context: Context,
+    description: str,
+) -> list[float]:
+    part = context.parts.train
+    return train(student, teacher, part, objective, settings, part.dataset.augmentations, context, description)
+
+
+def _has_targets(state: ModelState, context: Context) -> bool:
+    return context.parts.train.targets is not None or state.signature.task == "anomaly"
+
+
+def _alpha(settings: DistillSettings, state: ModelState, context: Context) -> float:
+    return settings.alpha if _has_targets(state, context) else 1.0
+
+
+def _depends_on(settings: StageSettings, context: Context) -> dict[str, object]:
+    assert isinstance(settings, DistillSettings)
+    device = chosen_device(context.device)
+    return {"data": True, "teacher": True, "device": device, "precision": chosen_precision(settings, device)}
+
+
+def _describe(settings: StageSettings, context: Context) -> str:
+    assert isinstance(settings, DistillSettings)
+    device = chosen_device(context.device)
+    return (
+        f"train {settings.epochs} epochs over {len(context.parts.train):,} samples, {settings.alpha:.0%} towards the teacher "
+        f"at T = {settings.temperature:g}, on {device} in {chosen_precision(settings, device)}"
+    )
+
+
+STAGE = Stage(DistillSettings, run, frozenset({"torch"}), "torch", True, _depends_on, _describe)

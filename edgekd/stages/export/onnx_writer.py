@@ -1,0 +1,117 @@
+"""Writing a torch network as ONNX, with torch's dynamo exporter."""
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+import torch
+from onnx import helper, numpy_helper
+from torch import nn
+
+from edgekd.errors import StageError
+from edgekd.models.network import example_inputs
+from edgekd.models.signature import BATCH, Signature
+
+OPSET = 20
+IR_VERSION = 10  # ONNX Runtime 1.31 reads up to 13; older runtimes on devices less
+
+
+def write_onnx(module: nn.Module, signature: Signature, path: Path, *, opset: int | None = None) -> None:
+    """Write the network as one ONNX file without external data, with a free batch axis where it allows one.
+
+    Raises:
+        StageError: the exporter cannot translate the network; its own first lines are shown.
+    """
+    arguments = tuple(example_inputs(signature).values())
+    free = tuple({0: torch.export.Dim(BATCH, min=1, max=65_536)} for _ in signature.inputs)
+    try:
+        proto = _export(module, arguments, free, signature, opset or OPSET)
+    except Exception:  # a network whose code fixes the batch size
+        single = tuple(example_inputs(signature, 1).values())
+        try:
+            proto = _export(module, single, None, signature, opset or OPSET)
+        except Exception as error:
+            raise StageError(f"torch cannot export this network to ONNX: {_first_lines(error)}") from error
+    tidy(proto)
+    onnx.save(proto, str(path))
+
+
+def _export(
+    module: nn.Module,
+    arguments: tuple[torch.Tensor, ...],
+    free: tuple[dict[int, torch.export.Dim], ...] | None,
+    signature: Signature,
+    opset: int,
+) -> onnx.ModelProto:
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            module.eval(),
+            arguments,
+            dynamo=True,
+            verbose=False,
+            external_data=False,
+            opset_version=opset,
+            input_names=[spec.name for spec in signature.inputs],
+            output_names=[spec.name for spec in signature.outputs],
+            dynamic_shapes=free,
+        )
+    assert program is not None
+    proto = program.model_proto
+    found = next(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx"))
+    if found != opset:
+        raise StageError(f"the exporter wrote opset {found}, not {opset}")
+    return proto
+
+
+def tidy(proto: onnx.ModelProto) -> None:
+    """Drop what only debugging needs and name a global pooling by its own operator, which integer runtimes know."""
+    proto.ir_version = min(proto.ir_version, IR_VERSION)
+    del proto.metadata_props[:]
+    del proto.graph.metadata_props[:]
+    proto.doc_string = proto.graph.doc_string = ""
+    del proto.functions[:]
+    constants = {tensor.name: tensor for tensor in proto.graph.initializer}
+    for value in (*proto.graph.value_info, *proto.graph.input, *proto.graph.output, *proto.graph.initializer):
+        del value.metadata_props[:]
+    for node in proto.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+        if node.op_type == "ReduceMean" and len(node.input) == 2 and node.input[1] in constants:
+            axes = sorted(numpy_helper.to_array(constants[node.input[1]]).tolist())
+            attributes = {attribute.name: attribute.i for attribute in node.attribute}
+            if axes in ([2, 3], [-2, -1]) and attributes.get("keepdims", 1):
+                pooled = helper.make_node("GlobalAveragePool", node.input[:1], node.output, node.name)
+                node.CopyFrom(pooled)
+    used = {name for node in proto.graph.node for name in node.input} | {value.name for value in proto.graph.output}
+    kept = [tensor for tensor in proto.graph.initializer if tensor.name in used]
+    del proto.graph.initializer[:]
+    proto.graph.initializer.extend(kept)
+
+
+def _first_lines(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:2]) or type(error).__name__
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's chatter off stdout and stderr."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

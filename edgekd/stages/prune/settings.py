@@ -1,0 +1,36 @@
+"""Settings of structured pruning."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from edgekd.recipe import StageSettings
+
+
+class PruneSettings(StageSettings):
+    """Remove channels until one budget is met: a share of MACs, of parameters, or of this machine's latency.
+
+    `granularity` replaces the target's channel multiple. `largest_cut` is the share of a layer's channels that may go
+    at most. `steps` is in how many small cuts the importance is ranked again. `keep` names modules left alone (the
+    layers that make the outputs always are). A latency budget needs a target that this machine is.
+    """
+
+    kind: Literal["prune"] = "prune"
+    to_macs: float | None = Field(default=None, gt=0, lt=1)
+    to_parameters: float | None = Field(default=None, gt=0, lt=1)
+    to_latency: float | None = Field(default=None, gt=0, lt=1)
+    importance: Literal["magnitude", "batch-norm", "taylor", "random"] = "magnitude"
+    scope: Literal["global", "local"] = "global"
+    granularity: int | None = Field(default=None, ge=1, le=256)
+    largest_cut: float = Field(default=0.75, gt=0, lt=1)
+    steps: int = Field(default=50, ge=1, le=1000)
+    keep: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> "PruneSettings":
+        given = [name for name in ("to_macs", "to_parameters", "to_latency") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"give exactly one of to_macs, to_parameters, to_latency (given: {', '.join(given) or 'none'})"
+            )
+        return self

@@ -1,0 +1,121 @@
+"""The prune stage."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from edgekd.context import Context
+from edgekd.errors import BudgetMissed, InputError
+from edgekd.models.edits import prune_edit
+from edgekd.models.network import count_macs, count_parameters, named_outputs
+from edgekd.recipe import StageSettings
+from edgekd.stages.prune.pruner import prune_until
+from edgekd.stages.prune.settings import PruneSettings
+from edgekd.stages.stage import Stage
+from edgekd.state import ModelState, TorchForm
+
+
+def granularity(settings: PruneSettings, context: Context) -> int:
+    """Return the multiple to which channel counts are rounded."""
+    return settings.granularity or context.target.channels.granularity
+
+
+def run(state: ModelState, settings: StageSettings, context: Context) -> ModelState:
+    """Remove channels until the budget is met.
+
+    Raises:
+        BudgetMissed: as much as may go is gone and the budget is not met; the message says how close it came.
+        InputError: the network cannot be traced.
+    """
+    assert isinstance(settings, PruneSettings)
+    torch.manual_seed(context.seed)
+    module = copy.deepcopy(state.torch.module).eval()
+    name, limit, measure = _budget(settings, state, context)
+    before = measure(module)
+    with context.progress("prune", settings.steps) as advance:
+
+        def met(candidate: nn.Module) -> bool:
+            advance(1)
+            return measure(candidate) <= limit * before
+
+        history = prune_until(
+            module, state.signature, settings, granularity(settings, context), met, _gradients(state, settings, context)
+        )
+    after = measure(module)
+    if not history and after > limit * before:
+        raise BudgetMissed(
+            f"pruning cannot reach {limit:.0%} of the {name}: no layer of this network can lose channels in multiples of "
+            f"{granularity(settings, context)} (recurrent layers are not pruned); lower granularity or leave pruning out"
+        )
+    if after > limit * before:
+        raise BudgetMissed(
+            f"pruning cannot reach {limit:.0%} of the {name}: {after / before:.1%} is left when every layer that may be "
+            f"cut has lost what it may; raise {name_of(settings)}, largest_cut, or lower granularity"
+        )
+    form = TorchForm(state.torch.base, module.eval(), (*state.torch.edits, prune_edit(history)))
+    notes = {f"{name}_share": round(after / before, 4), "granularity": granularity(settings, context)}
+    return state.after("prune", form, notes)
+
+
+def name_of(settings: PruneSettings) -> str:
+    """Return the name of the budget that is set."""
+    return next(name for name in ("to_macs", "to_parameters", "to_latency") if getattr(settings, name) is not None)
+
+
+def _budget(
+    settings: PruneSettings, state: ModelState, context: Context
+) -> tuple[str, float, Callable[[nn.Module], float]]:
+    if settings.to_parameters is not None:
+        return "parameters", settings.to_parameters, count_parameters
+    if settings.to_latency is not None:
+        from edgekd.stages.prune.latency import latency_of
+
+        return "latency", settings.to_latency, latency_of(state.signature, context)
+    assert settings.to_macs is not None
+    return "macs", settings.to_macs, lambda module: count_macs(module, state.signature)
+
+
+def _gradients(state: ModelState, settings: PruneSettings, context: Context) -> Callable[[nn.Module], None] | None:
+    """Return a function that fills gradients of the loss on calibration samples, for the Taylor importance."""
+    if settings.importance != "taylor":
+        return None
+    part = context.parts.calibration
+    targets = part.targets
+    if targets is None:
+        raise InputError("the taylor importance needs labels and the data have none; use magnitude")
+    inputs = {name: torch.from_numpy(array) for name, array in part.inputs().items()}
+    labels = torch.from_numpy(targets)
+
+    def fill(module: nn.Module) -> None:
+        module.zero_grad()
+        output = next(iter(named_outputs(module(*inputs.values())).values()))
+        loss = (
+            functional.cross_entropy(output, labels.long())
+            if state.signature.task in ("classification", "segmentation")
+            else functional.mse_loss(output, labels.reshape(output.shape).float())
+        )
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    return fill
+
+
+def _depends_on(settings: StageSettings, context: Context) -> dict[str, Any]:
+    assert isinstance(settings, PruneSettings)
+    data = settings.importance == "taylor"
+    return {"granularity": granularity(settings, context), "data": data}
+
+
+def _describe(settings: StageSettings, context: Context) -> str:
+    assert isinstance(settings, PruneSettings)
+    name = name_of(settings)
+    return (
+        f"remove channels by {settings.importance} to {getattr(settings, name):.0%} of the {name.removeprefix('to_')}, "
+        f"in multiples of {granularity(settings, context)}"
+    )
+
+
+STAGE = Stage(PruneSettings, run, frozenset({"torch"}), "torch", False, _depends_on, _describe)

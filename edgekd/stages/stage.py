@@ -1,0 +1,25 @@
+"""What a stage is: a settings class and a function, with the forms it accepts and the one it produces."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from edgekd.context import Context
+from edgekd.recipe import StageSettings
+from edgekd.state import ModelState
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage, found by the type of its settings.
+
+    `accepts` and `produces` name forms as in `state.py`; `trains` says that it needs a train part; `depends_on` picks
+    what of the context, beside data and seed, can change the result (it enters the cache key).
+    """
+
+    settings: type[StageSettings]
+    run: Callable[[ModelState, StageSettings, Context], ModelState]
+    accepts: frozenset[str]
+    produces: str
+    trains: bool
+    depends_on: Callable[[StageSettings, Context], dict[str, object]]
+    describe: Callable[[StageSettings, Context], str]

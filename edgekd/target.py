@@ -1,0 +1,170 @@
+"""Targets: one piece of hardware a file, `targets/<name>.toml`, read into a frozen `Target`. A target knows no stage."""
+
+import difflib
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from edgekd.errors import InputError
+from edgekd.resources import shipped
+
+NAME_PATTERN = r"^[a-z0-9]+(-[a-z0-9]+)*$"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Fact(_Frozen):
+    """A fact about the hardware: its value, where it comes from and how far it can be trusted.
+
+    `confidence`: `high` is a vendor's datasheet or a measurement with its log, `medium` one secondary source,
+    `low` a derivation or an unchecked statement.
+    """
+
+    value: str | float | int | bool
+    unit: str | None = None
+    source: str = Field(min_length=1)
+    confidence: Literal["high", "medium", "low"]
+
+
+class Channels(_Frozen):
+    """The multiple to which structured pruning rounds channel counts, because the kernels work in such blocks."""
+
+    granularity: int = Field(ge=1, le=256)
+    source: str = Field(min_length=1)
+    confidence: Literal["high", "medium", "low"]
+
+
+class QuantizationScheme(_Frozen):
+    """What the runtime executes fast in integers.
+
+    Activations are per tensor. A symmetric scheme has zero point 0. `weight_axis` is the output-channel axis of a
+    convolution's weight (O, I, H, W). An empty `operators` leaves the choice to the executor.
+    """
+
+    activation_dtype: Literal["uint8", "int8", "int16"] = "uint8"
+    activation_symmetric: bool = False
+    weight_dtype: Literal["int8", "int4"] = "int8"
+    weight_symmetric: bool = True
+    per_channel: bool = True
+    weight_axis: int = 0
+    power_of_two: bool = False
+    operators: tuple[str, ...] = ()
+
+
+class Runtime(_Frozen):
+    """How one runtime on this hardware wants its model. `quantization` is absent where it runs no int8."""
+
+    precisions: tuple[Literal["fp32", "fp16", "bf16", "int8", "int4", "spike"], ...] = Field(min_length=1)
+    batch: Literal["dynamic"] | Annotated[int, Field(ge=1)] = "dynamic"
+    opset: Annotated[int, Field(ge=18, le=25)] | None = None
+    threads: int = Field(default=1, ge=1)
+    versions: str | None = None
+    note: str | None = None
+    quantization: QuantizationScheme | None = None
+
+
+class Limits(_Frozen):
+    """Hard limits; an absent one is not known to exist."""
+
+    memory_bytes: int | None = Field(default=None, gt=0)
+    model_bytes: int | None = Field(default=None, gt=0)
+    max_batch: int | None = Field(default=None, ge=1)
+    operators: tuple[str, ...] | None = None  # ONNX operators the hardware executes; absent: no list
+    input_channels: int | None = Field(default=None, ge=1)
+
+
+class Target(_Frozen):
+    """One piece of hardware: facts with their sources, limits, channel granularity and its runtimes.
+
+    `aliases` maps another name to the sentence that says, on use, what it means. `default_runtime` is the one that
+    `compress` exports for, `default_recipe` a name from `edgekd/recipes/`.
+    """
+
+    name: str = Field(pattern=NAME_PATTERN)
+    title: str = Field(min_length=1)
+    family: str = Field(pattern=NAME_PATTERN)
+    aliases: dict[str, str] = {}
+    default_recipe: str = "prune-distill-quantize"
+    default_runtime: str
+    facts: dict[str, Fact]
+    limits: Limits = Limits()
+    channels: Channels
+    runtime: dict[str, Runtime] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _default_runtime_exists(self) -> "Target":
+        if self.default_runtime not in self.runtime:
+            raise ValueError(
+                f"default_runtime {self.default_runtime!r} has no section [runtime.{self.default_runtime}]"
+            )
+        return self
+
+
+def search_folders() -> list[Path]:
+    """Return the folders that are searched for targets, first match wins: ./targets, the user's, the shipped ones."""
+    configuration = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return [Path("targets"), configuration / "edgekd" / "targets", shipped("targets")]
+
+
+def parse_target(path: Path) -> Target:
+    """Read one target file.
+
+    Raises:
+        InputError: the file cannot be read, is not TOML, or a field is wrong; the message names field and fix.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read the target file {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:  # wrong syntax, not UTF-8, an integer too long, nested too deep
+        raise InputError(f"{path} is not valid TOML: {error}") from error
+    try:
+        return Target.model_validate(content)
+    except ValidationError as error:
+        raise InputError(f"{path}: {explain(error)}") from error
+
+
+def explain(error: ValidationError) -> str:
+    """Return pydantic's findings as one line: the field's dotted path and what it should be."""
+    lines = []
+    for finding in error.errors(include_url=False, include_context=False):
+        where = ".".join(str(part) for part in finding["loc"]) or "the file"
+        lines.append(f"{where}: {finding['msg'].removeprefix('Value error, ')}")
+    return "; ".join(lines)
+
+
+def target_files() -> dict[str, Path]:
+    """Return every target file found, by its file name without suffix, sorted."""
+    found: dict[str, Path] = {}
+    for folder in search_folders():
+        for path in sorted(folder.glob("*.toml")) if folder.is_dir() else []:
+            found.setdefault(path.stem, path)
+    return dict(sorted(found.items()))
+
+
+def load_target(name: str) -> tuple[Target, str | None]:
+    """Return the target of that name, alias or path, and what the alias means if it was one.
+
+    Raises:
+        InputError: no such target (the nearest names are shown), or its file is wrong.
+    """
+    if name.endswith(".toml") or "/" in name:
+        return parse_target(Path(name)), None
+    files = target_files()
+    if name in files:
+        return parse_target(files[name]), None
+    aliases: dict[str, tuple[Target, str]] = {}
+    for path in files.values():
+        target = parse_target(path)
+        aliases |= {alias: (target, meaning) for alias, meaning in target.aliases.items()}
+    if name in aliases:
+        target, meaning = aliases[name]
+        return target, f"{name} means {target.name}: {meaning}"
+    nearest = difflib.get_close_matches(name, [*files, *aliases], n=3, cutoff=0.4)
+    hint = f"nearest: {', '.join(nearest)}" if nearest else "`edgekd targets list` shows them all"
+    raise InputError(f"unknown target {name!r}; {hint}")

@@ -1,0 +1,158 @@
+"""The training loop."""
+
+import copy
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from edgekd.context import Context
+from edgekd.data import Part
+from edgekd.data.dataset import Augmentation
+from edgekd.errors import StageError
+from edgekd.models.network import run_network
+from edgekd.training.augment import augment
+from edgekd.training.objective import Objective
+
+
+class TrainingSettings(BaseModel):
+    """How to train. `precision` auto takes bfloat16 autocast where the processor computes in it, else float32."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int = Field(default=4, ge=1, le=10_000)
+    batch_size: int = Field(default=128, ge=2)
+    learning_rate: float = Field(default=0.1, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=5e-4, ge=0)
+    warmup: float = Field(default=0.2, gt=0, lt=1)
+    clip_gradient: float | None = Field(default=5.0, gt=0)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+
+def computes_bfloat16(device: str) -> bool:
+    """Return whether the device has fast bfloat16 arithmetic."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def chosen_device(device: str) -> str:
+    """Return `cpu` or `cuda` for `auto`, `cpu` or `cuda`."""
+    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+
+
+def chosen_precision(settings: TrainingSettings, device: str) -> str:
+    """Return `float32` or `bfloat16`."""
+    if settings.precision != "auto":
+        return settings.precision
+    return "bfloat16" if computes_bfloat16(chosen_device(device)) else "float32"
+
+
+def train(
+    student: nn.Module,
+    teacher: nn.Module | None,
+    part: Part,
+    objective: Objective,
+    settings: TrainingSettings,
+    augmentations: Sequence[Augmentation],
+    context: Context,
+    description: str,
+) -> list[float]:
+    """Train `student` in place with SGD and a one-cycle learning rate; return the mean loss of every epoch.
+
+    The weights are those after the last step: with a learning rate that falls to zero they are the best ones.
+    Same seed, device, threads and settings give the same weights.
+
+    Raises:
+        StageError: the loss is not finite, or the part is smaller than a batch.
+    """
+    device = chosen_device(context.device)
+    bfloat16 = chosen_precision(settings, device) == "bfloat16"
+    steps = len(part) // settings.batch_size
+    if not steps:
+        raise StageError(
+            f"{len(part)} training samples are less than a batch of {settings.batch_size}; lower batch_size"
+        )
+    torch.manual_seed(context.seed)
+    generator = torch.Generator().manual_seed(context.seed)
+    layout = torch.channels_last if any(p.ndim == 4 for p in student.parameters()) else torch.contiguous_format
+    student.to(device, memory_format=layout).train()
+    if teacher is not None:
+        teacher.to(device, memory_format=layout).eval().requires_grad_(False)
+    optimizer = torch.optim.SGD(
+        [parameter for parameter in student.parameters() if parameter.requires_grad],
+        lr=settings.learning_rate,
+        momentum=settings.momentum,
+        nesterov=settings.momentum > 0,
+        weight_decay=settings.weight_decay,
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, settings.learning_rate, total_steps=settings.epochs * steps + 1, pct_start=settings.warmup
+    )
+    losses = []
+    with context.progress(description, settings.epochs * steps) as advance:
+        for epoch in range(settings.epochs):
+            total = torch.zeros(())
+            order = torch.randperm(len(part), generator=generator).numpy()
+            for step in range(steps):
+                positions = order[step * settings.batch_size : (step + 1) * settings.batch_size]
+                inputs, targets = _batch(part, positions, augmentations, generator, device, layout)
+                with torch.autocast(device, torch.bfloat16, enabled=bfloat16):
+                    wanted = None
+                    if teacher is not None:
+                        with torch.inference_mode():
+                            wanted = run_network(teacher, inputs)
+                        wanted = {name: tensor.clone() for name, tensor in wanted.items()}
+                    outputs = run_network(student, inputs)
+                loss = objective(outputs, wanted, targets, inputs)
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                if settings.clip_gradient is not None:
+                    nn.utils.clip_grad_norm_(student.parameters(), settings.clip_gradient)
+                optimizer.step()
+                schedule.step()
+                total += loss.detach().cpu()
+                advance(1)
+            losses.append(float(total) / steps)
+            if not math.isfinite(losses[-1]):
+                raise StageError(f"the loss is {losses[-1]} after epoch {epoch + 1}; lower learning_rate")
+            context.log(f"{description}: epoch {epoch + 1}/{settings.epochs}, loss {losses[-1]:.4f}")
+    student.to("cpu", memory_format=torch.contiguous_format).eval()
+    return losses
+
+
+def fresh(module: nn.Module) -> nn.Module:
+    """Return a copy with newly initialized weights, layer by layer as torch does."""
+    module = copy.deepcopy(module)
+    for layer in module.modules():
+        reset = getattr(layer, "reset_parameters", None)
+        if callable(reset):
+            reset()
+    return module
+
+
+def _batch(
+    part: Part,
+    positions: NDArray[np.intp],
+    augmentations: Sequence[Augmentation],
+    generator: torch.Generator,
+    device: str,
+    layout: torch.memory_format,
+) -> tuple[dict[str, Tensor], Tensor | None]:
+    inputs = {}
+    for name, array in part.inputs(positions).items():
+        tensor = torch.from_numpy(array).to(device)
+        if tensor.ndim == 4:
+            if augmentations and tensor.is_floating_point():
+                tensor = augment(tensor, augmentations, generator)
+            tensor = tensor.contiguous(memory_format=layout)
+        inputs[name] = tensor
+    all_targets = part.dataset.targets
+    targets = None if all_targets is None else torch.from_numpy(all_targets[part.indices[positions]]).to(device)
+    return inputs, targets

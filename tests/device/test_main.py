@@ -1,0 +1,163 @@
+"""run.pyz as a person starts it: a process of its own that cannot see this checkout."""
+
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgekd.device.__main__ import main
+
+MakeArtifact = Callable[..., Path]
+
+
+def start(folder: Path, *arguments: str, python: tuple[str, ...] = ("-I",)) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    command = [sys.executable, *python, str(folder / "run.pyz"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder.parent, env=environment)
+
+
+def assert_refused(result: subprocess.CompletedProcess[str], exit_code: int, message: str) -> None:
+    assert result.returncode == exit_code, result.stderr
+    assert re.search(message, result.stderr), result.stderr
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+
+
+def test_verify_passes_without_edgekd(artifact: Path) -> None:
+    result = start(artifact, "verify", python=("-I", "-X", "importtime"))
+    assert result.returncode == 0, result.stderr
+    assert "passed" in result.stdout
+    imported = set(re.findall(r"\|\s*([\w.]+)\s*$", result.stderr, re.MULTILINE))
+    assert {"device.manifest", "onnxruntime", "numpy"} <= imported
+    assert not {name for name in imported if name.split(".")[0] in ("edgekd", "torch", "onnx")}
+
+
+def test_verify_json(artifact: Path) -> None:
+    content = json.loads(start(artifact, "verify", "--json").stdout)
+    assert content["schema"] == 1 and content["passed"] is True
+    assert content["outputs"][0]["name"] == "logits" and content["session"]["runtime"] == "onnxruntime"
+
+
+def test_failed_self_check_is_exit_code_3(make_artifact: MakeArtifact) -> None:
+    folder = make_artifact(outputs=np.full((10, 6), np.nan, np.float32))
+    assert_refused(start(folder, "verify"), 3, "self-check failed: logits: cosine")
+    result = start(folder, "verify", "--json")
+    content = json.loads(result.stdout)
+    assert result.returncode == 3 and content["passed"] is False and content["outputs"][0]["cosine"] is None
+
+
+@pytest.mark.parametrize("command", ["run", "verify", "profile"])
+def test_tampered_file_is_exit_code_3_for_every_command(artifact: Path, command: str) -> None:
+    with open(artifact / "model.onnx", "ab") as stream:
+        stream.write(b"x")
+    assert_refused(start(artifact, command), 3, "model.onnx")
+
+
+def test_bad_input_is_exit_code_2(artifact: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.npz").write_bytes(b"junk")
+    assert_refused(start(artifact, "run", "--input", str(tmp_path / "bad.npz")), 2, "bad.npz is not a readable")
+    assert_refused(start(artifact, "verify", "--artifact", str(tmp_path)), 2, "manifest.json")
+    assert_refused(start(artifact, "profile", "--batch", "0"), 2, "batch")
+    assert_refused(start(artifact, "profile", "--threads", "0"), 2, "threads")
+    assert start(artifact, "profile", "--duration", "0").returncode == 2
+    assert start(artifact, "fly").returncode == 2
+    assert start(artifact).returncode == 2
+
+
+def test_wrong_version_is_exit_code_4(make_artifact: MakeArtifact) -> None:
+    folder = make_artifact(versions={"onnxruntime": ">=99"})
+    assert_refused(start(folder, "verify"), 4, "pip install 'onnxruntime>=99'")
+
+
+def test_missing_numpy_is_exit_code_4(artifact: Path) -> None:
+    assert_refused(start(artifact, "verify", python=("-I", "-S")), 4, "numpy is not installed: pip install numpy")
+
+
+def test_debug_shows_the_traceback(artifact: Path) -> None:
+    (artifact / "samples.npz").unlink()
+    assert "Traceback" in start(artifact, "verify", "--debug").stderr
+
+
+def test_run_prints_the_best_labels(artifact: Path, tmp_path: Path) -> None:
+    result = start(artifact, "run", "--output", str(tmp_path / "out.npz"))
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.splitlines()) == 10 and result.stdout.startswith("sample 0: ")
+    scores = np.load(tmp_path / "out.npz")["logits"]
+    content = json.loads(start(artifact, "run", "--json").stdout)
+    assert [one[0]["index"] for one in content["best"]] == scores.argmax(axis=1).tolist()
+    assert len(content["best"][0]) == 5 and content["outputs"]["logits"]["shape"] == [10, 6]
+
+
+def test_run_takes_a_raw_image(artifact: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(0, 256, (20, 16), dtype=np.uint8))
+    result = start(artifact, "run", "--input", str(tmp_path / "x.npy"))
+    assert result.returncode == 0 and len(result.stdout.splitlines()) == 1, result.stderr
+
+
+def test_run_without_labels_describes_the_outputs(make_artifact: MakeArtifact) -> None:
+    result = start(make_artifact(labels=None), "run")
+    assert re.match(r"logits: float32\[10, 6\], from 0 to ", result.stdout), result.stderr
+
+
+def test_wrong_number_of_labels_is_refused(make_artifact: MakeArtifact) -> None:
+    assert_refused(start(make_artifact(labels=("ant", "bee")), "run"), 3, "6 scores, its manifest has 2 labels")
+
+
+def test_profile(artifact: Path, tmp_path: Path) -> None:
+    result = start(artifact, "profile", "--duration", "0.3", "--batch", "2", "--output", str(tmp_path / "p.json"))
+    assert result.returncode == 0, result.stderr
+    for word in ("p50", "p99", "load", "first call", "peak memory", "batch 2", "threads 1"):
+        assert word in result.stdout
+    content = json.loads((tmp_path / "p.json").read_text())
+    assert content["batch"] == 2 and content["latency"]["n"] > 0 and content["peak_memory_mib"] > 5
+    assert content["cold_start"]["load_ms"] > 0 and content["cold_start"]["first_call_ms"] > 0
+    assert content["before"]["architecture"] and content["session"]["threads"] == "1"
+
+
+def test_profile_cannot_write_where_there_is_no_folder(artifact: Path, tmp_path: Path) -> None:
+    result = start(artifact, "profile", "--duration", "0.1", "--output", str(tmp_path / "none" / "p.json"))
+    assert_refused(result, 2, "cannot write")
+
+
+def test_artifact_folder_may_be_moved_and_read_only(artifact: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere" / "a folder"
+    moved.parent.mkdir()
+    shutil.move(artifact, moved)
+    moved.chmod(0o555)
+    try:
+        assert start(moved, "verify").returncode == 0
+    finally:
+        moved.chmod(0o755)
+
+
+def test_main_works_on_the_host_too(
+    artifact: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(artifact)
+    assert main(["verify"]) == 0 and "passed" in capsys.readouterr().out
+    monkeypatch.chdir(artifact.parent)
+    assert main(["verify"]) == 2
+    assert main(["verify", "--artifact", str(artifact)]) == 0
+
+
+def test_emulated_processor_is_not_profiled(
+    artifact: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("edgekd.device.cpuinfo.is_emulated", lambda *_: True)
+    assert main(["profile", "--artifact", str(artifact)]) == 3
+    assert "emulated" in capsys.readouterr().err
+
+
+def test_label_is_escaped_in_a_narrow_encoding(make_artifact: MakeArtifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", narrow)
+    assert main(["run", "--artifact", str(make_artifact(labels=("Bär", "猫", "c", "d", "e", "f")))]) == 0
+    narrow.seek(0)
+    assert "B\\xe4r" in narrow.read()

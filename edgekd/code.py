@@ -1,8 +1,11 @@
 """The user's own code, named `package.module:function` on the command line."""
 
+import hashlib
 import importlib
+import inspect
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from edgekd.errors import InputError
@@ -26,3 +29,17 @@ def import_object(name: str) -> Any:
     if not hasattr(module, attribute):
         raise InputError(f"module {module_name} has no {attribute!r}")
     return getattr(module, attribute)
+
+
+def code_digest(*objects: Any) -> str:
+    """Return the hash of the source files that define these functions and classes; what has no file has no part in it."""
+    files = set()
+    for thing in objects:
+        try:
+            files.add(inspect.getsourcefile(thing))
+        except TypeError:  # built in, or made at run time
+            continue
+    sha = hashlib.sha256()
+    for file in sorted(file for file in files if file and Path(file).is_file()):
+        sha.update(Path(file).read_bytes())
+    return sha.hexdigest()

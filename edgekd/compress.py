@@ -121,9 +121,11 @@ def _one_target(run: Run, prepared: Prepared, context: Context, artifact: Path) 
     written = artifact / manifest.model_file
     run.log(f"artifact: {artifact}")
     checked = _check_parity(prepared, context, chain, written, precision)
-    figures, comparisons, machine = obtain_figures(run, context, chain, written if settings.input == "uint8" else None)
-    compared = arm_figures(run, prepared, context, arms)
-    last = figures[chain[-1].name if settings.input != "uint8" else "exported"]
+    measured = obtain_figures(run, context, chain, written if settings.input == "uint8" else None)
+    figures, comparisons, machine = measured.figures, measured.comparisons, measured.machine
+    compared = arm_figures(run, context, chain[0], arms)
+    end = "exported" if settings.input == "uint8" else chain[-1].name
+    last = figures[end]
     limits = limits_of(context, figures["baseline"], last, machine)
     verdicts = tuple(judge(prepared.request.budget or prepared.recipe.budget, limits))
     report = {
@@ -159,7 +161,7 @@ def _one_target(run: Run, prepared: Prepared, context: Context, artifact: Path) 
         ],
         "final": {
             "figures": {name: figure.to_dict() for name, figure in last.items()},
-            **comparisons.get("exported" if settings.input == "uint8" else chain[-1].name, {}),
+            **comparisons.get(end, {}),
         },
         "on_target": figures_on_target(context, last, machine),
         "arms": compared,

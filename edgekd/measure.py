@@ -1,6 +1,7 @@
 """The figures of a run, obtained on this machine: score, size, counts, latency against parent and baseline."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,86 +9,87 @@ import onnx
 
 from edgekd import host
 from edgekd.context import Context
+from edgekd.device.comparison import Interleaved
+from edgekd.device.machine import Machine
 from edgekd.evaluate import judge_outputs, run_onnx
 from edgekd.figures import Figure
 from edgekd.files import sha256
 from edgekd.models import onnx_graph
+from edgekd.models.signature import Signature
 from edgekd.pipeline import Step
 from edgekd.run import Run
 
 
-def obtain_figures(
-    run: Run, context: Context, chain: Sequence[Step], exported: Path | None
-) -> tuple[dict[str, dict[str, Figure]], dict[str, Any], Any]:
-    """Obtain the figures of every stage, on this machine: score, size, counts, latency against parent and baseline."""
+@dataclass(frozen=True)
+class Measured:
+    """The figures of every file by its name, and its score and speed against parent and baseline."""
+
+    machine: Machine
+    figures: dict[str, dict[str, Figure]]
+    comparisons: dict[str, dict[str, Any]]
+
+
+def obtain_figures(run: Run, context: Context, chain: Sequence[Step], exported: Path | None) -> Measured:
+    """Obtain the figures of every stage, on this machine; of `exported` too, where it is a file of its own."""
     machine = host.this_machine()
-    on = host.describe(machine)
-    files = {one.name: one.file for one in chain}
+    on = f"ONNX Runtime, {host.describe(machine)}"
+    files = {step.name: step.file for step in chain}
     scores = scores_of(run, context, files)
     if exported is not None:
-        files["exported"] = exported
-        scores["exported"] = scores[chain[-1].name]
+        files["exported"], scores["exported"] = exported, scores[chain[-1].name]
+    timed = _timed(run, context, files, chain[-1].state.signature, machine)
+    threads = context.runtime.threads
+    count = len(context.parts.evaluation)
+    figures, comparisons = {}, {}
+    names = list(files)
+    for parent, name in zip([None, *names], names, strict=False):
+        figures[name] = {
+            "score": Figure(context.metric.unit, scores[name], "measured", on, samples=count),
+            "size_kb": Figure("kB", files[name].stat().st_size / 1000, "counted"),
+            "macs": Figure("", onnx_graph.count_macs(files[name]), "counted"),
+            "parameters": Figure("", onnx_graph.count_parameters(onnx.load(str(files[name]))), "counted"),
+            **host.latency_figures(timed["latency"][name], f"{on}, {threads} thread{'s' if threads > 1 else ''}"),
+        }
+        if parent is not None:
+            comparisons[name] = {
+                f"against_{role}": {
+                    "score": -context.metric.drop(scores[other], scores[name]),
+                    "speedup": timed["speedups"][name][other],
+                }
+                for role, other in (("parent", parent), ("baseline", "baseline"))
+            }
+    return Measured(machine, figures, comparisons)
+
+
+def _timed(
+    run: Run, context: Context, files: dict[str, Path], signature: Signature, machine: Machine
+) -> dict[str, dict[str, Any]]:
+    """Time the files in one interleaved session, equal files once; return latencies, and speed-ups [file][other]."""
     hashes = {name: sha256(path) for name, path in files.items()}
-    distinct = {digest: name for name, digest in reversed(hashes.items())}
-    signature = chain[-1].state.signature
+    first = {digest: name for name, digest in reversed(hashes.items())}
+    distinct = {name: files[name] for name in first.values()}
+    threads = context.runtime.threads
 
     def measure() -> dict[str, Any]:
-        run.log(
-            f"measure: one inference of {', '.join(distinct.values())}, {context.runtime.threads} thread, interleaved"
-        )
-        session = host.time_files(
-            {name: files[name] for name in distinct.values()}, "onnxruntime", signature, context.runtime.threads
-        )
+        run.log(f"measure: one inference of each of {', '.join(files)}, interleaved")
+        session = host.time_files(distinct, "onnxruntime", signature, threads)
         return {
-            "latency": {name: session.latency(name).to_dict() for name in distinct.values()},
-            "ratios": {
-                f"{one}/{other}": _ratio(session, one, other)
-                for one in distinct.values()
-                for other in distinct.values()
-                if one != other
-            },
+            "latency": {name: session.latency(name).to_dict() for name in distinct},
+            "speedups": {one: {other: _speedup(session, other, one) for other in distinct} for one in distinct},
         }
 
-    key = {"files": hashes, "threads": context.runtime.threads, "machine": [on, machine.system, machine.cores]}
+    key = {"files": hashes, "threads": threads, "machine": [host.describe(machine), machine.system, machine.cores]}
     timed = run.remembered("latency", key, measure)
-    figures: dict[str, dict[str, Figure]] = {}
-    comparisons: dict[str, Any] = {}
-    previous = None
-    for name, path in files.items():
-        alias = distinct[hashes[name]]
-        figures[name] = {
-            "score": Figure(
-                context.metric.unit,
-                scores[name],
-                "measured",
-                f"ONNX Runtime, {on}",
-                samples=len(context.parts.evaluation),
-            ),
-            "size_kb": Figure("kB", path.stat().st_size / 1000, "counted"),
-            "macs": Figure("", onnx_graph.count_macs(path), "counted"),
-            "parameters": Figure("", onnx_graph.count_parameters(onnx.load(str(path))), "counted"),
-            **host.latency_figures(timed["latency"][alias], f"ONNX Runtime, {on}, {context.runtime.threads} thread"),
-        }
-        if previous is not None:
-            parent = distinct[hashes[previous]]
-            comparisons[name] = {
-                "against_parent": {
-                    "score": context.metric.drop(scores[previous], scores[name]) * -1,
-                    "speedup": timed["ratios"].get(f"{parent}/{alias}", _SAME),
-                },
-                "against_baseline": {
-                    "score": context.metric.drop(scores["baseline"], scores[name]) * -1,
-                    "speedup": timed["ratios"].get(f"{distinct[hashes['baseline']]}/{alias}", _SAME),
-                },
-            }
-        previous = name
-    return figures, comparisons, machine
+    alias = {name: first[digest] for name, digest in hashes.items()}
+    return {
+        "latency": {name: timed["latency"][alias[name]] for name in files},
+        "speedups": {one: {other: timed["speedups"][alias[one]][alias[other]] for other in files} for one in files},
+    }
 
 
-_SAME = {"ratio": 1.0, "low": 1.0, "high": 1.0, "verdict": "the same file"}
-
-
-def _ratio(session: Any, baseline: str, candidate: str) -> dict[str, Any]:
+def _speedup(session: Interleaved, baseline: str, candidate: str) -> dict[str, Any]:
+    if baseline == candidate:
+        return {"ratio": 1.0, "low": 1.0, "high": 1.0, "verdict": "the same file"}
     found = session.comparison(baseline, candidate)
     return {"ratio": found.speedup, "low": found.speedup_low, "high": found.speedup_high, "verdict": found.verdict}
 
@@ -109,7 +111,7 @@ def scores_of(run: Run, context: Context, files: dict[str, Path]) -> dict[str, f
         key = {
             "file": sha256(path),
             "baseline": sha256(files["baseline"]) if context.metric.fidelity else None,
-            "metric": context.metric.name,
+            "metric": context.metric.identity,
             "data": data,
             "part": part.indices.tolist(),
         }
@@ -118,14 +120,15 @@ def scores_of(run: Run, context: Context, files: dict[str, Path]) -> dict[str, f
     return scores
 
 
-def arm_figures(run: Run, prepared: Prepared, context: Context, arms: dict[str, list[Step]] | None) -> dict[str, Any]:
+def arm_figures(run: Run, context: Context, baseline: Step, arms: dict[str, Step] | None) -> dict[str, Any]:
+    """Return the scores of the arms without a teacher, or the reason why there are none."""
     wanted = ("without-distillation", "from-scratch")
     if arms is None:
         return {name: Figure.absent(context.metric.unit, "not measured: ask with --arms").to_dict() for name in wanted}
     if not arms:
         reason = "not measured: the recipe does not distill"
         return {name: Figure.absent(context.metric.unit, reason).to_dict() for name in wanted}
-    files = {"baseline": next(iter(arms.values()))[0].file} | {name: made[-1].file for name, made in arms.items()}
+    files = {"baseline": baseline.file} | {name: step.file for name, step in arms.items()}
     scores = scores_of(run, context, files)
     on = f"ONNX Runtime, {host.describe(host.this_machine())}"
     count = len(context.parts.evaluation)
@@ -151,7 +154,8 @@ def limits_of(
     }
 
 
-def figures_on_target(context: Context, last: dict[str, Figure], machine: Any) -> dict[str, Any]:
+def figures_on_target(context: Context, last: dict[str, Figure], machine: Machine) -> dict[str, Any]:
+    """Return the figures of the target itself: measured where this machine is one, else absent with the reason."""
     if host.is_target(context.target, machine):
         return {"latency_p50_ms": last["latency_p50_ms"].to_dict(), "latency_p95_ms": last["latency_p95_ms"].to_dict()}
     reason = f"this machine is no {context.target.title}: copy the artifact there and run `python3 run.pyz profile`"

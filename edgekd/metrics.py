@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd.code import import_object
+from edgekd.code import code_digest, import_object
 from edgekd.errors import InputError
 from edgekd.models.signature import Task
 
@@ -26,6 +26,12 @@ class Metric:
     higher_is_better: bool
     function: Callable[[Array, Array], float]
     fidelity: bool = False
+    version: str = ""  # hash of a user's own code
+
+    @property
+    def identity(self) -> str:
+        """Return what a stored score depends on."""
+        return f"{self.name} {self.version}".strip()
 
     def drop(self, before: float, after: float) -> float:
         """Return how much worse `after` is, in the metric's unit; negative when it is better."""
@@ -67,7 +73,7 @@ def area_under_curve(outputs: Array, targets: Array) -> float:
     Equals the probability that an anomalous sample scores higher than a normal one (Mann-Whitney U).
     """
     scores, positive = outputs.reshape(len(targets), -1).mean(1), targets.astype(bool)
-    values, index, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    _, index, counts = np.unique(scores, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[index]
     positives, negatives = positive.sum(), (~positive).sum()
     if not positives or not negatives:
@@ -115,7 +121,8 @@ def choose_metric(name: str | None, task: Task, *, labelled: bool) -> Metric:
     if name is None:
         name = BY_TASK[task] if labelled else "agreement" if task == "classification" else "sqnr"
     if ":" in name:
-        return Metric(name, "", True, import_object(name))
+        function = import_object(name)
+        return Metric(name, "", True, function, version=code_digest(function))
     if name not in METRICS:
         raise InputError(f"unknown metric {name!r}; one of {', '.join(METRICS)}, or package.module:function")
     if not labelled and not METRICS[name].fidelity:

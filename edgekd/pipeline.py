@@ -10,6 +10,7 @@ from torch import nn
 from edgekd.context import Context
 from edgekd.files import sha256
 from edgekd.models.source import open_model
+from edgekd.recipe import StageSettings
 from edgekd.request import Prepared
 from edgekd.run import Run
 from edgekd.stages import STAGES
@@ -21,7 +22,7 @@ from edgekd.state import ModelState, OnnxForm, TorchForm
 
 @dataclass(frozen=True)
 class Step:
-    """A state on the way, the key of its stage, its ONNX file and its outputs' score."""
+    """A state on the way, the key of its stage, and the ONNX file that it is evaluated and timed as."""
 
     name: str
     key: str
@@ -31,50 +32,50 @@ class Step:
 
 def run_stages(run: Run, prepared: Prepared, context: Context) -> list[Step]:
     """Run, or take from the run directory, the baseline and every stage."""
-    opened, recipe = prepared.opened, prepared.recipe
-    base = opened.state.form.base if isinstance(opened.state.form, TorchForm) else None
-    identity = base.digest if base else sha256(opened.state.form.path)  # type: ignore[union-attr]
-    data = prepared.dataset.digest()
-    chain: list[Step] = []
-    model = {"model": identity, "signature": opened.state.signature.model_dump(mode="json")}
-
-    def make_baseline(workdir: Path) -> ModelState:
-        return opened.state
-
-    def add(name: str, ingredients: dict[str, Any], make: Callable[[Path], ModelState]) -> None:
-        state, key = run.stage(
-            name, ingredients, base, make, resume=prepared.request.resume, explain=prepared.request.explain
-        )
-        chain.append(Step(_unique(name, chain), key, state, _onnx_of(run, name, key, state, context)))
-
-    add("baseline", model, make_baseline)
-    for settings in recipe.stages:
-        stage = STAGES[type(settings)]
+    state = prepared.opened.state
+    identity = state.form.base.digest if isinstance(state.form, TorchForm) else sha256(state.form.path)
+    model = {"model": identity, "signature": state.signature.model_dump(mode="json")}
+    stored, key = _stored(run, prepared, "baseline", model, lambda workdir: state)
+    chain = [Step("baseline", key, stored, _onnx_of(run, "baseline", key, stored, context))]
+    for settings in prepared.recipe.stages:
         before = chain[-1]
-        uses = stage.depends_on(settings, context)
-        ingredients = {
-            "parent": before.key,
-            "settings": settings.model_dump(mode="json"),
-            "seed": context.seed,
-            "threads": context.threads,
-            "uses": uses,
-            "metric": context.metric.name,
-            "cut": recipe.data.model_dump(mode="json"),
-            "data": data if uses.get("data") else None,
-            "teacher": _teacher_identity(prepared) if uses.get("teacher") else None,
-        }
 
-        def make(workdir: Path, before: Step = before, settings: Any = settings, stage: Any = stage) -> ModelState:
+        def make(workdir: Path, before: Step = before, settings: StageSettings = settings) -> ModelState:
+            stage = STAGES[type(settings)]
             run.log(f"{settings.kind}: {stage.describe(settings, context)}")
             return stage.run(before.state, settings, replace(context, workdir=workdir))
 
-        add(settings.kind, ingredients, make)
+        kind = settings.kind
+        stored, key = _stored(run, prepared, kind, _ingredients(prepared, context, before, settings), make)
+        count = sum(step.state.lineage[-1:] == (kind,) for step in chain)
+        name = f"{kind}-{count + 1}" if count else kind
+        chain.append(Step(name, key, stored, _onnx_of(run, kind, key, stored, context)))
     return chain
 
 
-def _unique(name: str, chain: Sequence[Step]) -> str:
-    count = sum(one.state.lineage[-1:] == (name,) for one in chain)
-    return name if not count else f"{name}-{count + 1}"
+def _ingredients(prepared: Prepared, context: Context, before: Step, settings: StageSettings) -> dict[str, Any]:
+    """Return everything that can change what a stage makes of its parent."""
+    uses = STAGES[type(settings)].depends_on(settings, context)
+    return {
+        "parent": before.key,
+        "settings": settings.model_dump(mode="json"),
+        "seed": context.seed,
+        "threads": context.threads,
+        "uses": uses,
+        "metric": context.metric.identity,
+        "cut": prepared.recipe.data.model_dump(mode="json"),
+        "data": prepared.data_digest if uses.get("data") else None,
+        "teacher": _teacher_identity(prepared) if uses.get("teacher") else None,
+    }
+
+
+def _stored(
+    run: Run, prepared: Prepared, name: str, ingredients: dict[str, Any], make: Callable[[Path], ModelState]
+) -> tuple[ModelState, str]:
+    form = prepared.opened.state.form
+    base = form.base if isinstance(form, TorchForm) else None
+    request = prepared.request
+    return run.stage(name, ingredients, base, make, resume=request.resume, explain=request.explain)
 
 
 def _onnx_of(run: Run, name: str, key: str, state: ModelState, context: Context) -> Path:
@@ -91,49 +92,39 @@ def _onnx_of(run: Run, name: str, key: str, state: ModelState, context: Context)
     return path
 
 
-def run_arms(run: Run, prepared: Prepared, context: Context, chain: Sequence[Step]) -> dict[str, list[Step]]:
-    """Run the arms that the distillation must beat: without a teacher, and from scratch; then the stages after it."""
-    arms: dict[str, list[Step]] = {}
-    positions = [i for i, settings in enumerate(prepared.recipe.stages) if isinstance(settings, DistillSettings)]
-    if not positions or not isinstance(chain[0].state.form, TorchForm):
-        return arms
+def run_arms(run: Run, prepared: Prepared, context: Context, chain: Sequence[Step]) -> dict[str, Step]:
+    """Run the arms that the last distillation must beat, and the stages after it; return their last steps.
+
+    `without-distillation` has the same start, data, epochs and seed but labels only; `from-scratch` new weights too.
+    """
+    stages = prepared.recipe.stages
+    positions = [i for i, settings in enumerate(stages) if isinstance(settings, DistillSettings)]
+    if not positions:
+        return {}
     position = positions[-1]
-    settings = prepared.recipe.stages[position]
-    assert isinstance(settings, DistillSettings)
-    parent = chain[position]
-    base = chain[0].state.form.base
-    for name, scratch in (("without-distillation", False), ("from-scratch", True)):
-        made: list[Step] = []
-        todo: list[tuple[str, Callable[[ModelState, Context], ModelState]]] = [
-            (name, lambda state, ctx, scratch=scratch: without_teacher(state, settings, ctx, from_scratch=scratch))
-        ]
-        for later in prepared.recipe.stages[position + 1 :]:
-            todo.append((later.kind, lambda state, ctx, later=later: STAGES[type(later)].run(state, later, ctx)))
-        before = parent
-        for kind, act in todo:
-            ingredients = {
-                "parent": before.key,
-                "arm": kind,
-                "settings": [stage.model_dump(mode="json") for stage in prepared.recipe.stages],
-                "seed": context.seed,
-                "threads": context.threads,
-                "data": prepared.dataset.digest(),
-                "cut": prepared.recipe.data.model_dump(mode="json"),
-                "metric": context.metric.name,
-            }
-            label = kind if kind == name else f"{name}-{kind}"
-            state, key = run.stage(
-                label,
-                ingredients,
-                base,
-                lambda workdir, act=act, before=before: act(before.state, replace(context, workdir=workdir)),
-                resume=prepared.request.resume,
-                explain=prepared.request.explain,
-            )
-            before = Step(label, key, state, _onnx_of(run, label, key, state, context))
-            made.append(before)
-        arms[name] = made
+    arms = {}
+    for name, from_scratch in (("without-distillation", False), ("from-scratch", True)):
+        step = chain[position]  # the distillation's parent: the baseline is the first of the chain
+        for number in range(position, len(stages)):
+            step = _arm_step(run, prepared, context, step, name, number, from_scratch=from_scratch)
+        arms[name] = step
     return arms
+
+
+def _arm_step(
+    run: Run, prepared: Prepared, context: Context, before: Step, arm: str, number: int, *, from_scratch: bool
+) -> Step:
+    settings = prepared.recipe.stages[number]
+
+    def make(workdir: Path) -> ModelState:
+        if isinstance(settings, DistillSettings):
+            return without_teacher(before.state, settings, context, from_scratch=from_scratch)
+        return STAGES[type(settings)].run(before.state, settings, replace(context, workdir=workdir))
+
+    ingredients = {**_ingredients(prepared, context, before, settings), "arm": arm}
+    name = arm if isinstance(settings, DistillSettings) else f"{arm}-{settings.kind}"
+    state, key = _stored(run, prepared, name, ingredients, make)
+    return Step(name, key, state, _onnx_of(run, name, key, state, context))
 
 
 def _teacher_identity(prepared: Prepared) -> str | None:

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,11 @@ class Prepared:
     dataset: Dataset
     contexts: tuple[Context, ...]
     remarks: tuple[str, ...]
+
+    @cached_property
+    def data_digest(self) -> str:
+        """Return the hash of the data."""
+        return self.dataset.digest()
 
 
 def prepare(request: Request) -> Prepared:

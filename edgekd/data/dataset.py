@@ -171,7 +171,7 @@ def _check_classes(dataset: Dataset, parts: Parts, signature: Signature) -> None
     classes = np.unique(dataset.targets)
     if len(classes) < 2:
         raise InputError(f"{dataset.origin} has one class only; accuracy on it means nothing")
-    missing = np.setdiff1d(classes, np.unique(parts.calibration.targets))
+    missing = np.setdiff1d(classes, dataset.targets[parts.calibration.indices])
     if len(missing):
         raise InputError(
             f"the calibration part ({len(parts.calibration)} samples) lacks the classes {missing.tolist()[:10]}; "

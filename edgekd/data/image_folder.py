@@ -61,8 +61,8 @@ def _read(path: Path, channels: int, height: int, width: int) -> NDArray[np.uint
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        with Image.open(path) as image:
-            image = ImageOps.exif_transpose(image).convert("L" if channels == 1 else "RGB")
+        with Image.open(path) as opened:
+            image = ImageOps.exif_transpose(opened).convert("L" if channels == 1 else "RGB")
             pixels = np.asarray(ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR))
     except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"cannot read the image {path}: {error}; repair or remove it") from error

@@ -1,0 +1,1 @@
+"""Models: safe loading, signatures, and the bundled reference networks."""

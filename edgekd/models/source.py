@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from edgekd.code import code_digest
 from edgekd.errors import InputError
 from edgekd.files import digest, sha256
 from edgekd.models.loading import archive_inputs, detect_format, load_network, load_onnx
@@ -74,7 +75,7 @@ def open_model(model: str | Path | nn.Module, opening: Opening, fallback: Signat
 
     module = build()
     signature = learn_outputs(module, signature)
-    identity = digest([sha256(path), kind, opening.factory])
+    identity = digest([sha256(path), kind, opening.factory, _code_of(module)])
     return Opened(path.stem, kind, ModelState(signature, TorchForm(Base(build, identity), module)), sidecar)
 
 
@@ -83,7 +84,7 @@ def _in_memory(module: nn.Module, opening: Opening, fallback: Signature | None) 
     if not specs:
         raise InputError("the inputs of the network are not known: give inputs=['1x3x224x224'], or data with arrays")
     kept = copy.deepcopy(module).cpu().eval()
-    sha = hashlib.sha256(str(kept).encode())
+    sha = hashlib.sha256(f"{kept} {_code_of(kept)}".encode())
     for name, tensor in kept.state_dict().items():
         sha.update(name.encode())
         sha.update(tensor.detach().contiguous().numpy().tobytes())
@@ -91,6 +92,12 @@ def _in_memory(module: nn.Module, opening: Opening, fallback: Signature | None) 
     base = Base(lambda: copy.deepcopy(kept), sha.hexdigest())
     state = ModelState(signature, TorchForm(base, copy.deepcopy(kept)))
     return Opened(type(module).__name__.lower(), "in memory", state, Sidecar())
+
+
+def _code_of(module: nn.Module) -> str:
+    """Return the hash of the code of a network's own layers; torch's are known by its version."""
+    classes = {type(layer) for layer in module.modules()}
+    return code_digest(*(one for one in classes if not one.__module__.startswith("torch.")))
 
 
 def _signature(specs: tuple[TensorSpec, ...], sidecar: Sidecar, fallback: Signature | None) -> Signature:

@@ -38,7 +38,7 @@ class TrainingSettings(BaseModel):
 def computes_bfloat16(device: str) -> bool:
     """Return whether the device has fast bfloat16 arithmetic."""
     if device == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
@@ -82,9 +82,9 @@ def train(
     torch.manual_seed(context.seed)
     generator = torch.Generator().manual_seed(context.seed)
     layout = torch.channels_last if any(p.ndim == 4 for p in student.parameters()) else torch.contiguous_format
-    student.to(device, memory_format=layout).train()
+    _move(student, device, layout).train()
     if teacher is not None:
-        teacher.to(device, memory_format=layout).eval().requires_grad_(False)
+        _move(teacher, device, layout).eval().requires_grad_(False)
     optimizer = torch.optim.SGD(
         [parameter for parameter in student.parameters() if parameter.requires_grad],
         lr=settings.learning_rate,
@@ -123,7 +123,7 @@ def train(
             if not math.isfinite(losses[-1]):
                 raise StageError(f"the loss is {losses[-1]} after epoch {epoch + 1}; lower learning_rate")
             context.log(f"{description}: epoch {epoch + 1}/{settings.epochs}, loss {losses[-1]:.4f}")
-    student.to("cpu", memory_format=torch.contiguous_format).eval()
+    _move(student, "cpu", torch.contiguous_format).eval()
     return losses
 
 
@@ -135,6 +135,10 @@ def fresh(module: nn.Module) -> nn.Module:
         if callable(reset):
             reset()
     return module
+
+
+def _move(module: nn.Module, device: str, layout: torch.memory_format) -> nn.Module:
+    return module.to(device=device, memory_format=layout)  # type: ignore[call-overload,no-any-return]
 
 
 def _batch(

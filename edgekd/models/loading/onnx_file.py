@@ -2,7 +2,6 @@
 
 import math
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any
@@ -111,23 +110,17 @@ def _slice(path: Path, tensor: "onnx.TensorProto", entries: dict[str, str]) -> b
             f"{what} is at {shown(location)!r}, outside the model's folder. Put model and data into one folder, "
             "as files and not as links."
         )
-    try:
-        handle = os.open(file_path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    except OSError as error:
-        raise InputError(
-            f"{what} is in {shown(location)!r}, which cannot be opened. Keep that file beside the model."
-        ) from error
-    with os.fdopen(handle, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise InputError(f"{what} is at {shown(location)!r}, which is not a regular file.")
+    if not file_path.is_file():
+        raise InputError(f"{what} is in {shown(location)!r}, which is no file there. Keep that file beside the model.")
+    with file_path.open("rb") as file:
+        available = os.fstat(file.fileno()).st_size
         offset = int(entries.get("offset", 0))
         needed = _size(tensor)
-        length = int(entries.get("length", status.st_size - offset if needed is None else needed))
-        if offset < 0 or length < 0 or offset + length > status.st_size or needed not in (None, length):
+        length = int(entries.get("length", available - offset if needed is None else needed))
+        if offset < 0 or length < 0 or offset + length > available or needed not in (None, length):
             raise InputError(
                 f"{what} should be {needed if needed is not None else length} bytes from {offset} on in "
-                f"{shown(location)!r}; the model says {length}, and the file has {status.st_size}. "
+                f"{shown(location)!r}; the model says {length}, and the file has {available}. "
                 "Copy model and data again, both from one export."
             )
         file.seek(offset)

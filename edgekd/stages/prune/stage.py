@@ -13,6 +13,7 @@ from edgekd.errors import BudgetMissed, InputError
 from edgekd.models.edits import prune_edit
 from edgekd.models.network import count_macs, count_parameters, named_outputs
 from edgekd.recipe import StageSettings
+from edgekd.stages.prune.latency import check_measurable, latency_of
 from edgekd.stages.prune.pruner import prune_until
 from edgekd.stages.prune.settings import PruneSettings
 from edgekd.stages.stage import Stage
@@ -72,8 +73,6 @@ def _budget(
     if settings.to_parameters is not None:
         return "parameters", settings.to_parameters, count_parameters
     if settings.to_latency is not None:
-        from edgekd.stages.prune.latency import latency_of
-
         return "latency", settings.to_latency, latency_of(state.signature, context)
     assert settings.to_macs is not None
     return "macs", settings.to_macs, lambda module: count_macs(module, state.signature)
@@ -105,6 +104,8 @@ def _gradients(state: ModelState, settings: PruneSettings, context: Context) -> 
 
 def _depends_on(settings: StageSettings, context: Context) -> dict[str, Any]:
     assert isinstance(settings, PruneSettings)
+    if settings.to_latency is not None:
+        check_measurable(context)
     data = settings.importance == "taylor"
     return {"granularity": granularity(settings, context), "data": data}
 

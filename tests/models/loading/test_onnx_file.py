@@ -75,9 +75,9 @@ def test_links_inside_the_folder_are_followed(folder: Path) -> None:
         ("w.bin\0.txt", "no relative path"),
         ("link", "outside the model's folder"),
         ("linked_folder/secret", "outside the model's folder"),
-        ("sub", "not a regular file|cannot be opened"),
-        ("pipe", "not a regular file"),
-        ("missing.bin", "cannot be opened"),
+        ("sub", "no file there"),
+        ("pipe", "no file there"),
+        ("missing.bin", "no file there"),
     ],
 )
 def test_external_data_elsewhere_are_refused(location: str, message: str, folder: Path) -> None:

@@ -2,6 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
+from edgekd import telemetry
+
+telemetry.switch_off()
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:

@@ -4,27 +4,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from edgekd.data import Part
 from edgekd.device.runtimes import open_session
+from edgekd.device.runtimes.session import Session
 from edgekd.errors import InputError
 from edgekd.metrics import Metric
-from edgekd.models.onnx_graph import fixed_batch
 
 Outputs = dict[str, NDArray[Any]]
 
 
 def run_onnx(path: Path, part: Part, threads: int, batch: int = 100) -> Outputs:
     """Run a whole part through an ONNX file and return its outputs."""
-    session = open_session("onnxruntime", path, threads)
-    size = fixed_batch(onnx.load(str(path), load_external_data=False)) or batch
+    return run_session(open_session("onnxruntime", path, threads), part, batch)
+
+
+def run_session(session: Session, part: Part, batch: int = 100) -> Outputs:
+    """Run a whole part through an opened model and return its outputs."""
+    first = session.inputs[0].shape[:1]
+    fixed = first[0] if first and isinstance(first[0], int) else None
+    size = fixed or batch
     collected: dict[str, list[NDArray[Any]]] = {}
     for feeds in part.batches(size):
         count = len(next(iter(feeds.values())))
-        if count < size and size != batch:  # the graph's batch is fixed: fill the last one up
-            feeds = {name: np.resize(array, (size, *array.shape[1:])) for name, array in feeds.items()}
+        if fixed is not None and count < fixed:  # fill the last batch up
+            feeds = {name: np.resize(array, (fixed, *array.shape[1:])) for name, array in feeds.items()}
         for name, array in session.run(feeds).items():
             collected.setdefault(name, []).append(array[:count])
     return {name: np.concatenate(arrays) for name, arrays in collected.items()}

@@ -83,11 +83,11 @@ def prepare(request: Request) -> Prepared:
         target, meaning = load_target(name)
         targets.append(target)
         remarks += [meaning] if meaning else []
-    opened = open_model(request.model, request.opening, _signature_of_data(request.data))
+    opened = open_model(request.model, request.opening, signature_of_data(request.data))
     recipe = _recipe(request, opened, targets[0])
     if isinstance(opened.state.form, OnnxForm) and request.recipe is None:
         remarks.append(f"an ONNX model can be quantized and exported only: recipe {recipe.name}")
-    dataset = _dataset(request, recipe, opened)
+    dataset = dataset_of(request, recipe, opened)
     signature = opened.state.signature
     if signature.labels is None and dataset.labels is not None:
         signature = signature.model_copy(update={"labels": dataset.labels})
@@ -113,7 +113,7 @@ def _recipe(request: Request, opened: Opened, target: Target) -> Recipe:
     return recipe if request.seed is None else recipe.model_copy(update={"seed": request.seed})
 
 
-def _signature_of_data(data: Any) -> Signature | None:
+def signature_of_data(data: Any) -> Signature | None:
     """Return the signature that the data suggest: of a calibration set, or of arrays in memory."""
     if isinstance(data, str) and data in set_names():
         return set_signature(data)
@@ -125,7 +125,7 @@ def _signature_of_data(data: Any) -> Signature | None:
     return None
 
 
-def _dataset(request: Request, recipe: Recipe, opened: Opened) -> Dataset:
+def dataset_of(request: Request, recipe: Recipe, opened: Opened) -> Dataset:
     data = request.data if request.data is not None else recipe.data.source
     signature = opened.state.signature
     if data is None and opened.sidecar.data is not None:

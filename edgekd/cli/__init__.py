@@ -1,6 +1,8 @@
 """The command line: one file a command, imported when its command runs."""
 
+import contextlib
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -24,6 +26,7 @@ COMMANDS = {
     "doctor": "Say what this machine and installation can do.",
     "completion": "Print the shell completion for bash, zsh or fish.",
 }
+WORKING = ("compress", "prune", "distill", "quantize", "export")  # they keep a run directory
 
 
 class LazyGroup(click.Group):
@@ -64,16 +67,20 @@ def _show_version(ctx: click.Context, _parameter: click.Parameter, value: bool) 
         ctx.exit()
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+_HELP = """Make a trained PyTorch model small and fast enough for a device, and prove it.
+
+\b
+edgekd compress model.pt --target raspberry-pi-5
+edgekd COMMAND --help   says what a command takes
+"""
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]}, help=_HELP)
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version."
 )
 def group() -> None:
-    r"""Make a trained PyTorch model small and fast enough for a device, and prove it.
-
-    \b
-    edgekd compress model.pt --target raspberry-pi-5
-    """
+    """Hold the commands."""
 
 
 def main() -> None:
@@ -82,29 +89,36 @@ def main() -> None:
     Exit codes: 0 done and within budget, 1 the budget is missed, 2 bad usage or input, 3 a stage failed or a figure could
     not be obtained, 4 a required tool is missing.
     """
-    debug = "--debug" in sys.argv
+    debug = "--debug" in sys.argv[1:]
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    sys.exit(_run(arguments, debug=debug))
+
+
+def _run(arguments: list[str], *, debug: bool) -> int:
+    """Return the exit code of a command."""
     try:
         code = group.main(arguments, prog_name="edgekd", standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
     except click.ClickException as error:
         error.show()
-        sys.exit(2)
-    except (KeyboardInterrupt, click.Abort):
-        if debug:
-            raise
-        click.echo("edgekd: interrupted; finished stages are kept, the same command goes on from there", err=True)
-        sys.exit(3)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
+        return 2
+    except (KeyboardInterrupt, click.Abort) as error:
+        shown, message, code = error, "interrupted", 3
+        if arguments and arguments[0] in WORKING:
+            message += "; finished stages are kept, the same command goes on from there"
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except Exception as error:
-        if debug:
-            raise
         from edgekd.cli.failure import explain_failure
 
+        shown = error
         message, code = explain_failure(error)
-        click.echo(f"edgekd: {message}", err=True)
-        sys.exit(code)
+    if debug:
+        import traceback
+
+        traceback.print_exception(shown)
+    click.echo(f"edgekd: {message}", err=True)
+    return code

@@ -16,7 +16,7 @@ from edgekd.cli.stage_recipe import without_stages
 @click.option("--uint8-input", is_flag=True, help="Raw bytes go in; the preprocessing is inside the graph.")
 @click.option("--include-samples", is_flag=True, help="Put real samples into the artifact, whatever their licence.")
 @debug_option
-def command(uint8_input: bool, include_samples: bool, **options: Any) -> None:
+def command(uint8_input: bool, include_samples: bool, **options: Any) -> int:
     """Write MODEL in the target's format, with manifest, self-check and run.pyz."""
     recipe = without_stages("uint8" if uint8_input else "float32", include_samples=include_samples)
-    execute_and_show(make_request(options, recipe), options["as_json"])
+    return execute_and_show(make_request(options, recipe), options["as_json"])

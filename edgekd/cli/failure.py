@@ -1,9 +1,15 @@
 """What a person reads when something fails."""
 
 import errno
+from importlib import metadata
 
 from edgekd.device.errors import DeviceError
 from edgekd.errors import EdgekdError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+_WRONG_PLACE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP)
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 def explain_failure(error: Exception) -> tuple[str, int]:
@@ -11,14 +17,35 @@ def explain_failure(error: Exception) -> tuple[str, int]:
     if isinstance(error, (EdgekdError, DeviceError)):
         return str(error), error.exit_code
     if isinstance(error, OSError):
-        where = f"{error.filename}: " if error.filename else ""
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return f"{where}the disk is full; free some space, the same command goes on from the last finished stage", 3
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            return f"{where}{error.strerror}; choose a place that can be written with -o", 2
-        return f"{where}{error.strerror or error}", 3
-    if isinstance(error, MemoryError):
-        return "out of memory; lower batch_size or [data] limit", 3
+        return _explain_os_error(error)
     lines = str(error).strip().splitlines()
     first = lines[0] if lines else "no message"
+    if isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
+    ):
+        return "out of memory; lower batch_size or [data] limit", 3
+    if isinstance(error, ModuleNotFoundError) and (line := install_line(error.name or "")):
+        return f"{error.name} is not installed: {line}", 4
     return f"internal error, please report it: {type(error).__name__}: {first} (--debug shows where)", 3
+
+
+def _explain_os_error(error: OSError) -> tuple[str, int]:
+    where = f"{error.filename}: " if error.filename else ""
+    reason = error.strerror or str(error)
+    if error.errno in _FULL:
+        return f"{where}the disk is full; free some space, the same command goes on from the last finished stage", 3
+    if error.errno in _FORBIDDEN:
+        return f"{where}{reason}; choose a place that can be read and written (-o)", 2
+    return f"{where}{reason}", 2 if error.errno in _WRONG_PLACE else 3
+
+
+def install_line(module: str) -> str | None:
+    """Return the pip line that brings a module which edgekd or one of its extras requires, else None."""
+    from edgekd.doctor import requirements
+
+    wanted = module.split(".")[0].replace("_", "-").lower()
+    try:
+        found = [one for one in requirements() if one.name.replace("_", "-").lower() == wanted]
+    except metadata.PackageNotFoundError:
+        return None
+    return found[0].install_line if found else None

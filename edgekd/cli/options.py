@@ -1,10 +1,12 @@
 """Options that several commands share, and the request they make."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import click
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 class TargetName(click.ParamType):
@@ -13,72 +15,126 @@ class TargetName(click.ParamType):
     name = "target"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
-        """Offer the names of all targets."""
+        """Offer the names of all targets, and files for a text that is none."""
         from click.shell_completion import CompletionItem
 
         from edgekd.target import target_files
 
-        return [CompletionItem(name) for name in target_files() if name.startswith(incomplete)]
+        names = [CompletionItem(name) for name in target_files() if name.startswith(incomplete)]
+        return names or [CompletionItem(incomplete, type="file")]
+
+
+def _all(function: Callable[..., Any], decorators: Iterable[Decorator]) -> Callable[..., Any]:
+    """Apply decorators so that help shows them in the order in which they are written."""
+    for decorate in reversed(list(decorators)):
+        function = decorate(function)
+    return function
 
 
 def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add MODEL and what it takes to open it."""
-    for decorate in (
-        click.option(
-            "--input", "inputs", multiple=True, metavar="[NAME:]SHAPE[:DTYPE]", help="An input, e.g. image:Nx3x224x224."
+    return _all(
+        function,
+        (
+            click.argument("model", type=click.Path(path_type=Path)),
+            click.option(
+                "--trust", multiple=True, metavar="PACKAGE", help="Layer classes of this package may be loaded."
+            ),
+            click.option(
+                "--model", "factory", metavar="PACKAGE.MODULE:FACTORY", help="Builds the network for a file of weights."
+            ),
+            click.option(
+                "--input",
+                "inputs",
+                multiple=True,
+                metavar="[NAME:]SHAPE[:DTYPE]",
+                help="An input, e.g. image:Nx3x224x224.",
+            ),
         ),
-        click.option(
-            "--model", "factory", metavar="PACKAGE.MODULE:FACTORY", help="Builds the network for a file of weights."
-        ),
-        click.option("--trust", multiple=True, metavar="PACKAGE", help="Layer classes of this package may be loaded."),
-        click.argument("model", type=click.Path(path_type=Path)),
-    ):
-        function = decorate(function)
-    return function
+    )
 
 
 def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add where the data come from and how answers are judged."""
-    for decorate in (
-        click.option("--metric", metavar="NAME|PACKAGE.MODULE:FUNCTION", help="Default: the task's own."),
-        click.option(
-            "--data", metavar="SOURCE", help="Image folder, .npz, set of calibration/, or package.module:function."
+    return _all(
+        function,
+        (
+            click.option(
+                "--data",
+                metavar="SOURCE",
+                help="Image folder, .npz, set of calibration/, or package.module:function. Default: the sidecar's.",
+            ),
+            click.option("--metric", metavar="NAME|PACKAGE.MODULE:FUNCTION", help="Default: the task's own."),
         ),
-    ):
-        function = decorate(function)
-    return function
+    )
 
 
 def work_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add what every working command takes: target, seed, device, output."""
-    for decorate in (
-        click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on stdout."),
-        click.option("--explain-cache", is_flag=True, help="Say why each stage was reused or made."),
-        click.option(
-            "--resume/--no-resume", default=True, show_default=True, help="Take finished stages from the run directory."
+    return _all(
+        function,
+        (
+            click.option(
+                "-t",
+                "--target",
+                "targets",
+                type=TargetName(),
+                multiple=True,
+                required=True,
+                help="`edgekd targets list`; several share the training.",
+            ),
+            click.option(
+                "--teacher", type=click.Path(path_type=Path), help="Default: the model before it was compressed."
+            ),
+            click.option(
+                "-o",
+                "--output",
+                type=click.Path(path_type=Path, file_okay=False),
+                help="Run directory. Default: edgekd-runs/MODEL-TARGET.",
+            ),
+            click.option("--runtime", help="One of the target's runtimes. Default: its own choice."),
+            click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Overrides the recipe's."),
+            click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
+            click.option(
+                "--threads", type=click.IntRange(1, 1024), help="For training and evaluation. Default: all cores."
+            ),
+            click.option(
+                "--resume/--no-resume",
+                default=True,
+                show_default=True,
+                help="Take finished stages from the run directory.",
+            ),
+            click.option("--explain-cache", is_flag=True, help="Say why each stage was reused or made."),
+            json_option,
         ),
-        click.option(
-            "--threads", type=click.IntRange(1, 1024), help="For training and evaluation. Default: all cores."
+    )
+
+
+def recipe_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the recipe and the budget."""
+    more_than_none = click.FloatRange(min=0, min_open=True)
+    return _all(
+        function,
+        (
+            click.option("--recipe", metavar="FILE|NAME", help="Recipe file or shipped recipe. Default: the target's."),
+            click.option(
+                "--accuracy-drop", type=float, metavar="POINTS", help="Budget: the metric may get this much worse."
+            ),
+            click.option(
+                "--size", "size_kb", type=more_than_none, metavar="KB", help="Budget: size of the model file."
+            ),
+            click.option(
+                "--latency", "latency_ms", type=more_than_none, metavar="MS", help="Budget: p50 on the target itself."
+            ),
         ),
-        click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
-        click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Overrides the recipe's."),
-        click.option("--runtime", help="One of the target's runtimes. Default: its own choice."),
-        click.option(
-            "-o", "--output", type=click.Path(path_type=Path), help="Run directory. Default: edgekd-runs/MODEL-TARGET."
-        ),
-        click.option("--teacher", type=click.Path(path_type=Path), help="Default: the model before it was compressed."),
-        click.option(
-            "-t",
-            "--target",
-            "targets",
-            type=TargetName(),
-            multiple=True,
-            required=True,
-            help="`edgekd targets list`; several share the training.",
-        ),
-    ):
-        function = decorate(function)
-    return function
+    )
+
+
+def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --json."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, and nothing else there.")(
+        function
+    )
 
 
 def debug_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -86,13 +142,37 @@ def debug_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback for an error.")(function)
 
 
-def make_request(options: dict[str, Any], recipe: Any, budget: Any = None, *, arms: bool = False) -> Any:
-    """Return the `Request` that the options of a working command make."""
+def opening_of(options: dict[str, Any]) -> Any:
+    """Return the `Opening` that `model_options` make."""
     from edgekd.models.signature import parse_inputs
     from edgekd.models.source import Opening
+
+    return Opening(tuple(options["trust"]), options["factory"], parse_inputs(options["inputs"]))
+
+
+def budget_of(options: dict[str, Any]) -> Any:
+    """Return the `Budget` that `recipe_options` make, or None where no limit was given."""
+    from edgekd.budget import Budget
+
+    given = {name: options.get(name) for name in ("accuracy_drop", "size_kb", "latency_ms")}
+    limits = {name: value for name, value in given.items() if value is not None}
+    return Budget(**limits) if limits else None
+
+
+def make_request(options: dict[str, Any], recipe: Any, *, arms: bool = False) -> Any:
+    """Return the `Request` that the options of a working command make.
+
+    Raises:
+        InputError: --device cuda and no such device.
+    """
+    import torch
+
+    from edgekd.errors import InputError
     from edgekd.report.console import progress, say
     from edgekd.request import Request
 
+    if options["device"] == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch finds no CUDA device here (`edgekd doctor` tells more); use --device cpu")
     return Request(
         model=options["model"],
         targets=options["targets"],
@@ -105,8 +185,8 @@ def make_request(options: dict[str, Any], recipe: Any, budget: Any = None, *, ar
         device=options["device"],
         threads=options["threads"],
         teacher=options["teacher"],
-        opening=Opening(tuple(options["trust"]), options["factory"], parse_inputs(options["inputs"])),
-        budget=budget,
+        opening=opening_of(options),
+        budget=budget_of(options),
         resume=options["resume"],
         arms=arms,
         say=say,

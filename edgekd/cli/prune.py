@@ -8,6 +8,8 @@ from edgekd.cli.compress import execute_and_show
 from edgekd.cli.options import data_options, debug_option, make_request, model_options, work_options
 from edgekd.cli.stage_recipe import one_stage
 
+SETTINGS = ("to_macs", "to_parameters", "to_latency", "importance", "granularity", "keep")
+
 
 @click.command("prune")
 @model_options
@@ -22,9 +24,7 @@ from edgekd.cli.stage_recipe import one_stage
 @click.option("--granularity", type=int, help="Channel multiple. Default: the target's.")
 @click.option("--keep", multiple=True, metavar="MODULE", help="A module that is left alone.")
 @debug_option
-def command(**options: Any) -> None:
+def command(**options: Any) -> int:
     """Remove channels of MODEL until a budget is met, and export it."""
-    names = ("to_macs", "to_parameters", "to_latency", "importance", "granularity", "keep")
-    execute_and_show(
-        make_request(options, one_stage("prune", {name: options[name] for name in names})), options["as_json"]
-    )
+    recipe = one_stage("prune", {name: options[name] for name in SETTINGS})
+    return execute_and_show(make_request(options, recipe), options["as_json"])

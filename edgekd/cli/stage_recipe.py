@@ -2,27 +2,42 @@
 
 from typing import Any, Literal
 
-from pydantic import ValidationError
 
-from edgekd.errors import InputError
-from edgekd.recipe import ExportSettings, Recipe
-from edgekd.stages import KINDS
-from edgekd.target import explain
-
-
-def one_stage(kind: str, options: dict[str, Any]) -> Recipe:
+def one_stage(kind: str, options: dict[str, Any]) -> Any:
     """Return the recipe of one stage; options that were not given keep their defaults.
 
     Raises:
         InputError: an option has a wrong value.
     """
+    from pydantic import ValidationError
+
+    from edgekd.errors import InputError
+    from edgekd.recipe import Recipe
+    from edgekd.stages import KINDS
+
     given = {name: value for name, value in options.items() if value not in (None, ())}
     try:
         return Recipe(name=kind, stages=(KINDS[kind].model_validate(given),))
     except ValidationError as error:
-        raise InputError(f"{kind}: {explain(error)}") from error
+        raise InputError("; ".join(_in_options(finding, options) for finding in error.errors())) from error
 
 
-def without_stages(input_kind: Literal["float32", "uint8"], *, include_samples: bool) -> Recipe:
+def without_stages(input_kind: Literal["float32", "uint8"], *, include_samples: bool) -> Any:
     """Return the recipe that only exports."""
+    from edgekd.recipe import ExportSettings, Recipe
+
     return Recipe(name="export", export=ExportSettings(input=input_kind, include_samples=include_samples))
+
+
+def _in_options(finding: Any, options: dict[str, Any]) -> str:
+    """Return one of pydantic's findings in the words of the command line."""
+    message = finding["msg"].removeprefix("Value error, ")
+    for name in options:
+        if "_" in name:  # one word may be meant as a word
+            message = message.replace(name, _option(name))
+    where = f"{_option(str(finding['loc'][0]))}: " if finding["loc"] else ""
+    return f"{where}{message}"
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")

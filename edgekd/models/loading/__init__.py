@@ -67,7 +67,7 @@ def load_network(
     with reading(path):
         if isinstance(network, nn.Module):
             if factory is not None:
-                raise InputError(f"{path} holds a whole network; leave out --factory, which is for weights alone.")
+                raise InputError(f"{path} holds a whole network; leave out --model, which is for weights alone.")
         else:
             network = _filled(path, network, factory)
         _check_weights(path, network, may_convert=form in ("module", "state-dict", "safetensors"))
@@ -109,7 +109,7 @@ def _filled(path: Path, weights: dict[str, Tensor], factory: str | None) -> nn.M
         names = ", ".join(shown(name) for name in list(weights)[:_NAMED])
         raise InputError(
             f"{path} holds weights only ({len(weights)} tensors: {names}, ...), not the network they belong to. "
-            "Name the function that builds it: --factory my_package.module:function."
+            "Name the function that builds it: --model my_package.module:function."
         )
     from edgekd.models.loading.factory import build, load_weights
 

@@ -18,7 +18,7 @@ _NAMED = 5  # tensors that a message names; the rest is counted
 def build(factory: str) -> nn.Module:
     """Return the network that `package.module:function` builds when it is called without arguments."""
     if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", factory):
-        raise InputError(f"--factory {shown(factory)}: write it as package.module:function.")
+        raise InputError(f"--model {shown(factory)}: write it as package.module:function.")
     module, _, name = factory.partition(":")
     try:
         with working_directory_importable():
@@ -28,11 +28,11 @@ def build(factory: str) -> nn.Module:
             network = function()
     except Exception as error:  # the user's own code runs here
         raise InputError(
-            f"--factory {factory} failed: {type(error).__name__}: {error}. "
+            f"--model {factory} failed: {type(error).__name__}: {error}. "
             "It must be importable from here and callable without arguments."
         ) from error
     if not isinstance(network, nn.Module):
-        raise InputError(f"--factory {factory} returned a {type(network).__name__}, not a torch.nn.Module.")
+        raise InputError(f"--model {factory} returned a {type(network).__name__}, not a torch.nn.Module.")
     return network
 
 

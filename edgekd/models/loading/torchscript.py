@@ -175,6 +175,8 @@ def _refused(nodes: Sequence[ast.AST], methods: set[str]) -> Iterator[str]:
                 yield node.func.id
         elif isinstance(node, ast.Call) and not isinstance(node.func, ast.Attribute | ast.Name):
             yield "a call of a computed value"
+        elif isinstance(node, ast.While):
+            yield "a while loop, which might never end"
 
 
 def _method_allowed(name: str, methods: set[str], *, is_called: bool) -> bool:
@@ -229,7 +231,7 @@ def _converted(path: Path, script: torch.jit.ScriptModule, example_inputs: tuple
     raise InputError(
         f"{path} is TorchScript that cannot be turned into layers ({reason}). Save the network from the training code "
         "with torch.export.save(torch.export.export(model.eval(), inputs), 'model.pt2'), "
-        "or only its weights with torch.save(model.state_dict(), ...) and name the network with --factory."
+        "or only its weights with torch.save(model.state_dict(), ...) and name the network with --model."
     ) from failure
 
 

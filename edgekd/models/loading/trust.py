@@ -86,7 +86,7 @@ def trusted_globals(path: Path, asked: Iterable[Global], trust: Sequence[str]) -
         raise InputError(
             f"{path} asks for code that is not trusted, so nothing of it was loaded:\n{listing}\n"
             "Where no --trust is offered, save only the weights, torch.save(model.state_dict(), 'weights.pt'), "
-            "and name the function that builds the network: --factory my_package.module:function."
+            "and name the function that builds the network: --model my_package.module:function."
         )
     return granted
 

@@ -80,7 +80,7 @@ class Sizes(nn.Module):
 
 def test_sizes_may_be_computed(tmp_path: Path) -> None:
     network = Sizes().eval()
-    shapes = ({0: torch.export.Dim("b"), 1: torch.export.Dim("n", min=2, max=100)},)
+    shapes = ({0: torch.export.Dim("b"), 1: torch.export.Dim("n", min=3, max=100)},)
     program = torch.export.export(network, (torch.randn(2, 6, 4),), dynamic_shapes=shapes)
     torch.export.save(program, tmp_path / "model.pt2")
     loaded = load_network(tmp_path / "model.pt2")
@@ -210,7 +210,7 @@ def test_malicious_archives_are_refused_and_nothing_runs(
         archive_inputs(path)
     assert not marker.exists
     try:  # the positive control
-        torch.export.load(path).module()
+        torch.export.load(path).module()(torch.randn(2, 1, 6, 6))
     except Exception:  # the payload has run by then
         pass
     assert marker.take()
@@ -268,7 +268,7 @@ def test_an_operator_that_opens_files_is_refused(archive: Path, tmp_path: Path, 
         load_network(path)
     assert not marker.exists
     program = torch.export.load(path)
-    with pytest.raises(RuntimeError):  # the flattening of four numbers does not fit the last layer
+    with pytest.raises(IndexError):  # the flattening of four numbers has no second axis
         program.module()(torch.randn(2, 1, 6, 6))
     assert marker.take()
 

@@ -22,12 +22,12 @@ def test_weights_fill_the_network(network: nn.Module, image: Tensor, good_files:
 
 
 def test_weights_alone_need_a_factory(good_files: dict[str, Path]) -> None:
-    with pytest.raises(InputError, match=r"weights only \(9 tensors: 0\.weight, 0\.bias.*--factory"):
+    with pytest.raises(InputError, match=r"weights only \(9 tensors: 0\.weight, 0\.bias.*--model"):
         load_network(good_files["state-dict"])
 
 
 def test_a_whole_network_needs_none(good_files: dict[str, Path]) -> None:
-    with pytest.raises(InputError, match="leave out --factory"):
+    with pytest.raises(InputError, match="leave out --model"):
         load_network(good_files["module"], factory=FACTORY)
 
 

@@ -58,18 +58,35 @@ def test_frozen_programs_are_refused(image: Tensor, tmp_path: Path) -> None:
         load_network(tmp_path / "model.pt", example_inputs=(image,))
 
 
-class DataDependent(nn.Module):
-    """A loop that torch.export cannot follow."""
+class Endless(nn.Module):
+    """A loop that may never end."""
 
     def __init__(self) -> None:
         super().__init__()
         self.layer = nn.Linear(2, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply the layer until the result is small."""
-        while bool(x.abs().max() > 1e-3):
-            x = self.layer(x) * 0.1
+        """Apply the layer until the result is zero."""
+        while bool(x.abs().max() > 0):
+            x = self.layer(x)
         return x
+
+
+def test_loops_that_might_never_end_are_refused(tmp_path: Path) -> None:
+    torch.jit.script(Endless()).save(tmp_path / "model.pt")
+    with pytest.raises(InputError, match="might never end"):
+        load_network(tmp_path / "model.pt", example_inputs=(torch.randn(2, 2),))
+
+
+class DataDependent(Endless):
+    """A list that torch.export cannot follow."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the layer to the parts of x."""
+        parts = [x]
+        for _ in range(int(x.sum().abs()) + 2):
+            parts.append(self.layer(parts.pop()))
+        return parts[0]
 
 
 def test_programs_that_cannot_be_followed_are_refused_with_advice(tmp_path: Path) -> None:
@@ -100,12 +117,17 @@ class Saves(FromFile):
         return self.layer(x)
 
 
-class SetState(FromFile):
+class SetState(nn.Module):
     """Maps a file while it is loaded, which creates it."""
 
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = path
+        self.kept = torch.zeros(1)
+
     def forward(self, x: Tensor) -> Tensor:
-        """Return the layer's answer."""
-        return self.layer(x)
+        """Return x."""
+        return x + self.kept
 
     @torch.jit.export
     def __getstate__(self) -> tuple[str, bool]:
@@ -115,15 +137,7 @@ class SetState(FromFile):
     def __setstate__(self, state: tuple[str, bool]) -> None:
         self.path = state[0]
         self.training = state[1]
-        torch.from_file(self.path, shared=True, size=1)
-
-
-class Registered(FromFile):
-    """Calls an operator outside ATen."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the layer's answer."""
-        return self.layer(torch.ops.quantized_decomposed.fake_quant_per_channel(x, x[0], x[0], 0, 0, 3))
+        self.kept = torch.from_file(self.path, shared=True, size=1)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +156,7 @@ def test_programs_that_touch_files_are_refused_and_nothing_runs(
     script = torch.jit.load(path)  # the positive control
     assert marker.exists == runs_at_load
     script(torch.randn(2, 2))
-    assert marker.take()
+    assert marker.take()  # at load already, or by running it
 
 
 def code_of(source: Path, path: Path, old: str, new: str) -> Path:
@@ -163,23 +177,23 @@ CALL = "torch._convolution("
 @pytest.mark.parametrize(
     ("new", "named"),
     [
-        ('_0 = torch.from_file("x", True, 1)\n    input = torch._convolution(', "from_file"),
-        ("_0 = torch.from_file\n    input = torch._convolution(", "from_file"),
-        ('_0 = ops.aten.from_file("x", True, 1)\n    input = torch._convolution(', "from_file"),
-        ('_0 = (x).save("x")\n    input = torch._convolution(', "save"),
-        ("_0 = ops.prim.rpc_sync(x)\n    input = torch._convolution(", "ops.prim.rpc_sync"),
-        ("_0 = ops.image.read_file(x)\n    input = torch._convolution(", "ops.image.read_file"),
-        ("_0 = torch.hub.load(x)\n    input = torch._convolution(", "torch.hub.load"),
-        ("_0 = fork(x)\n    input = torch._convolution(", "fork"),
-        ("_0 = (x).no_such_method()\n    input = torch._convolution(", ".no_such_method"),
-        ("_0 = __torch__.torch.classes.aot.Loader(x)\n    input = torch._convolution(", "torch.classes"),
-        ("_0 = (x)(x)(x)\n    input = torch._convolution(", "a call of a computed value"),
+        ('_0 = torch.from_file("x", True, 1)\n    weight = self.weight\n', "from_file"),
+        ("_0 = torch.from_file\n    weight = self.weight\n", "from_file"),
+        ('_0 = ops.aten.from_file("x", True, 1)\n    weight = self.weight\n', "from_file"),
+        ('_0 = (x).save("x")\n    weight = self.weight\n', "save"),
+        ("_0 = ops.prim.rpc_sync(x)\n    weight = self.weight\n", "ops.prim.rpc_sync"),
+        ("_0 = ops.image.read_file(x)\n    weight = self.weight\n", "ops.image.read_file"),
+        ("_0 = torch.hub.load(x)\n    weight = self.weight\n", "torch.hub.load"),
+        ("_0 = fork(x)\n    weight = self.weight\n", "fork"),
+        ("_0 = (x).no_such_method()\n    weight = self.weight\n", ".no_such_method"),
+        ("_0 = __torch__.torch.classes.aot.Loader(x)\n    weight = self.weight\n", "torch.classes"),
+        ("_0 = (x)(x)(x)\n    weight = self.weight\n", "a call of a computed value"),
     ],
 )
 def test_calls_outside_the_policy_are_refused(
     new: str, named: str, good_files: dict[str, Path], tmp_path: Path, image: Tensor
 ) -> None:
-    path = code_of(good_files["torchscript"], tmp_path / "bad.pt", "input = " + CALL, new)
+    path = code_of(good_files["torchscript"], tmp_path / "bad.pt", "weight = self.weight\n", new)
     with pytest.raises(InputError) as caught:
         load_network(path, example_inputs=(image,))
     assert "does more than compute" in str(caught.value) and named in str(caught.value)

@@ -62,7 +62,7 @@ def test_the_refusal_lists_everything_and_says_how_to_trust(my_package: Path, tm
     text = str(caught.value)
     for name in ("my_package.nets.Net", "my_package.nets.Settings", "my_package.nets.Kind"):
         assert f"  - {name}: if it is a class and you trust that package: --trust my_package\n" in text
-    assert "--factory" in text
+    assert "--model" in text
     assert "my_package" not in sys.modules
 
 

@@ -1,0 +1,107 @@
+"""`edgekd inspect`."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgekd.cli.options import TargetName, debug_option, json_option, model_options, opening_of
+
+if TYPE_CHECKING:
+    from edgekd.inspection import Inspection
+
+KINDS = {
+    "module": "a whole network, pickled by torch.save",
+    "state-dict": "weights, pickled by torch.save",
+    "safetensors": "weights, safetensors",
+    "torchscript": "TorchScript",
+    "exported-program": "a torch.export archive",
+    "onnx": "ONNX",
+}
+
+
+@click.command("inspect")
+@model_options
+@click.option(
+    "-t", "--target", "targets", type=TargetName(), multiple=True, help="What this one refuses. Default: every target."
+)
+@json_option
+@debug_option
+def command(targets: tuple[str, ...], as_json: bool, **options: Any) -> int:
+    """Show layers, parameters, MACs, prunable groups of MODEL, and what targets refuse.
+
+    Nothing in the file is run. What a pickled file asks for is listed even where it is not trusted; then the exit code
+    is 2.
+    """
+    from edgekd.inspection import inspect_model
+    from edgekd.report.console import print_json
+    from edgekd.target import load_target, target_files
+
+    chosen = [load_target(name)[0] for name in targets or target_files()]
+    found = inspect_model(options["model"], opening_of(options), chosen)
+    if as_json:
+        print_json(found.to_json())
+    else:
+        _show(found)
+    if found.problem:
+        click.echo(f"edgekd: {found.problem}", err=True)
+    return 2 if found.problem else 0
+
+
+def _show(found: "Inspection") -> None:
+    from edgekd.report.console import print_table, results, say
+
+    results.print(f"{found.name}: {KINDS[found.format]}, {found.bytes / 1000:,.1f} kB")
+    for line in _facts(found):
+        results.print(f"  {line}")
+    layers = [
+        (
+            layer.name,
+            layer.type,
+            _shape(layer.shape) if layer.shape else "",
+            f"{layer.parameters:,}" if layer.parameters else "",
+            f"{layer.macs:,}" if layer.macs else "",
+        )
+        for layer in found.layers
+    ]
+    columns = ["layer" if found.format != "onnx" else "node", "type", "output", ">parameters", ">MACs"]
+    _section(columns, layers)
+    _section(["tensor", "shape"], [(name, _shape(shape)) for name, shape in (found.tensors or {}).items()])
+    groups = [(group.root, str(group.channels), ", ".join(group.members)) for group in found.groups or ()]
+    _section(["prunable group", ">channels", "layers that change with it"], groups)
+    if found.groups == ():
+        results.print("\nno layer can lose channels: pruning has nothing to cut")
+    refusals = [(one.target, one.runtime, "; ".join(one.reasons) or "nothing found") for one in found.targets]
+    _section(["target", "runtime", "would refuse"], refusals)
+    for note in found.notes:
+        say(f"note: {note}")
+
+
+def _section(columns: list[str], rows: list[tuple[str, ...]]) -> None:
+    from edgekd.report.console import print_table, results
+
+    if rows:
+        results.print()
+        print_table(columns, rows)
+
+
+def _facts(found: "Inspection") -> list[str]:
+    lines = []
+    if found.precision and found.format == "onnx":
+        lines.append(f"{found.precision}, opset {found.opset}")
+    if found.parameters is not None:
+        macs = "" if found.macs is None else f", {found.macs:,} multiply-accumulates a sample"
+        lines.append(f"{found.parameters:,} parameters{macs}")
+    for role, specs in (("input", found.inputs), ("output", found.outputs)):
+        lines += [f"{role} {spec.name}: {_shape(('N', *spec.shape[1:]))} {spec.dtype}" for spec in specs]
+    if found.batch is not None:
+        lines.append(f"the batch N is fixed to {found.batch}")
+    if found.operators:
+        lines.append("ONNX operators: " + ", ".join(f"{count} {name}" for name, count in found.operators.items()))
+    for title, trusted in (("asks for (trusted)", True), ("asks for (NOT trusted)", False)):
+        names = [name for name, answer in (found.asks_for or {}).items() if answer is trusted]
+        lines += [f"{title}: {', '.join(names)}"] if names else []
+    return lines
+
+
+def _shape(shape: Any) -> str:
+    return " x ".join(map(str, shape)) if shape else "a scalar"

@@ -1,0 +1,258 @@
+"""How good a model is on data: a network, an ONNX file or an artifact, scored alone."""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edgekd.artifacts import artifact_folder, is_artifact
+from edgekd.data import Dataset, Part, split
+from edgekd.device.artifact import open_artifact
+from edgekd.device.manifest import Manifest
+from edgekd.device.runtimes import open_session
+from edgekd.errors import InputError
+from edgekd.evaluate import Outputs, judge_outputs, run_session
+from edgekd.metrics import accuracy, choose_metric
+from edgekd.models.network import run_network
+from edgekd.models.signature import Preprocessing, Sidecar, Signature, TensorSpec
+from edgekd.models.source import Opened, Opening, open_model
+from edgekd.recipe import DataSettings, Recipe
+from edgekd.request import Request, dataset_of, signature_of_data
+from edgekd.state import OnnxForm
+
+PartName = Literal["evaluation", "validation", "all"]
+_BATCH = 100
+_Z = 1.959964  # 95 % of a normal distribution lie within this many standard deviations
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """How one class fares: its samples, how many percent are recognized, and what it is taken for most otherwise."""
+
+    label: str
+    samples: int
+    accuracy: float
+    mistaken_for: str | None
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric on one part of the data; `low` and `high` are the ends of a 95 % interval where one is known."""
+
+    model: str
+    kind: str
+    runs_in: str
+    data: str
+    part: str
+    metric: str
+    unit: str
+    value: float
+    low: float | None
+    high: float | None
+    samples: int
+    classes: tuple[ClassScore, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return {"schema": 1, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """What is scored: its signature, and a function that runs a part through it."""
+
+    name: str
+    kind: str
+    runs_in: str
+    opened: Opened | None
+    signature: Signature
+    run: Callable[[Part], Outputs]
+
+
+def score(
+    model: Path,
+    data: str | None,
+    *,
+    opening: Opening,
+    metric: str | None = None,
+    part: PartName = "evaluation",
+    reference: Path | None = None,
+    threads: int | None = None,
+) -> Score:
+    """Score a model file, ONNX file or artifact on data.
+
+    Args:
+        model: a file that `compress` takes, an artifact folder, or the run directory that holds it.
+        data: as for `compress`; by default what the model's sidecar names. An artifact has none.
+        opening: how to open a model file.
+        metric: by default the model's own.
+        part: `evaluation` and `validation` are cut as `compress` does by default; `all` is everything there is.
+        reference: another model, for metrics that compare outputs (agreement, sqnr).
+        threads: of the runtime; by default those that torch takes.
+
+    Raises:
+        InputError: the model or the data cannot be read or do not fit each other, or the metric lacks labels.
+    """
+    threads = threads or torch.get_num_threads()
+    subject = _open(model, data, opening, threads)
+    dataset, chosen = _cut(subject, model, data, opening, part)
+    fidelity = "agreement" if subject.signature.task == "classification" else "sqnr"
+    wanted = metric or subject.signature.metric or (fidelity if reference is not None else None)
+    if wanted is None and dataset.targets is None:
+        raise InputError(
+            f"{dataset.origin} has no labels, so nothing says what is right; "
+            "give labelled data, or --reference MODEL to compare with its outputs"
+        )
+    chosen_metric = choose_metric(wanted, subject.signature.task, labelled=dataset.targets is not None)
+    if chosen_metric.fidelity and reference is None:
+        raise InputError(f"the metric {chosen_metric.name} compares with another model: give --reference MODEL")
+    outputs = subject.run(chosen)
+    expected = None
+    if reference is not None:
+        other = _open(reference, data, opening, threads)
+        _, same = _cut(other, reference, data, opening, part, like=dataset)
+        expected = other.run(same)
+    value = judge_outputs(outputs, expected, chosen, chosen_metric)
+    low, high = _interval(value, len(chosen)) if chosen_metric.unit == "%" and _counts(chosen_metric.name) else (None,) * 2
+    labels = subject.signature.labels or dataset.labels
+    return Score(
+        model=subject.name,
+        kind=subject.kind,
+        runs_in=subject.runs_in,
+        data=dataset.origin,
+        part=part,
+        metric=chosen_metric.name,
+        unit=chosen_metric.unit,
+        value=value,
+        low=low,
+        high=high,
+        samples=len(chosen),
+        classes=tuple(_by_class(next(iter(outputs.values())), chosen.targets, labels))
+        if chosen_metric.function is accuracy and chosen.targets is not None
+        else (),
+    )
+
+
+def _open(model: Path, data: str | None, opening: Opening, threads: int) -> _Subject:
+    if model.is_dir() and is_artifact(model):
+        return _artifact(artifact_folder(model), threads)
+    opened = open_model(model, opening, signature_of_data(data))
+    form = opened.state.form
+    if isinstance(form, OnnxForm):
+        session = open_session("onnxruntime", form.path, threads)
+        where = f"ONNX Runtime, {form.precision}"
+        return _Subject(
+            opened.name, "ONNX", where, opened, opened.state.signature, lambda part: run_session(session, part)
+        )
+    module = form.module
+
+    @torch.no_grad()
+    def run(part: Part) -> Outputs:
+        collected: dict[str, list[NDArray[Any]]] = {}
+        for feeds in part.batches(_BATCH):
+            answers = run_network(module, {name: torch.from_numpy(array) for name, array in feeds.items()})
+            for name, tensor in answers.items():
+                collected.setdefault(name, []).append(tensor.numpy())
+        return {name: np.concatenate(arrays) for name, arrays in collected.items()}
+
+    return _Subject(opened.name, opened.format, "torch, fp32", opened, opened.state.signature, run)
+
+
+def _artifact(folder: Path, threads: int) -> _Subject:
+    artifact = open_artifact(folder, threads)
+    manifest = artifact.manifest
+    where = f"{manifest.runtime}, {manifest.precision}"
+    signature = _signature(manifest)
+    raw = any(spec.dtype == "uint8" for spec in signature.inputs)
+
+    def run(part: Part) -> Outputs:
+        given = {name: array.dtype for name, array in part.dataset.inputs.items()}
+        wrong = [name for name, dtype in given.items() if raw and dtype != np.uint8]
+        if wrong:
+            raise InputError(f"the artifact takes raw bytes (uint8), the data's {wrong[0]} is {given[wrong[0]]}")
+        return run_session(artifact.session, part)
+
+    return _Subject(manifest.name, "artifact", where, None, signature, run)
+
+
+def _signature(manifest: Manifest) -> Signature:
+    """Return the signature that a manifest states."""
+    made = manifest.preprocessing
+    if made is not None and made.layout != "NCHW":
+        raise InputError(f"the artifact takes images in the layout {made.layout}; `edgekd eval` gives NCHW")
+    try:
+        inputs, outputs = (
+            tuple(TensorSpec(name=info.name, shape=("batch", *info.shape[1:]), dtype=info.dtype) for info in infos)  # type: ignore[arg-type]
+            for infos in (manifest.inputs, manifest.outputs)
+        )
+        return Signature(
+            inputs=inputs,
+            outputs=outputs,
+            preprocessing=None if made is None else Preprocessing(scale=made.scale, mean=made.mean, std=made.std),
+            labels=manifest.labels,
+            task=manifest.task,  # type: ignore[arg-type]
+        )
+    except ValueError as error:
+        raise InputError(f"manifest.json describes inputs or outputs that `edgekd eval` cannot feed: {error}") from error
+
+
+def _cut(
+    subject: _Subject, model: Path, data: str | None, opening: Opening, part: PartName, like: Dataset | None = None
+) -> tuple[Dataset, Part]:
+    """Return the data, and the part of them to score on; `like` are the data that another model is scored on."""
+    request = Request(model=model, targets=(), data=data, opening=opening)
+    opened = subject.opened or Opened(subject.name, subject.kind, None, Sidecar())  # type: ignore[arg-type]
+    if data is None and subject.opened is None:
+        raise InputError("an artifact names no data: give --data (an image folder, .npz or set name)")
+    opened = replace(opened, state=replace(opened.state, signature=subject.signature)) if subject.opened else opened
+    dataset = dataset_of(request, Recipe(), opened)
+    if like is not None and len(like) != len(dataset):
+        raise InputError(f"model and reference read different data: {like.origin} and {dataset.origin}; give --data")
+    settings = DataSettings()
+    if part == "all":
+        return dataset, Part(dataset, np.arange(len(dataset)), subject.signature)
+    parts = split(
+        dataset,
+        subject.signature,
+        calibration=settings.calibration,
+        validation=settings.validation,
+        evaluation=settings.evaluation,
+    )
+    return dataset, getattr(parts, part)
+
+
+def _counts(metric: str) -> bool:
+    """Return whether a metric is a share of samples, for which the interval is known."""
+    return metric in ("accuracy", "agreement")
+
+
+def _interval(percent: float, samples: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share of samples, in percent (Wilson's)."""
+    share = percent / 100
+    centre = share + _Z**2 / (2 * samples)
+    spread = _Z * math.sqrt(share * (1 - share) / samples + _Z**2 / (4 * samples**2))
+    scale = 100 / (1 + _Z**2 / samples)
+    return scale * (centre - spread), scale * (centre + spread)
+
+
+def _by_class(
+    outputs: NDArray[Any], targets: NDArray[Any], labels: tuple[str, ...] | None
+) -> list[ClassScore]:
+    """Return how each class fares."""
+    answers = outputs.argmax(1)
+
+    def label(index: int) -> str:
+        return labels[index] if labels is not None and 0 <= index < len(labels) else str(index)
+
+    found = []
+    for index in np.unique(targets).tolist():
+        given = answers[targets == index]
+        wrong, counts = np.unique(given[given != index], return_counts=True)
+        most = label(int(wrong[counts.argmax()])) if len(wrong) else None
+        found.append(ClassScore(label(index), len(given), float(100 * (given == index).mean()), most))
+    return found

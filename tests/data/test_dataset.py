@@ -1,0 +1,116 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgekd.data import Dataset, split
+from edgekd.errors import InputError
+from edgekd.models.signature import Preprocessing, Signature, TensorSpec
+
+SIGNATURE = Signature(inputs=(TensorSpec(name="x", shape=("batch", 2)),))
+
+
+def dataset(count: int = 200, **other: object) -> Dataset:
+    made = {"inputs": {"x": np.zeros((count, 2), np.float32)}, "targets": np.arange(count) % 4, **other}
+    return Dataset(**made)  # type: ignore[arg-type]
+
+
+@settings(max_examples=40, deadline=None, derandomize=True, database=None)
+@given(st.integers(60, 400), st.integers(8, 40), st.floats(0.05, 0.3), st.floats(0.05, 0.3), st.booleans())
+def test_the_four_parts_are_disjoint_and_complete(
+    count: int, calibration: int, validation: float, evaluation: float, held_out: bool
+) -> None:
+    mark = np.arange(count) >= count - 20 if held_out else None
+    parts = split(
+        dataset(count, held_out=mark), SIGNATURE, calibration=calibration, validation=validation, evaluation=evaluation
+    )
+    indices = [parts.train, parts.calibration, parts.validation, parts.evaluation]
+    together = np.concatenate([part.indices for part in indices])
+    assert sorted(together) == list(range(count))
+    assert len(parts.calibration) == min(calibration, len(parts.calibration) + len(parts.train))
+    if held_out:
+        assert set(parts.evaluation.indices) == set(range(count - 20, count))
+
+
+def test_the_cut_is_the_same_every_time() -> None:
+    cuts = [split(dataset(), SIGNATURE, calibration=20, validation=0.1, evaluation=0.2) for _ in range(2)]
+    assert cuts[0].train.indices.tolist() == cuts[1].train.indices.tolist()
+
+
+def test_classes_are_spread_evenly_over_the_parts() -> None:
+    parts = split(dataset(400), SIGNATURE, calibration=40, validation=0.1, evaluation=0.25)
+    for part in (parts.calibration, parts.evaluation):
+        counts = np.bincount(part.targets)  # type: ignore[arg-type]
+        assert counts.max() - counts.min() <= 1
+
+
+def test_groups_stay_whole() -> None:
+    groups = np.repeat(np.arange(40), 5)
+    parts = split(dataset(200, groups=groups), SIGNATURE, calibration=40, validation=0.2, evaluation=0.25)
+    owners = [set(groups[part.indices]) for part in (parts.train, parts.calibration, parts.validation, parts.evaluation)]
+    assert sum(map(len, owners)) == len(set.union(*owners)) == 40
+
+
+def test_a_class_that_calibration_lacks_is_an_error() -> None:
+    targets = np.zeros(200, int)
+    targets[:3] = 1
+    targets[3:6] = 2
+    split(dataset(targets=targets), SIGNATURE, calibration=3, validation=0.01, evaluation=0.01)
+    with pytest.raises(InputError, match="calibration part .* lacks the classes"):
+        split(dataset(targets=targets), SIGNATURE, calibration=2, validation=0.1, evaluation=0.2)
+
+
+def test_one_class_only_is_an_error() -> None:
+    with pytest.raises(InputError, match="one class only"):
+        split(dataset(targets=np.zeros(200, int)), SIGNATURE, calibration=20, validation=0.1, evaluation=0.2)
+
+
+def test_too_few_samples_say_which_part_is_empty() -> None:
+    with pytest.raises(InputError, match="leave nothing for"):
+        split(dataset(4, targets=None), SIGNATURE, calibration=1, validation=0.05, evaluation=0.2)
+
+
+def test_a_wrong_shape_says_both_shapes() -> None:
+    wide = Signature(inputs=(TensorSpec(name="x", shape=("batch", 3)),))
+    with pytest.raises(InputError, match=r"has shape \('N', 2\), the model takes \('N', 3\)"):
+        split(dataset(), wide, calibration=20, validation=0.1, evaluation=0.2)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        ({}, "needs inputs"),
+        ({"x": np.zeros((0, 2))}, "at least one"),
+        ({"x": np.zeros((3, 2)), "y": np.zeros((2, 2))}, "do not count the same"),
+        ({"x": np.array([[np.nan, 1.0]])}, "NaN or infinite"),
+        ({"x": np.array([["a"]])}, "numbers are needed"),
+    ],
+)
+def test_wrong_arrays_are_refused(inputs: dict[str, np.ndarray], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        Dataset(inputs=inputs)
+
+
+def test_bytes_are_preprocessed_and_floats_are_not() -> None:
+    signature = Signature(
+        inputs=(TensorSpec(name="x", shape=("batch", 1, 1, 2)),),
+        preprocessing=Preprocessing(scale=1 / 255, mean=(0.5,), std=(0.25,)),
+    )
+    raw = Dataset(inputs={"x": np.array([[[[0, 255]]]] * 4, np.uint8)})
+    ready = Dataset(inputs={"x": np.array([[[[0.0, 1.0]]]] * 4, np.float32)})
+    from edgekd.data import Part
+
+    everything = np.arange(4)
+    np.testing.assert_allclose(Part(raw, everything, signature).inputs()["x"][0], [[[-2.0, 2.0]]])
+    np.testing.assert_allclose(Part(ready, everything, signature).inputs()["x"][0], [[[0.0, 1.0]]])
+
+
+def test_the_digest_sees_values_targets_and_settings() -> None:
+    digests = {
+        dataset().digest(),
+        dataset(targets=np.arange(200) % 5).digest(),
+        dataset(inputs={"x": np.ones((200, 2), np.float32)}).digest(),
+        dataset(augmentations=("shift",)).digest(),
+        dataset(groups=np.arange(200)).digest(),
+    }
+    assert len(digests) == 5 and dataset().digest() in digests

@@ -1,0 +1,153 @@
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgekd.data import load_dataset
+from edgekd.data.calibration_sets import read_set, set_names, set_signature
+from edgekd.data.idx import read_idx
+from edgekd.data.sources import as_dataset
+from edgekd.errors import InputError
+from edgekd.models.signature import Signature, TensorSpec
+from edgekd.resources import shipped
+
+IMAGES = Signature(inputs=(TensorSpec(name="image", shape=("batch", 3, 8, 8)),))
+VECTORS = Signature(inputs=(TensorSpec(name="x", shape=("batch", 4)),))
+
+
+def paint(path: Path, colour: tuple[int, int, int], size: tuple[int, int] = (16, 12)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path)
+
+
+def test_class_folders_become_targets_in_sorted_order(tmp_path: Path) -> None:
+    paint(tmp_path / "dog" / "a.png", (255, 0, 0))
+    paint(tmp_path / "cat" / "b.jpg", (0, 0, 255))
+    found = load_dataset(tmp_path, IMAGES)
+    assert found.labels == ("cat", "dog")
+    assert found.inputs["image"].shape == (2, 3, 8, 8) and found.inputs["image"].dtype == np.uint8
+    assert found.targets is not None and sorted(found.targets) == [0, 1]
+    assert found.inputs["image"][found.targets == 1][0, 0].min() > 250
+
+
+def test_the_model_s_labels_give_the_order(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        paint(tmp_path / name / "a.png", (9, 9, 9))
+    found = load_dataset(tmp_path, IMAGES.model_copy(update={"labels": ("dog", "cat", "cow")}))
+    assert found.labels == ("dog", "cat", "cow")
+    assert found.targets is not None and found.targets.tolist() == [1, 0]
+
+
+def test_a_test_folder_is_held_out(tmp_path: Path) -> None:
+    for half, count in (("train", 3), ("test", 2)):
+        for i in range(count):
+            paint(tmp_path / half / "cat" / f"{i}.png", (i, i, i))
+    found = load_dataset(tmp_path, IMAGES)
+    assert found.held_out is not None and found.held_out.sum() == 2 and found.labels == ("cat",)
+
+
+def test_images_without_classes_are_unlabelled(tmp_path: Path) -> None:
+    paint(tmp_path / "a.png", (1, 2, 3))
+    found = load_dataset(tmp_path, IMAGES)
+    assert found.targets is None
+
+
+def test_one_unreadable_image_is_named(tmp_path: Path) -> None:
+    paint(tmp_path / "a.png", (1, 2, 3))
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG not really")
+    with pytest.raises(InputError, match=r"broken\.png.*repair or remove"):
+        load_dataset(tmp_path, IMAGES)
+
+
+def test_a_folder_without_images_says_so(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(InputError, match="holds no images"):
+        load_dataset(tmp_path, IMAGES)
+
+
+def test_a_limit_takes_the_same_images_every_time(tmp_path: Path) -> None:
+    for i in range(10):
+        paint(tmp_path / f"{i}.png", (i * 20, 0, 0))
+    chosen = [load_dataset(tmp_path, IMAGES, limit=4).inputs["image"] for _ in range(2)]
+    assert len(chosen[0]) == 4 and (chosen[0] == chosen[1]).all()
+
+
+def test_an_npz_may_call_its_input_x(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.ones((5, 4), np.float32), y=np.arange(5), groups=np.zeros(5))
+    named = Signature(inputs=(TensorSpec(name="signal", shape=("batch", 4)),))
+    found = load_dataset(tmp_path / "a.npz", named)
+    assert list(found.inputs) == ["signal"] and found.groups is not None
+    assert found.targets is not None and found.targets.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_several_inputs_are_found_by_name(tmp_path: Path) -> None:
+    two = Signature(inputs=tuple(TensorSpec(name=name, shape=("batch", 2)) for name in ("a", "b")))
+    np.savez(tmp_path / "a.npz", a=np.ones((5, 2)), c=np.ones((5, 2)))
+    with pytest.raises(InputError, match="no array b; it holds a, c"):
+        load_dataset(tmp_path / "a.npz", two)
+
+
+def test_an_npz_of_python_objects_is_refused_and_runs_nothing(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> object:
+            return (Path(tmp_path / "ran").touch, ())
+
+    np.savez(tmp_path / "a.npz", x=np.array([Evil()], dtype=object))
+    with pytest.raises(InputError, match="cannot read"):
+        load_dataset(tmp_path / "a.npz", VECTORS)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04broken"])
+def test_a_damaged_npz_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(InputError, match="cannot read"):
+        load_dataset(tmp_path / "a.npz", VECTORS)
+
+
+def test_a_function_gives_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_data_set.py").write_text(
+        "import numpy as np\ndef load():\n    return np.ones((6, 4), np.float32), np.arange(6) % 2\n"
+        "def wrong():\n    return 'text'\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = load_dataset("my_data_set:load", VECTORS)
+    assert len(found) == 6 and found.targets is not None
+    with pytest.raises(InputError, match="data of type str"):
+        load_dataset("my_data_set:wrong", VECTORS)
+    with pytest.raises(InputError, match="has no 'none'"):
+        load_dataset("my_data_set:none", VECTORS)
+
+
+def test_unknown_data_show_the_sets() -> None:
+    with pytest.raises(InputError, match="nearest set: fashion-mnist"):
+        load_dataset("fashion-mnst", VECTORS)
+
+
+def test_arrays_in_memory_are_data() -> None:
+    assert as_dataset((np.ones((3, 4)), [0, 1, 0]), VECTORS).targets is not None
+    assert as_dataset(np.ones((3, 4)), VECTORS).targets is None
+
+
+@pytest.mark.parametrize("name", set_names())
+def test_shipped_sets_are_whole(name: str) -> None:
+    described, folder = read_set(name)
+    assert described.licence and described.origin
+    images, labels = (read_idx(folder / file) for file in described.test)
+    assert len(images) == len(labels) == 10_000
+    part, part_labels = (read_idx(folder / file) for file in described.train)
+    assert len(part) == len(part_labels) == 12_000
+    assert set(part_labels) == set(range(len(described.labels)))
+    found = load_dataset(name, set_signature(name))
+    assert found.held_out is not None and found.held_out.sum() == 10_000
+
+
+def test_a_damaged_idx_file_is_refused(tmp_path: Path) -> None:
+    whole = (shipped("calibration") / "fashion-mnist" / "t10k-labels-idx1-ubyte.gz").read_bytes()
+    for content in (b"", b"text", whole[: len(whole) // 2], gzip.compress(b"\0\0\x0d\x01" + bytes(8))):
+        (tmp_path / "a.gz").write_bytes(content)
+        with pytest.raises(InputError, match="gzipped IDX"):
+            read_idx(tmp_path / "a.gz")

@@ -1,0 +1,201 @@
+import copy
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgekd.compress import Request
+from edgekd.context import Context
+from edgekd.data import Dataset
+from edgekd.errors import BudgetMissed, InputError
+from edgekd.models.network import count_macs, example_inputs, learn_outputs
+from edgekd.models.networks import NETWORKS
+from edgekd.models.signature import Signature, TensorSpec
+from edgekd.request import prepare
+from edgekd.stages.prune import STAGE, PruneSettings
+from edgekd.stages.prune.pruner import prunable_groups, prune_until, structure_of
+
+IMAGE = (3, 32, 32)
+CASES: dict[str, tuple[dict[str, object], tuple[int, ...]]] = {
+    "resnet8": ({}, IMAGE),
+    "ds-cnn": ({}, (1, 49, 10)),
+    "mobilenet-v1": ({"width": 0.5}, (3, 48, 48)),
+    "mobilenet-v2": ({"num_classes": 10}, (3, 64, 64)),
+    "unet": ({}, IMAGE),
+    "vit": ({}, IMAGE),
+    "autoencoder": ({}, (640,)),
+}
+
+
+def build(name: str) -> tuple[nn.Module, Signature]:
+    import inspect
+
+    torch.manual_seed(0)
+    wanted, shape = CASES[name]
+    accepted = inspect.signature(NETWORKS[name]).parameters
+    network = NETWORKS[name](**{key: value for key, value in wanted.items() if key in accepted}).eval()
+    if name == "vit" and "image_size" in accepted:
+        shape = (3, accepted["image_size"].default, accepted["image_size"].default)
+    signature = Signature(inputs=(TensorSpec(name="x", shape=("batch", *shape)),))
+    return network, learn_outputs(network, signature)
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_every_bundled_network_is_pruned_to_half_and_runs(name: str) -> None:
+    network, signature = build(name)
+    before = count_macs(network, signature)
+    settings = PruneSettings(to_macs=0.6)
+    history = prune_until(network, signature, settings, 8, lambda m: count_macs(m, signature) <= 0.6 * before)
+    assert history and count_macs(network, signature) <= 0.6 * before
+    after = learn_outputs(network, signature)
+    assert after.outputs == signature.outputs
+
+
+@pytest.mark.parametrize("name", ["resnet8", "ds-cnn", "mobilenet-v1", "mobilenet-v2", "unet"])
+def test_channels_stay_multiples_of_the_granularity(name: str) -> None:
+    network, signature = build(name)
+    structure = structure_of(network, signature)
+    odd = {layer for layer in network.modules() if isinstance(layer, nn.Conv2d) and layer.out_channels % 8}
+    before = count_macs(network, signature)
+    prune_until(network, signature, PruneSettings(to_macs=0.6), 8, lambda m: count_macs(m, signature) <= 0.6 * before)
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d) and layer not in structure.outputs and layer not in odd:
+            assert layer.out_channels % 8 == 0
+
+
+@pytest.mark.parametrize("name", ["unet", "resnet8", "mobilenet-v2", "ds-cnn"])
+def test_removing_channels_does_what_silencing_them_does(name: str) -> None:
+    """With concatenations and residuals the indices have to match in every layer of a group."""
+    network, signature = build(name)
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.normal_(layer.running_mean, 0, 0.1)
+            nn.init.uniform_(layer.weight, 0.5, 1.5)
+    silenced = copy.deepcopy(network)
+    settings = PruneSettings(to_macs=0.5, steps=1, largest_cut=0.5, scope="local")
+    history = prune_until(network, signature, settings, 8, lambda m: False)
+    assert history
+    _silence(silenced, signature, history)
+    x = torch.randn(2, *signature.inputs[0].sized(1)[1:])
+    with torch.no_grad():
+        torch.testing.assert_close(network(x), silenced(x), rtol=1e-4, atol=1e-5)
+
+
+def _silence(network: nn.Module, signature: Signature, history: list[list[object]]) -> None:
+    """Zero, everywhere, the channels that a one-step history removes."""
+    import torch_pruning as tp
+
+    graph = tp.DependencyGraph().build_dependency(network, tuple(example_inputs(signature).values()))
+    for name, out, indices in history:
+        layer = network.get_submodule(str(name))
+        pruner = graph.get_pruner_of_module(layer)
+        group = graph.get_pruning_group(layer, pruner.prune_out_channels if out else pruner.prune_in_channels, indices)
+        for dep, members in group:
+            part = dep.target.module
+            ways_out = "out" in dep.handler.__name__
+            if isinstance(part, nn.BatchNorm2d):
+                part.weight.data[members] = part.bias.data[members] = 0
+            elif isinstance(part, (nn.Conv2d, nn.Linear)) and (ways_out or getattr(part, "groups", 1) > 1):
+                part.weight.data[members] = 0
+                if part.bias is not None:
+                    part.bias.data[members] = 0
+            elif isinstance(part, (nn.Conv2d, nn.Linear)):
+                part.weight.data[:, members] = 0
+
+
+class Grouped(nn.Module):
+    """A grouped convolution and a concatenation of unlike branches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 32, 3, padding=1)
+        self.grouped = nn.Conv2d(32, 32, 3, padding=1, groups=4)
+        self.side = nn.Conv2d(32, 16, 1)
+        self.head = nn.Conv2d(48, 5, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.stem(x).relu()
+        y = torch.cat([self.grouped(x).relu(), self.side(x).relu()], 1)
+        return self.head(y), self.head(y).mean((2, 3))
+
+
+def test_grouped_convolutions_concatenations_and_several_outputs() -> None:
+    network = Grouped().eval()
+    signature = Signature(inputs=(TensorSpec(name="x", shape=("batch", 3, 16, 16)),))
+    signature = learn_outputs(network, signature)
+    assert [spec.name for spec in signature.outputs] == ["output1", "output2"]
+    before = count_macs(network, signature)
+    prune_until(network, signature, PruneSettings(to_macs=0.6), 4, lambda m: count_macs(m, signature) <= 0.6 * before)
+    assert count_macs(network, signature) <= 0.6 * before
+    assert network.head.out_channels == 5 and network.grouped.out_channels % 4 == 0
+    assert learn_outputs(network, signature).outputs == signature.outputs
+
+
+def test_attention_heads_keep_their_features_together() -> None:
+    network, signature = build("vit")
+    assert set(structure_of(network, signature).heads.values()) == {4}
+
+
+def test_groups_name_their_layers() -> None:
+    network, signature = build("resnet8")
+    groups = prunable_groups(network, signature)
+    assert any("blocks.0.conv1" in group.members and "blocks.0.bn1" in group.members for group in groups)
+    assert all("classifier" != group.root for group in groups)
+    kept = prunable_groups(network, signature, keep=("blocks.0",))
+    assert not any(group.root.startswith("blocks.0.conv1") for group in kept)
+    with pytest.raises(InputError, match="no module nothing"):
+        prunable_groups(network, signature, keep=("nothing",))
+
+
+@pytest.fixture
+def context(example: Path) -> Context:
+    return prepare(Request(example / "model.pt", ("generic-x86",), threads=1)).contexts[0]
+
+
+@pytest.fixture
+def state(example: Path) -> object:
+    return prepare(Request(example / "model.pt", ("generic-x86",), threads=1)).opened.state
+
+
+@pytest.mark.parametrize("importance", ["magnitude", "batch-norm", "taylor", "random"])
+def test_every_importance_reaches_the_budget(importance: str, state: object, context: Context) -> None:
+    settings = PruneSettings(to_parameters=0.5, importance=importance, granularity=8)  # type: ignore[arg-type]
+    after = STAGE.run(state, settings, context)  # type: ignore[arg-type]
+    assert after.notes["parameters_share"] <= 0.5 and after.lineage == ("prune",)
+
+
+def test_the_parent_is_left_alone(state: object, context: Context) -> None:
+    before = copy.deepcopy(state.torch.module.state_dict())  # type: ignore[attr-defined]
+    STAGE.run(state, PruneSettings(to_macs=0.7, granularity=8), context)  # type: ignore[arg-type]
+    after = state.torch.module.state_dict()  # type: ignore[attr-defined]
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_budget_out_of_reach_says_how_close_it_came(state: object, context: Context) -> None:
+    with pytest.raises(BudgetMissed, match=r"cannot reach 1% of the macs: \d+\.\d% is left"):
+        STAGE.run(state, PruneSettings(to_macs=0.01, granularity=8), context)  # type: ignore[arg-type]
+
+
+def test_recurrent_layers_are_not_pruned_and_say_so(context: Context) -> None:
+    network = NETWORKS["gru"]().eval()
+    features = next(layer for layer in network.modules() if isinstance(layer, nn.GRU)).input_size
+    prepared = prepare(
+        Request(network, ("generic-x86",), data=Dataset({"input": torch.randn(200, 5, features).numpy()}), threads=1)
+    )
+    with pytest.raises(BudgetMissed, match="recurrent layers are not pruned"):
+        STAGE.run(prepared.opened.state, PruneSettings(to_parameters=0.5), prepared.contexts[0])
+
+
+def test_latency_of_another_machine_is_no_budget(state: object, context: Context) -> None:
+    elsewhere = prepare(Request(state.torch.module, ("raspberry-pi-5",), data=context.parts.train.dataset, threads=1))  # type: ignore[attr-defined]
+    with pytest.raises(InputError, match="this machine is no Raspberry Pi 5"):
+        STAGE.depends_on(PruneSettings(to_latency=0.5), elsewhere.contexts[0])
+
+
+def test_the_target_gives_the_granularity(context: Context) -> None:
+    assert STAGE.depends_on(PruneSettings(to_macs=0.5), context)["granularity"] == 16
+    other = replace(context, target=context.target.model_copy(update={"channels": context.target.channels.model_copy(update={"granularity": 32})}))
+    assert STAGE.depends_on(PruneSettings(to_macs=0.5), other)["granularity"] == 32
+    assert STAGE.depends_on(PruneSettings(to_macs=0.5, granularity=4), other)["granularity"] == 4

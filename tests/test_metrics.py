@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+
+from edgekd.errors import InputError
+from edgekd.metrics import (
+    METRICS,
+    accuracy,
+    agreement,
+    area_under_curve,
+    choose_metric,
+    mean_absolute_error,
+    mean_iou,
+    mean_squared_error,
+    signal_to_noise,
+)
+
+
+def test_accuracy_counts_the_largest_logits() -> None:
+    outputs = np.array([[1, 2], [3, 0], [0, 1], [5, 4]])
+    assert accuracy(outputs, np.array([1, 0, 0, 1])) == 50.0
+
+
+def test_errors_of_regression_ignore_a_trailing_axis() -> None:
+    outputs, targets = np.array([[1.0], [3.0]]), np.array([0.0, 1.0])
+    assert mean_squared_error(outputs, targets) == 2.5
+    assert mean_absolute_error(outputs, targets) == 1.5
+
+
+def test_mean_iou_of_a_known_mask() -> None:
+    outputs = np.zeros((1, 2, 2, 2))
+    outputs[0, 1, 0] = 1  # predicts class 1 in the first row
+    targets = np.array([[[1, 0], [0, 0]]])
+    assert mean_iou(outputs, targets) == pytest.approx(100 * (1 / 2 + 2 / 3) / 2)
+
+
+def test_mean_iou_ignores_negative_targets_and_reads_one_channel() -> None:
+    outputs = np.array([[[[1.0, -1.0], [1.0, 5.0]]]])
+    assert mean_iou(outputs, np.array([[[1, 0], [1, -1]]])) == 100.0
+
+
+def test_area_under_curve_counts_ties_half() -> None:
+    assert area_under_curve(np.array([0.1, 0.4, 0.35, 0.8]), np.array([0, 0, 1, 1])) == 75.0
+    assert area_under_curve(np.array([1.0, 1.0]), np.array([0, 1])) == 50.0
+    with pytest.raises(InputError, match="normal and anomalous"):
+        area_under_curve(np.array([1.0, 2.0]), np.array([1, 1]))
+
+
+def test_fidelity_compares_with_the_reference() -> None:
+    reference = np.array([[2.0, 1.0], [0.0, 1.0]])
+    assert agreement(reference, reference) == 100.0
+    assert agreement(reference[:, ::-1], reference) == 0.0
+    assert signal_to_noise(reference, reference) == 200.0
+    assert signal_to_noise(reference * 1.1, reference) == pytest.approx(20.0)
+
+
+def test_the_metric_follows_the_task_and_the_labels() -> None:
+    assert choose_metric(None, "classification", labelled=True).name == "accuracy"
+    assert choose_metric(None, "classification", labelled=False).name == "agreement"
+    assert choose_metric(None, "regression", labelled=False).name == "sqnr"
+    assert choose_metric("miou", "classification", labelled=True).name == "miou"
+
+
+def test_a_users_metric_is_imported_and_its_code_is_part_of_its_identity(
+    tmp_path: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pathlib import Path
+
+    folder = Path(str(tmp_path))
+    (folder / "my_metric.py").write_text("def half(outputs, targets):\n    return 0.5\n")
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(str(folder))
+    metric = choose_metric("my_metric:half", "classification", labelled=True)
+    assert metric.function(np.zeros(1), np.zeros(1)) == 0.5
+    assert metric.identity != metric.name
+
+
+def test_wrong_metrics_are_refused() -> None:
+    with pytest.raises(InputError, match="unknown metric 'acuracy'"):
+        choose_metric("acuracy", "classification", labelled=True)
+    with pytest.raises(InputError, match="needs labels"):
+        choose_metric("accuracy", "classification", labelled=False)
+    with pytest.raises(InputError, match="cannot import no_such_module"):
+        choose_metric("no_such_module:f", "classification", labelled=True)
+
+
+def test_a_drop_is_positive_when_it_gets_worse() -> None:
+    assert METRICS["accuracy"].drop(90, 89) == 1
+    assert METRICS["mse"].drop(1.0, 1.5) == 0.5

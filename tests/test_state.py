@@ -1,0 +1,90 @@
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from edgekd.errors import StageError
+from edgekd.models.network import learn_outputs
+from edgekd.models.signature import Signature, TensorSpec
+from edgekd.stages.prune.pruner import prune_until
+from edgekd.stages.prune.settings import PruneSettings
+from edgekd.models.edits import prune_edit
+from edgekd.state import Base, ModelState, OnnxForm, TorchForm, load_state, save_state
+
+SIGNATURE = Signature(inputs=(TensorSpec(name="image", shape=("batch", 1, 28, 28)),))
+
+
+def pruned_state(network: nn.Module) -> ModelState:
+    signature = learn_outputs(network, SIGNATURE)
+    base = Base(lambda: copy.deepcopy(network), "abc")
+    module = copy.deepcopy(network)
+    count = sum(p.numel() for p in module.parameters())
+    history = prune_until(
+        module, signature, PruneSettings(to_parameters=0.6), 8, lambda m: sum(p.numel() for p in m.parameters()) < 0.6 * count
+    )
+    assert history
+    for parameter in module.parameters():
+        nn.init.normal_(parameter)  # weights differ from the base's
+    return ModelState(signature, TorchForm(base, module.eval(), (prune_edit(history),)), ("prune",), {"a": 1})
+
+
+def test_a_pruned_network_comes_back_to_the_bit(network: nn.Module, tmp_path: Path) -> None:
+    state = pruned_state(network)
+    save_state(state, tmp_path)
+    again = load_state(tmp_path, state.torch.base)
+    x = torch.randn(3, 1, 28, 28)
+    with torch.no_grad():
+        assert torch.equal(again.torch.module(x), state.torch.module(x))
+    assert again.lineage == ("prune",) and again.notes == {"a": 1} and again.signature == state.signature
+
+
+def test_nothing_is_pickled(network: nn.Module, tmp_path: Path) -> None:
+    save_state(pruned_state(network), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["state.json", "weights.safetensors"]
+
+
+def test_two_saves_have_the_same_bytes(network: nn.Module, tmp_path: Path) -> None:
+    state = pruned_state(network)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        save_state(state, tmp_path / name)
+    for file in ("state.json", "weights.safetensors"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_a_changed_file_is_noticed(network: nn.Module, tmp_path: Path) -> None:
+    state = pruned_state(network)
+    save_state(state, tmp_path)
+    weights = bytearray((tmp_path / "weights.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (tmp_path / "weights.safetensors").write_bytes(weights)
+    with pytest.raises(StageError, match="was changed: weights"):
+        load_state(tmp_path, state.torch.base)
+
+
+def test_another_base_is_refused(network: nn.Module, tmp_path: Path) -> None:
+    state = pruned_state(network)
+    save_state(state, tmp_path)
+    with pytest.raises(StageError, match="another network"):
+        load_state(tmp_path, Base(state.torch.base.build, "other"))
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", '{"files": {"gone": "x"}}'])
+def test_a_damaged_state_is_an_error_of_the_stage(tmp_path: Path, content: str) -> None:
+    (tmp_path / "state.json").write_text(content)
+    with pytest.raises(StageError, match="cannot read"):
+        load_state(tmp_path, None)
+
+
+def test_an_onnx_state_keeps_its_file(tmp_path: Path) -> None:
+    source = tmp_path / "source.onnx"
+    source.write_bytes(b"graph")
+    folder = tmp_path / "stage"
+    folder.mkdir()
+    save_state(ModelState(SIGNATURE, OnnxForm(source, "int8")), folder)
+    again = load_state(folder, None)
+    assert again.form == OnnxForm(folder / "model.onnx", "int8")
+    assert json.loads((folder / "state.json").read_text())["form"] == "onnx"

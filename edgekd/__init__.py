@@ -9,18 +9,17 @@ telemetry.switch_off()
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from edgekd.compress import compress
     from edgekd.errors import EdgekdError
-    from edgekd.plan import plan
+    from edgekd.execute import compress
 
-__all__ = ["EdgekdError", "__version__", "compress", "plan"]
+__all__ = ["EdgekdError", "__version__", "compress"]
 
 
 def __getattr__(name: str) -> Any:
     """Import the public names when they are first used, so that `edgekd --help` does not wait for torch."""
     import importlib
 
-    modules = {"compress": "edgekd.compress", "plan": "edgekd.plan", "EdgekdError": "edgekd.errors"}
+    modules = {"compress": "edgekd.execute", "EdgekdError": "edgekd.errors"}
     if name not in modules:
         raise AttributeError(f"module 'edgekd' has no attribute {name!r}")
     return getattr(importlib.import_module(modules[name]), name)

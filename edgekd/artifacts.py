@@ -8,7 +8,7 @@ from edgekd.errors import InputError
 
 def is_artifact(path: Path) -> bool:
     """Return whether a path is an artifact folder, or a folder that holds some."""
-    return bool(_found(path))
+    return bool(artifact_folders(path))
 
 
 def artifact_folder(path: Path) -> Path:
@@ -19,7 +19,7 @@ def artifact_folder(path: Path) -> Path:
     """
     if not path.exists():
         raise InputError(f"{path} does not exist; name an artifact folder, or the run directory that holds it")
-    found = _found(path)
+    found = artifact_folders(path)
     if not found:
         raise InputError(
             f"{path} holds no artifact (no {MANIFEST_NAME}); `edgekd compress` or `edgekd export` write one"
@@ -29,8 +29,8 @@ def artifact_folder(path: Path) -> Path:
     return found[0]
 
 
-def _found(path: Path) -> list[Path]:
-    """Return the folder, its `artifact/`, or the folders in there that a run for several targets has."""
+def artifact_folders(path: Path) -> list[Path]:
+    """Return the folder itself, its `artifact/`, or the folders in there that a run for several targets has."""
     for folder in (path, path / "artifact"):
         if (folder / MANIFEST_NAME).is_file():
             return [folder]

@@ -9,20 +9,20 @@ from edgekd.figures import Figure
 
 
 class Budget(BaseModel):
-    """Limits on the final artifact; an absent one is no limit.
-
-    `accuracy_drop` is in the metric's own unit (points for percent). `latency_ms` is the p50 of one inference on the
-    target itself, not on this machine. `size_kb` counts 1000 bytes.
-    """
+    """Limits on the final artifact; an absent one is no limit."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    accuracy_drop: float | None = None
-    size_kb: float | None = Field(default=None, gt=0)
-    macs: int | None = Field(default=None, gt=0)
-    latency_ms: float | None = Field(default=None, gt=0)
-    energy_mj: float | None = Field(default=None, gt=0)
-    memory_mb: float | None = Field(default=None, gt=0)
+    accuracy_drop: float | None = Field(
+        default=None, description="how much worse the metric may get, in its own unit (points for percent)"
+    )
+    size_kb: float | None = Field(default=None, gt=0, description="size of the model file, in 1000 bytes")
+    macs: int | None = Field(default=None, gt=0, description="multiply-accumulates of one sample")
+    latency_ms: float | None = Field(
+        default=None, gt=0, description="p50 of one inference on the target itself, not on this machine"
+    )
+    energy_mj: float | None = Field(default=None, gt=0, description="energy of one inference on the target itself")
+    memory_mb: float | None = Field(default=None, gt=0, description="peak memory on the target itself")
 
 
 @dataclass(frozen=True)

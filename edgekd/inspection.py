@@ -27,7 +27,6 @@ from edgekd.models.signature import Signature, TensorSpec, read_sidecar
 from edgekd.models.source import Opening, open_model
 from edgekd.stages.export import EXPORTERS, write_onnx
 from edgekd.stages.prune.pruner import Group, prunable_groups
-from edgekd.state import OnnxForm
 from edgekd.target import Target
 
 _PICKLED = ("module", "state-dict")

@@ -65,7 +65,9 @@ def check_order(state: ModelState, recipe: Recipe, context: Context) -> None:
                 f"stage {number} ({settings.kind}) needs a {' or '.join(sorted(stage.accepts))} network, {maker} {form}; {hint}"
             )
         if stage.trains and not len(context.parts.train):
-            raise InputError(f"stage {number} ({settings.kind}) trains and no samples are left for it; give more data, or lower [data] calibration")
+            raise InputError(
+                f"stage {number} ({settings.kind}) trains and no samples are left for it; give more data, or lower [data] calibration"
+            )
         stage.depends_on(settings, context)  # settings that cannot fit this target say so here
         form, maker = stage.produces, f"{settings.kind} leaves"
     if (

@@ -29,37 +29,42 @@ class _Frozen(BaseModel):
 
 
 class DataSettings(_Frozen):
-    """What data, and how they are cut: `calibration` samples, shares for validation and evaluation.
+    """What data, and how they are cut into train, calibration, validation and evaluation part."""
 
-    A source's own test half is the evaluation part; the share counts only where there is none. `augmentations` replace
-    those that the data set itself declares.
-    """
-
-    source: str | None = None
-    calibration: int = Field(default=512, ge=1, le=100_000)
-    validation: float = Field(default=0.05, gt=0, lt=1)
-    evaluation: float = Field(default=0.2, gt=0, lt=1)
-    limit: int = Field(default=60_000, ge=2)
-    augmentations: tuple[Augmentation, ...] | None = None
+    source: str | None = Field(
+        default=None, description="image folder, .npz, set name or package.module:function; the model's sidecar names it"
+    )
+    calibration: int = Field(default=512, ge=1, le=100_000, description="samples that set the ranges of quantization")
+    validation: float = Field(default=0.05, gt=0, lt=1, description="share that decides, between calibrators for one")
+    evaluation: float = Field(
+        default=0.2, gt=0, lt=1, description="share that only reports; a source's own test half comes first"
+    )
+    limit: int = Field(default=60_000, ge=2, description="most images that are read of a folder")
+    augmentations: tuple[Augmentation, ...] | None = Field(
+        default=None, description="replace those that the data set itself declares"
+    )
 
 
 class ExportSettings(_Frozen):
-    """The artifact. With `input = "uint8"` the preprocessing is inside the graph and raw bytes go in.
+    """The artifact, which goes to the device."""
 
-    `include_samples` puts real evaluation samples into the artifact, where the data's licence would not.
-    """
-
-    input: Literal["float32", "uint8"] = "float32"
-    include_samples: bool = False
+    input: Literal["float32", "uint8"] = Field(
+        default="float32", description="uint8: raw bytes go in, the preprocessing is inside the graph"
+    )
+    include_samples: bool = Field(
+        default=False, description="put real evaluation samples in, where the data's licence would not"
+    )
 
 
 class Recipe(_Frozen):
     """A checked recipe. An empty `stages` exports the network as it is."""
 
-    name: str = "recipe"
-    description: str = ""
-    seed: int = Field(default=0, ge=0, lt=2**31)
-    metric: str | None = None
+    name: str = Field(default="recipe", description="what reports call it")
+    description: str = Field(default="", description="one line for a person")
+    seed: int = Field(default=0, ge=0, lt=2**31, description="of everything random")
+    metric: str | None = Field(
+        default=None, description="accuracy, mse, mae, miou, auc, agreement, sqnr or package.module:function"
+    )
     data: DataSettings = DataSettings()
     budget: Budget = Budget()
     stages: tuple[StageSettings, ...] = ()
@@ -79,7 +84,7 @@ def parse_recipe(text: str, kinds: Mapping[str, type[StageSettings]], origin: st
     """
     try:
         content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # wrong syntax, an integer too long, nested too deep
         raise InputError(f"{origin} is not valid TOML: {error}") from error
     tables = content.pop("stage", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):

@@ -87,7 +87,7 @@ def prepare(request: Request) -> Prepared:
     recipe = _recipe(request, opened, targets[0])
     if isinstance(opened.state.form, OnnxForm) and request.recipe is None:
         remarks.append(f"an ONNX model can be quantized and exported only: recipe {recipe.name}")
-    dataset = dataset_of(request, recipe, opened)
+    dataset = _dataset(request, recipe, opened)
     signature = opened.state.signature
     if signature.labels is None and dataset.labels is not None:
         signature = signature.model_copy(update={"labels": dataset.labels})
@@ -125,7 +125,7 @@ def signature_of_data(data: Any) -> Signature | None:
     return None
 
 
-def dataset_of(request: Request, recipe: Recipe, opened: Opened) -> Dataset:
+def _dataset(request: Request, recipe: Recipe, opened: Opened) -> Dataset:
     data = request.data if request.data is not None else recipe.data.source
     signature = opened.state.signature
     if data is None and opened.sidecar.data is not None:

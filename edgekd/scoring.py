@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from edgekd.artifacts import artifact_folder, is_artifact
-from edgekd.data import Dataset, Part, split
+from edgekd.data import Dataset, Part, load_dataset, split
+from edgekd.data.dataset import check_inputs
 from edgekd.device.artifact import open_artifact
 from edgekd.device.manifest import Manifest
 from edgekd.device.runtimes import open_session
@@ -19,10 +20,10 @@ from edgekd.errors import InputError
 from edgekd.evaluate import Outputs, judge_outputs, run_session
 from edgekd.metrics import accuracy, choose_metric
 from edgekd.models.network import run_network
-from edgekd.models.signature import Preprocessing, Sidecar, Signature, TensorSpec
-from edgekd.models.source import Opened, Opening, open_model
-from edgekd.recipe import DataSettings, Recipe
-from edgekd.request import Request, dataset_of, signature_of_data
+from edgekd.models.signature import Preprocessing, Signature, TensorSpec
+from edgekd.models.source import Opening, open_model
+from edgekd.recipe import DataSettings
+from edgekd.request import signature_of_data
 from edgekd.state import OnnxForm
 
 PartName = Literal["evaluation", "validation", "all"]
@@ -64,12 +65,12 @@ class Score:
 
 @dataclass(frozen=True)
 class _Subject:
-    """What is scored: its signature, and a function that runs a part through it."""
+    """What is scored: the data that its sidecar names, its signature, and a function that runs a part through it."""
 
     name: str
     kind: str
     runs_in: str
-    opened: Opened | None
+    data: str | Path | None
     signature: Signature
     run: Callable[[Part], Outputs]
 
@@ -100,7 +101,8 @@ def score(
     """
     threads = threads or torch.get_num_threads()
     subject = _open(model, data, opening, threads)
-    dataset, chosen = _cut(subject, model, data, opening, part)
+    dataset = _dataset(subject, data)
+    chosen = _part(dataset, subject.signature, part)
     fidelity = "agreement" if subject.signature.task == "classification" else "sqnr"
     wanted = metric or subject.signature.metric or (fidelity if reference is not None else None)
     if wanted is None and dataset.targets is None:
@@ -115,10 +117,16 @@ def score(
     expected = None
     if reference is not None:
         other = _open(reference, data, opening, threads)
-        _, same = _cut(other, reference, data, opening, part, like=dataset)
-        expected = other.run(same)
+        others = _dataset(other, data)
+        if len(others) != len(dataset):
+            raise InputError(
+                f"model and reference read different data ({dataset.origin}; {others.origin}): give --data"
+            )
+        expected = other.run(_part(others, other.signature, part))
     value = judge_outputs(outputs, expected, chosen, chosen_metric)
-    low, high = _interval(value, len(chosen)) if chosen_metric.unit == "%" and _counts(chosen_metric.name) else (None,) * 2
+    low, high = (
+        _interval(value, len(chosen)) if chosen_metric.unit == "%" and _counts(chosen_metric.name) else (None,) * 2
+    )
     labels = subject.signature.labels or dataset.labels
     return Score(
         model=subject.name,
@@ -143,11 +151,14 @@ def _open(model: Path, data: str | None, opening: Opening, threads: int) -> _Sub
         return _artifact(artifact_folder(model), threads)
     opened = open_model(model, opening, signature_of_data(data))
     form = opened.state.form
+    named = opened.sidecar.data
+    beside = None if named is None else model.parent / named
+    source = beside if beside is not None and beside.exists() else named
     if isinstance(form, OnnxForm):
         session = open_session("onnxruntime", form.path, threads)
         where = f"ONNX Runtime, {form.precision}"
         return _Subject(
-            opened.name, "ONNX", where, opened, opened.state.signature, lambda part: run_session(session, part)
+            opened.name, "ONNX", where, source, opened.state.signature, lambda part: run_session(session, part)
         )
     module = form.module
 
@@ -160,7 +171,7 @@ def _open(model: Path, data: str | None, opening: Opening, threads: int) -> _Sub
                 collected.setdefault(name, []).append(tensor.numpy())
         return {name: np.concatenate(arrays) for name, arrays in collected.items()}
 
-    return _Subject(opened.name, opened.format, "torch, fp32", opened, opened.state.signature, run)
+    return _Subject(opened.name, opened.format, "torch, fp32", source, opened.state.signature, run)
 
 
 def _artifact(folder: Path, threads: int) -> _Subject:
@@ -198,32 +209,27 @@ def _signature(manifest: Manifest) -> Signature:
             task=manifest.task,  # type: ignore[arg-type]
         )
     except ValueError as error:
-        raise InputError(f"manifest.json describes inputs or outputs that `edgekd eval` cannot feed: {error}") from error
+        raise InputError(
+            f"manifest.json describes inputs or outputs that `edgekd eval` cannot feed: {error}"
+        ) from error
 
 
-def _cut(
-    subject: _Subject, model: Path, data: str | None, opening: Opening, part: PartName, like: Dataset | None = None
-) -> tuple[Dataset, Part]:
-    """Return the data, and the part of them to score on; `like` are the data that another model is scored on."""
-    request = Request(model=model, targets=(), data=data, opening=opening)
-    opened = subject.opened or Opened(subject.name, subject.kind, None, Sidecar())  # type: ignore[arg-type]
-    if data is None and subject.opened is None:
-        raise InputError("an artifact names no data: give --data (an image folder, .npz or set name)")
-    opened = replace(opened, state=replace(opened.state, signature=subject.signature)) if subject.opened else opened
-    dataset = dataset_of(request, Recipe(), opened)
-    if like is not None and len(like) != len(dataset):
-        raise InputError(f"model and reference read different data: {like.origin} and {dataset.origin}; give --data")
-    settings = DataSettings()
-    if part == "all":
-        return dataset, Part(dataset, np.arange(len(dataset)), subject.signature)
-    parts = split(
-        dataset,
-        subject.signature,
-        calibration=settings.calibration,
-        validation=settings.validation,
-        evaluation=settings.evaluation,
-    )
-    return dataset, getattr(parts, part)
+def _dataset(subject: _Subject, data: str | None) -> Dataset:
+    source = data if data is not None else subject.data
+    if source is None:
+        raise InputError(
+            f"no data: give --data (an image folder, .npz, set name or package.module:function); {subject.name} names none"
+        )
+    return load_dataset(source, subject.signature)
+
+
+def _part(dataset: Dataset, signature: Signature, name: PartName) -> Part:
+    if name == "all":
+        check_inputs(dataset, signature)
+        return Part(dataset, np.arange(len(dataset)), signature)
+    cut = DataSettings()
+    parts = split(dataset, signature, calibration=cut.calibration, validation=cut.validation, evaluation=cut.evaluation)
+    return parts.evaluation if name == "evaluation" else parts.validation
 
 
 def _counts(metric: str) -> bool:
@@ -240,9 +246,7 @@ def _interval(percent: float, samples: int) -> tuple[float, float]:
     return scale * (centre - spread), scale * (centre + spread)
 
 
-def _by_class(
-    outputs: NDArray[Any], targets: NDArray[Any], labels: tuple[str, ...] | None
-) -> list[ClassScore]:
+def _by_class(outputs: NDArray[Any], targets: NDArray[Any], labels: tuple[str, ...] | None) -> list[ClassScore]:
     """Return how each class fares."""
     answers = outputs.argmax(1)
 

@@ -5,16 +5,16 @@ import os
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 os.environ["NNCF_CI"] = "1"
 
-from pathlib import Path  # noqa: E402
+from pathlib import Path
 
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
-import torch  # noqa: E402
-from torch import nn  # noqa: E402
+import numpy as np
+import pytest
+import torch
+from torch import nn
 
-from edgekd.data import Dataset  # noqa: E402
-from edgekd.data.calibration_sets import load_calibration_set, set_signature  # noqa: E402
-from edgekd.models.networks.resnet8 import ResNet8  # noqa: E402
+from edgekd.data import Dataset
+from edgekd.data.calibration_sets import load_calibration_set, set_signature
+from edgekd.models.networks.resnet8 import ResNet8
 
 SIDECAR = """\
 data = "images.npz"
@@ -65,8 +65,8 @@ def trained(fashion: Dataset) -> nn.Module:
     part = np.flatnonzero(~fashion.held_out)  # type: ignore[operator]
     images = (torch.from_numpy(fashion.inputs["image"][part]).float() / 255 - 0.286) / 0.353
     labels = torch.from_numpy(fashion.targets[part])  # type: ignore[index]
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
-    for _ in range(6):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(4):
         order = torch.randperm(len(images))
         for batch in order.split(100):
             loss = nn.functional.cross_entropy(model(images[batch]), labels[batch])

@@ -59,7 +59,7 @@ def test_shipped_recipes_are_good(name: str) -> None:
         (('kind = "distill"', ""), ["stage 2", "kind None", "prune, distill, quantize"]),
         (("epochs = 2", 'epochs = "two"'), ["stage 2 (distill)", "epochs", "valid integer"]),
         (("seed = 3", "seed = -1"), ["seed", "greater than or equal to 0"]),
-        (("[[stage]]\nkind = \"prune\"", "[stage]\nkind = \"prune\""), ["not valid TOML"]),
+        (('[[stage]]\nkind = "prune"', '[stage]\nkind = "prune"'), ["not valid TOML"]),
         (("calibration = 256", "calibration = 0"), ["data.calibration", "greater than or equal to 1"]),
         (('calibrators = ["mse"]', "calibrators = []"), ["stage 3 (quantize)", "calibrators", "at least 1"]),
         (('input = "uint8"', 'input = "int8"'), ["export.input", "'float32' or 'uint8'"]),
@@ -107,7 +107,9 @@ def toml(value: object) -> str:
     st.lists(st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=4), max_size=4),
     st.dictionaries(st.sampled_from([*Recipe.model_fields, "stage", "odd"]), VALUES, max_size=3),
 )
-def test_generated_recipes_are_read_or_refused_in_one_line(stages: list[dict[str, object]], top: dict[str, object]) -> None:
+def test_generated_recipes_are_read_or_refused_in_one_line(
+    stages: list[dict[str, object]], top: dict[str, object]
+) -> None:
     lines = [f"{name} = {toml(value)}" for name, value in top.items()]
     for stage in stages:
         lines += ["[[stage]]", *(f"{name} = {toml(value)}" for name, value in stage.items())]

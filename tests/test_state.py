@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from edgekd.errors import StageError
+from edgekd.models.edits import prune_edit
 from edgekd.models.network import learn_outputs
 from edgekd.models.signature import Signature, TensorSpec
 from edgekd.stages.prune.pruner import prune_until
 from edgekd.stages.prune.settings import PruneSettings
-from edgekd.models.edits import prune_edit
 from edgekd.state import Base, ModelState, OnnxForm, TorchForm, load_state, save_state
 
 SIGNATURE = Signature(inputs=(TensorSpec(name="image", shape=("batch", 1, 28, 28)),))
@@ -23,7 +23,11 @@ def pruned_state(network: nn.Module) -> ModelState:
     module = copy.deepcopy(network)
     count = sum(p.numel() for p in module.parameters())
     history = prune_until(
-        module, signature, PruneSettings(to_parameters=0.6), 8, lambda m: sum(p.numel() for p in m.parameters()) < 0.6 * count
+        module,
+        signature,
+        PruneSettings(to_parameters=0.6),
+        8,
+        lambda m: sum(p.numel() for p in m.parameters()) < 0.6 * count,
     )
     assert history
     for parameter in module.parameters():

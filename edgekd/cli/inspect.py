@@ -33,10 +33,15 @@ def command(targets: tuple[str, ...], as_json: bool, **options: Any) -> int:
     is 2.
     """
     from edgekd.inspection import inspect_model
-    from edgekd.report.console import print_json
-    from edgekd.target import load_target, target_files
+    from edgekd.report.console import print_json, warn
+    from edgekd.target import load_target
+    from edgekd.target_files import readable_targets
 
-    chosen = [load_target(name)[0] for name in targets or target_files()]
+    chosen, broken = [load_target(name)[0] for name in targets], []
+    if not targets:
+        chosen, broken = readable_targets()
+    for message in broken:
+        warn(f"left out: {message}")
     found = inspect_model(options["model"], opening_of(options), chosen)
     if as_json:
         print_json(found.to_json())
@@ -48,7 +53,7 @@ def command(targets: tuple[str, ...], as_json: bool, **options: Any) -> int:
 
 
 def _show(found: "Inspection") -> None:
-    from edgekd.report.console import print_table, results, say
+    from edgekd.report.console import results, say
 
     results.print(f"{found.name}: {KINDS[found.format]}, {found.bytes / 1000:,.1f} kB")
     for line in _facts(found):

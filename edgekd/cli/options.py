@@ -172,7 +172,9 @@ def make_request(options: dict[str, Any], recipe: Any, *, arms: bool = False) ->
     from edgekd.request import Request
 
     if options["device"] == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: torch finds no CUDA device here (`edgekd doctor` tells more); use --device cpu")
+        raise InputError(
+            "--device cuda: torch finds no CUDA device here (`edgekd doctor` tells more); use --device cpu"
+        )
     return Request(
         model=options["model"],
         targets=options["targets"],

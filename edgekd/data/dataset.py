@@ -131,7 +131,7 @@ def split(dataset: Dataset, signature: Signature, *, calibration: int, validatio
         InputError: an input of the signature is missing, its shape differs, there is one class only, a part would
             be empty, or a class has no sample in the calibration part.
     """
-    _check_inputs(dataset, signature)
+    check_inputs(dataset, signature)
     order = np.random.default_rng(20_260_101).permutation(len(dataset))
     if dataset.held_out is not None:
         reported = order[dataset.held_out[order]]
@@ -151,7 +151,12 @@ def split(dataset: Dataset, signature: Signature, *, calibration: int, validatio
     return parts
 
 
-def _check_inputs(dataset: Dataset, signature: Signature) -> None:
+def check_inputs(dataset: Dataset, signature: Signature) -> None:
+    """Check that a data set holds the inputs of a signature in their shapes.
+
+    Raises:
+        InputError: one is missing or has another shape.
+    """
     for spec in signature.inputs:
         if spec.name not in dataset.inputs:
             names = ", ".join(dataset.inputs)

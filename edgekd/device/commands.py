@@ -14,6 +14,7 @@ from .errors import CheckFailed
 from .feeds import batch_of, read_feeds
 from .latency import Latency, measure
 from .machine import Machine, int8_isa, peak_memory_mib, read_machine, warnings
+from .runtimes.session import Session
 from .selfcheck import Samples, check, read_samples
 
 _BEST = 5
@@ -57,7 +58,16 @@ def profile(folder: Path, duration_s: float, threads: int, batch: int | None) ->
         raise CheckFailed("this processor is emulated, where time is not latency: profile on the board itself")
     artifact = open_artifact(folder, threads)
     feeds = batch_of(_samples(artifact).inputs, artifact.manifest, batch)
-    session = artifact.session
+    return {
+        "artifact": _identity(artifact),
+        **profile_session(artifact.session, feeds, before, artifact.load_ms, duration_s),
+    }
+
+
+def profile_session(
+    session: Session, feeds: dict[str, Array], before: Machine, load_ms: float, duration_s: float
+) -> dict[str, Any]:
+    """Measure an opened model: first call, latency and peak memory; `before` is the machine before it was opened."""
     started = time.perf_counter()
     session.run(feeds)
     first_call_ms = (time.perf_counter() - started) * 1e3
@@ -66,11 +76,10 @@ def profile(folder: Path, duration_s: float, threads: int, batch: int | None) ->
     latency = measure(lambda: session.run(feeds), duration_s=duration_s)
     after = read_machine()
     return {
-        "artifact": _identity(artifact),
         "session": session.describe(),
         "batch": int(next(iter(feeds.values())).shape[0]),
         "latency": latency.to_dict(),
-        "cold_start": {"load_ms": artifact.load_ms, "first_call_ms": first_call_ms},
+        "cold_start": {"load_ms": load_ms, "first_call_ms": first_call_ms},
         "peak_memory_mib": peak_mib,
         "warnings": _notes(before, after, latency),
         "before": before.to_dict(),

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from edgekd.report.console import results, table
 
 if TYPE_CHECKING:
-    from edgekd.compress import Result
+    from edgekd.execute import Result
 
 
 def show(result: "Result") -> None:
@@ -45,7 +45,7 @@ def _row(name: str, stage: dict[str, Any]) -> list[str]:
     return [
         name,
         f"{figures['score']['value']:.2f}",
-        f"{parent['score']:+.2f}" if parent else "",
+        f"{round(parent['score'], 2) + 0.0:+.2f}" if parent else "",
         f"{figures['size_kb']['value']:,.1f}",
         f"{figures['macs']['value'] / 1e6:.2f} M",
         f"{p50['value']:.3f}",

@@ -47,7 +47,9 @@ def test_classes_are_spread_evenly_over_the_parts() -> None:
 def test_groups_stay_whole() -> None:
     groups = np.repeat(np.arange(40), 5)
     parts = split(dataset(200, groups=groups), SIGNATURE, calibration=40, validation=0.2, evaluation=0.25)
-    owners = [set(groups[part.indices]) for part in (parts.train, parts.calibration, parts.validation, parts.evaluation)]
+    owners = [
+        set(groups[part.indices]) for part in (parts.train, parts.calibration, parts.validation, parts.evaluation)
+    ]
     assert sum(map(len, owners)) == len(set.union(*owners)) == 40
 
 

@@ -6,14 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgekd.compress import Request
 from edgekd.context import Context
 from edgekd.data import Dataset
 from edgekd.errors import BudgetMissed, InputError
 from edgekd.models.network import count_macs, example_inputs, learn_outputs
 from edgekd.models.networks import NETWORKS
 from edgekd.models.signature import Signature, TensorSpec
-from edgekd.request import prepare
+from edgekd.request import Request, prepare
 from edgekd.stages.prune import STAGE, PruneSettings
 from edgekd.stages.prune.pruner import prunable_groups, prune_until, structure_of
 
@@ -142,7 +141,7 @@ def test_groups_name_their_layers() -> None:
     network, signature = build("resnet8")
     groups = prunable_groups(network, signature)
     assert any("blocks.0.conv1" in group.members and "blocks.0.bn1" in group.members for group in groups)
-    assert all("classifier" != group.root for group in groups)
+    assert all(group.root != "classifier" for group in groups)
     kept = prunable_groups(network, signature, keep=("blocks.0",))
     assert not any(group.root.startswith("blocks.0.conv1") for group in kept)
     with pytest.raises(InputError, match="no module nothing"):
@@ -196,6 +195,11 @@ def test_latency_of_another_machine_is_no_budget(state: object, context: Context
 
 def test_the_target_gives_the_granularity(context: Context) -> None:
     assert STAGE.depends_on(PruneSettings(to_macs=0.5), context)["granularity"] == 16
-    other = replace(context, target=context.target.model_copy(update={"channels": context.target.channels.model_copy(update={"granularity": 32})}))
+    other = replace(
+        context,
+        target=context.target.model_copy(
+            update={"channels": context.target.channels.model_copy(update={"granularity": 32})}
+        ),
+    )
     assert STAGE.depends_on(PruneSettings(to_macs=0.5), other)["granularity"] == 32
     assert STAGE.depends_on(PruneSettings(to_macs=0.5, granularity=4), other)["granularity"] == 4

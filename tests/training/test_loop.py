@@ -7,11 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from edgekd.compress import Request
 from edgekd.context import Context
 from edgekd.data import Dataset
 from edgekd.errors import StageError
-from edgekd.request import prepare
+from edgekd.request import Request, prepare
 from edgekd.training.augment import augment
 from edgekd.training.loop import TrainingSettings, fresh, train
 from edgekd.training.objective import Objective
@@ -33,7 +32,9 @@ def test_same_seed_same_weights_other_seed_other_weights(context: Context, train
     def run(seed: int) -> torch.Tensor:
         student = copy.deepcopy(trained)
         part = context.parts.train
-        train(student, copy.deepcopy(trained), part, OBJECTIVE, SETTINGS, ("shift",), replace(context, seed=seed), "test")
+        train(
+            student, copy.deepcopy(trained), part, OBJECTIVE, SETTINGS, ("shift",), replace(context, seed=seed), "test"
+        )
         return weights(student)
 
     first = run(0)
@@ -66,7 +67,16 @@ def test_the_network_comes_back_on_the_cpu_in_eval_mode(context: Context, traine
 def test_divergence_is_a_message(context: Context, trained: nn.Module) -> None:
     wild = SETTINGS.model_copy(update={"learning_rate": 1e9, "clip_gradient": None})
     with pytest.raises(StageError, match="lower learning_rate"):
-        train(copy.deepcopy(trained), None, context.parts.train, Objective("classification", 0.0, 1.0), wild, (), context, "t")
+        train(
+            copy.deepcopy(trained),
+            None,
+            context.parts.train,
+            Objective("classification", 0.0, 1.0),
+            wild,
+            (),
+            context,
+            "t",
+        )
 
 
 def test_too_few_samples_for_a_batch_is_a_message(context: Context, trained: nn.Module) -> None:
@@ -127,5 +137,14 @@ def test_unlabelled_data_suffice_to_distill(trained: nn.Module, fashion: Dataset
     prepared = prepare(Request(trained, ("generic-x86",), data=unlabelled, threads=1))
     context = prepared.contexts[0]
     assert context.metric.name == "agreement" and context.parts.train.targets is None
-    losses = train(fresh(trained), trained, context.parts.train.take(128), Objective("classification", 1.0, 4.0), SETTINGS, (), context, "t")
+    losses = train(
+        fresh(trained),
+        trained,
+        context.parts.train.take(128),
+        Objective("classification", 1.0, 4.0),
+        SETTINGS,
+        (),
+        context,
+        "t",
+    )
     assert np.isfinite(losses).all()

@@ -382,7 +382,5 @@ def test_half_precision_is_refused_with_advice(tmp_path: Path) -> None:
 def test_sample_inputs_of_other_classes_are_refused(archive: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="sample inputs"):
         load_network(
-            change_archive(
-                archive, tmp_path / "bad.pt2", record("data/sample_inputs/model.pt", pickle.dumps(Kind.A))
-            )
+            change_archive(archive, tmp_path / "bad.pt2", record("data/sample_inputs/model.pt", pickle.dumps(Kind.A)))
         )

@@ -225,9 +225,7 @@ def test_pickles_of_the_archive_hold_no_other_objects(
         records["constants.pkl"] = b"\x80\x02c__torch__.torch.classes.quantized\nLinearPackedParamsBase\n)\x81."
 
     with pytest.raises(InputError, match=r"__torch__\.torch\.classes\.quantized"):
-        load_network(
-            change_archive(good_files["torchscript"], tmp_path / "bad.pt", change), example_inputs=(image,)
-        )
+        load_network(change_archive(good_files["torchscript"], tmp_path / "bad.pt", change), example_inputs=(image,))
 
 
 def test_what_is_not_checked_does_not_reach_torch(

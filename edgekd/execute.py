@@ -1,5 +1,6 @@
 """The main verb: a model becomes an artifact for a target, with its evidence."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -177,7 +178,7 @@ def _one_target(run: Run, prepared: Prepared, context: Context, artifact: Path) 
             for verdict in verdicts
         ],
     }
-    return Result(artifact, report, verdicts)
+    return Result(artifact, json.loads(json.dumps(report)), verdicts)
 
 
 def _check_parity(

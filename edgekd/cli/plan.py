@@ -1,0 +1,71 @@
+"""`edgekd plan`."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgekd.cli.options import data_options, debug_option, make_request, model_options, recipe_options, work_options
+
+if TYPE_CHECKING:
+    from edgekd.plan import Plan
+
+
+@click.command("plan")
+@model_options
+@work_options
+@data_options
+@recipe_options
+@debug_option
+def command(recipe: str | None, as_json: bool, **options: Any) -> int:
+    """Say what compress would do with MODEL, what is missing, and roughly how long it takes.
+
+    It takes the options of compress, reads model and data, and writes nothing. Ends with 2 when it cannot work.
+    """
+    from edgekd.plan import plan
+    from edgekd.report.console import print_json, results, say
+    from edgekd.request import prepare
+
+    prepared = prepare(make_request(options, recipe))
+    plans = [plan(prepared.opened.state, prepared.recipe, context) for context in prepared.contexts]
+    if as_json:
+        content = {"schema": 1, "remarks": list(prepared.remarks), "plans": [one.to_json() for one in plans]}
+        print_json(content)
+    else:
+        for remark in prepared.remarks:
+            say(remark)
+        limits = (prepared.request.budget or prepared.recipe.budget).model_dump(exclude_none=True)
+        for number, one in enumerate(plans):
+            if number:
+                results.print()
+            _show(one)
+            for limit, value in limits.items():
+                results.print(f"budget: {limit} <= {value:g}")
+            if one.problem:
+                results.print(f"CANNOT WORK: {one.problem}")
+    for one in plans:
+        if one.problem and as_json:
+            click.echo(f"edgekd: {one.problem}", err=True)
+    return 2 if any(one.problem for one in plans) else 0
+
+
+def _show(one: "Plan") -> None:
+    from edgekd.report.console import print_table, results
+
+    results.print(f"plan for {one.target} with {one.runtime}")
+    rows = [
+        (str(number), step.name, step.description, _time(step.seconds)) for number, step in enumerate(one.steps, 1)
+    ]
+    print_table([">", "step", "what", ">roughly"], rows)
+    known = [step.seconds for step in one.steps if step.seconds is not None]
+    more = "" if len(known) == len(one.steps) else ", and the steps whose time is not known"
+    results.print(f"in all about {_time(sum(known))}{more}; finished steps of a run directory are not done again")
+    for note in one.notes:
+        results.print(note)
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return "not known"
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,122 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgekd.errors import InputError
+from edgekd.models.signature import Signature, TensorSpec
+from edgekd.run import Run, find_runs
+from edgekd.state import ModelState, OnnxForm
+
+SIGNATURE = Signature(inputs=(TensorSpec(name="x", shape=("batch", 2)),))
+
+
+def quiet(message: str) -> None:
+    """Say nothing."""
+
+
+def stage(
+    run: Run, ingredients: dict[str, object], content: bytes = b"graph", resume: bool = True
+) -> tuple[int, list[str]]:
+    """Run a stage that writes these bytes; return how often it was really made and what was explained."""
+    made, explained = [], []
+
+    def make(workdir: Path) -> ModelState:
+        made.append(1)
+        (workdir / "model.onnx").write_bytes(content)
+        return ModelState(SIGNATURE, OnnxForm(workdir / "model.onnx"))
+
+    state, _ = run.stage("toy", ingredients, None, make, resume=resume, explain=explained.append)
+    assert isinstance(state.form, OnnxForm) and state.form.path.read_bytes() == content
+    return len(made), explained
+
+
+def test_the_same_ingredients_are_reused_and_others_are_not(tmp_path: Path) -> None:
+    with Run.open(tmp_path / "run", quiet) as run:
+        assert stage(run, {"seed": 0}) == (1, ["toy: made: nothing stored"])
+        count, explained = stage(run, {"seed": 0})
+        assert count == 0 and "reused" in explained[0]
+        count, explained = stage(run, {"seed": 1})
+        assert count == 1 and "other seed" in explained[0]
+        assert stage(run, {"seed": 0}, resume=False)[0] == 1
+
+
+def test_another_version_of_the_software_is_another_ingredient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Run.open(tmp_path / "run", quiet) as run:
+        stage(run, {"seed": 0})
+        monkeypatch.setattr("edgekd.run.code_version", lambda: {"edgekd": "changed"})
+        count, explained = stage(run, {"seed": 0})
+        assert count == 1 and "other software" in explained[0]
+
+
+def test_a_damaged_output_is_made_again(tmp_path: Path) -> None:
+    with Run.open(tmp_path / "run", quiet) as run:
+        stage(run, {"seed": 0})
+        (path,) = (tmp_path / "run" / "stages").glob("toy-*/model.onnx")
+        path.write_bytes(b"other")
+        count, explained = stage(run, {"seed": 0})
+        assert count == 1 and "was changed" in explained[0]
+
+
+def test_a_failed_stage_leaves_nothing(tmp_path: Path) -> None:
+    def fail(workdir: Path) -> ModelState:
+        (workdir / "half").write_text("x")
+        raise RuntimeError
+
+    with Run.open(tmp_path / "run", quiet) as run:
+        with pytest.raises(RuntimeError):
+            run.stage("toy", {}, None, fail, resume=True, explain=quiet)
+        assert list((tmp_path / "run" / "stages").iterdir()) == []
+
+
+def test_two_runs_in_one_directory_do_not_mix(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from edgekd.run import Run; from edgekd.errors import InputError\n"
+        "try:\n"
+        "    with Run.open(Path(sys.argv[1]), print): print('got in')\n"
+        "except InputError as error: print(error)\n"
+    )
+    with Run.open(tmp_path / "run", quiet):
+        done = subprocess.run(
+            [sys.executable, "-c", code, tmp_path / "run"], capture_output=True, text=True, check=True
+        )
+    assert "another run is at work" in done.stdout
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "run"], capture_output=True, text=True, check=True)
+    assert "got in" in done.stdout
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("x")
+    with pytest.raises(InputError, match="no run of edgekd"), Run.open(tmp_path, quiet):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_file_where_the_directory_should_be_is_a_message(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("x")
+    with pytest.raises(InputError, match="cannot write to"), Run.open(tmp_path / "run", quiet):
+        pass
+
+
+def test_messages_are_kept_with_their_time(tmp_path: Path) -> None:
+    said: list[str] = []
+    with Run.open(tmp_path / "run", said.append) as run:
+        run.log("hello")
+    entry = json.loads((tmp_path / "run" / "log.jsonl").read_text())
+    assert said == ["hello"] and entry["message"] == "hello" and entry["time"]
+
+
+def test_remembered_values_depend_on_their_ingredients(tmp_path: Path) -> None:
+    with Run.open(tmp_path / "run", quiet) as run:
+        values = [run.remembered("score", {"file": name}, lambda name=name: {"from": name}) for name in "aba"]
+        again = run.remembered("score", {"file": "a"}, lambda: pytest.fail("computed twice"))
+    assert values[0] == again == {"from": "a"} and values[1] == {"from": "b"}
+
+
+def test_runs_are_found(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        with Run.open(tmp_path / name, quiet):
+            pass
+    assert {path.name for path in find_runs(tmp_path)} == {"one", "two"}

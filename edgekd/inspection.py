@@ -308,7 +308,10 @@ def _operators(graph: onnx.ModelProto) -> dict[str, int]:
 
 def _nodes(graph: onnx.ModelProto) -> list[Layer]:
     """Return the nodes with weights; quantized weights count for the node behind their DequantizeLinear."""
-    sizes = {tensor.name: math.prod(tensor.dims) for tensor in graph.graph.initializer}
+    shapes_only = onnx.TensorProto.INT64  # for Reshape and its like
+    sizes = {
+        tensor.name: math.prod(tensor.dims) for tensor in graph.graph.initializer if tensor.data_type != shapes_only
+    }
     for node in graph.graph.node:
         if node.op_type == "DequantizeLinear" and node.input[0] in sizes:
             sizes[node.output[0]] = sizes[node.input[0]]

@@ -32,7 +32,8 @@ class DataSettings(_Frozen):
     """What data, and how they are cut into train, calibration, validation and evaluation part."""
 
     source: str | None = Field(
-        default=None, description="image folder, .npz, set name or package.module:function; the model's sidecar names it"
+        default=None,
+        description="image folder, .npz, set name or package.module:function; the model's sidecar names it",
     )
     calibration: int = Field(default=512, ge=1, le=100_000, description="samples that set the ranges of quantization")
     validation: float = Field(default=0.05, gt=0, lt=1, description="share that decides, between calibrators for one")

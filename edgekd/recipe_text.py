@@ -59,7 +59,9 @@ def commented(recipe: Recipe, command: str) -> str:
         _comment(_purpose(recipe.budget)) + "[budget]\n" + _settings(recipe.budget, "budget"),
     ]
     if not recipe.stages:
-        blocks.append(_comment("No stages: the network is exported as it is. A stage begins with [[stage]] and its kind."))
+        blocks.append(
+            _comment("No stages: the network is exported as it is. A stage begins with [[stage]] and its kind.")
+        )
     for stage in recipe.stages:
         head = f'[[stage]]\nkind = "{stage.kind}"\n'
         blocks.append(_comment(_purpose(stage)) + head + _settings(stage, stage.kind, leave_out=("kind",)))

@@ -25,7 +25,7 @@ class Fact(_Frozen):
     `low` a derivation or an unchecked statement.
     """
 
-    value: str | float | int | bool
+    value: bool | int | Annotated[float, Field(allow_inf_nan=False)] | str
     unit: str | None = None
     source: str = Field(min_length=1)
     confidence: Literal["high", "medium", "low"]
@@ -160,8 +160,11 @@ def load_target(name: str) -> tuple[Target, str | None]:
         return parse_target(files[name]), None
     aliases: dict[str, tuple[Target, str]] = {}
     for path in files.values():
-        target = parse_target(path)
-        aliases |= {alias: (target, meaning) for alias, meaning in target.aliases.items()}
+        try:
+            target = parse_target(path)
+        except InputError:  # someone's broken file hides its own aliases, no others
+            continue
+        aliases = {alias: (target, meaning) for alias, meaning in target.aliases.items()} | aliases
     if name in aliases:
         target, meaning = aliases[name]
         return target, f"{name} means {target.name}: {meaning}"

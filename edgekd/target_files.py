@@ -178,7 +178,9 @@ def _renamed(text: str, name: str, other: Target) -> str:
             kept.append(line)
     body = "\n".join(kept).lstrip("\n")
     body = re.sub(r"(?m)^name\s*=.*$", f'name = "{name}"', body, count=1)
-    body = re.sub(r"(?m)^title\s*=.*$", f'title = "{name}"  # as people say it, and as the board names itself', body, count=1)
+    body = re.sub(
+        r"(?m)^title\s*=.*$", f'title = "{name}"  # as people say it, and as the board names itself', body, count=1
+    )
     head = (
         f"# {name}: copied from {other.name}. Every fact below is one of {other.title} until you change it: put in your\n"
         "# hardware's value, where it comes from (source), and how sure it is (confidence: high, medium or low); remove\n"

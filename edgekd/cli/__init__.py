@@ -104,7 +104,8 @@ def _run(arguments: list[str], *, debug: bool) -> int:
         error.show()
         return 2
     except (KeyboardInterrupt, click.Abort) as error:
-        shown, message, code = error, "interrupted", 3
+        shown: BaseException = error
+        message, code = "interrupted", 3
         if arguments and arguments[0] in WORKING:
             message += "; finished stages are kept, the same command goes on from there"
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough

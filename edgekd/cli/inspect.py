@@ -1,5 +1,6 @@
 """`edgekd inspect`."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -37,9 +38,9 @@ def command(targets: tuple[str, ...], as_json: bool, **options: Any) -> int:
     from edgekd.target import load_target
     from edgekd.target_files import readable_targets
 
-    chosen, broken = [load_target(name)[0] for name in targets], []
-    if not targets:
-        chosen, broken = readable_targets()
+    chosen, broken = readable_targets()
+    if targets:
+        chosen, broken = [load_target(name)[0] for name in targets], []
     for message in broken:
         warn(f"left out: {message}")
     found = inspect_model(options["model"], opening_of(options), chosen)
@@ -58,17 +59,18 @@ def _show(found: "Inspection") -> None:
     results.print(f"{found.name}: {KINDS[found.format]}, {found.bytes / 1000:,.1f} kB")
     for line in _facts(found):
         results.print(f"  {line}")
+    onnx = found.format == "onnx"
+    columns = ["node" if onnx else "layer", "type", "output", ">parameters", *([] if onnx else [">MACs"])]
     layers = [
         (
             layer.name,
             layer.type,
             _shape(layer.shape) if layer.shape else "",
             f"{layer.parameters:,}" if layer.parameters else "",
-            f"{layer.macs:,}" if layer.macs else "",
+            *(() if onnx else (f"{layer.macs:,}" if layer.macs else "",)),
         )
         for layer in found.layers
     ]
-    columns = ["layer" if found.format != "onnx" else "node", "type", "output", ">parameters", ">MACs"]
     _section(columns, layers)
     _section(["tensor", "shape"], [(name, _shape(shape)) for name, shape in (found.tensors or {}).items()])
     groups = [(group.root, str(group.channels), ", ".join(group.members)) for group in found.groups or ()]
@@ -81,7 +83,7 @@ def _show(found: "Inspection") -> None:
         say(f"note: {note}")
 
 
-def _section(columns: list[str], rows: list[tuple[str, ...]]) -> None:
+def _section(columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None:
     from edgekd.report.console import print_table, results
 
     if rows:

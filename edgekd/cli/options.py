@@ -9,7 +9,7 @@ import click
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-class TargetName(click.ParamType):
+class TargetName(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
     """A target's name, completed by the shell."""
 
     name = "target"

@@ -52,9 +52,7 @@ def _show(one: "Plan") -> None:
     from edgekd.report.console import print_table, results
 
     results.print(f"plan for {one.target} with {one.runtime}")
-    rows = [
-        (str(number), step.name, step.description, _time(step.seconds)) for number, step in enumerate(one.steps, 1)
-    ]
+    rows = [(str(number), step.name, step.description, _time(step.seconds)) for number, step in enumerate(one.steps, 1)]
     print_table([">", "step", "what", ">roughly"], rows)
     known = [step.seconds for step in one.steps if step.seconds is not None]
     more = "" if len(known) == len(one.steps) else ", and the steps whose time is not known"

@@ -105,7 +105,9 @@ def show_(name: str, as_json: bool) -> None:
         plain = runtime.model_dump(exclude_none=True, exclude={"quantization"})
         rows_ = [(setting, _value(value)) for setting, value in plain.items()]
         if runtime.quantization is not None:
-            rows_ += [(f"int8 {setting}", _value(value)) for setting, value in runtime.quantization.model_dump().items()]
+            rows_ += [
+                (f"int8 {setting}", _value(value)) for setting, value in runtime.quantization.model_dump().items()
+            ]
         print_table(["setting", "value"], rows_)
 
 

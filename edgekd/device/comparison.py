@@ -5,7 +5,7 @@ a a a | b b b | b b b | a a a | b b b | a a a ...     a block is about 30 ms of 
  \____ pair ____/   \____ pair ____/   \__ pair ...     in every round each candidate has one block, in random order
 ```
 What slows the machine down for longer than a round slows all candidates alike, so the ratio within a round stays. Each
-round gives one ratio of block medians; the result is their median with its 95 % interval. Fewer than six rounds, or
+round gives one ratio of block medians; the result is their median with its 95 % bootstrap interval. Fewer than six rounds, or
 an interval that is not clear of 1 by 2 %, is "not distinguishable": where two copies of one model come to lie in memory
 alone moves their times by up to 1.5 % (measured with ONNX Runtime), which no number of rounds averages out.
 """
@@ -20,12 +20,13 @@ from typing import Any, Literal
 import numpy as np
 
 from .arrays import Array
-from .intervals import quantile_interval
 from .latency import Clock, Latency, Warmup, garbage_collection_off, warm_up
 
 Verdict = Literal["faster", "slower", "not distinguishable"]
 
 MOST_CALLS_A_BLOCK = 10_000
+FEWEST_ROUNDS = 6
+_RESAMPLES = 2000
 SMALLEST_DIFFERENCE = 0.02
 
 
@@ -135,12 +136,19 @@ def interleave(
 
 
 def paired_speedup(baseline: Sequence[Array], candidate: Sequence[Array]) -> tuple[float, float | None, float | None]:
-    """Return the median over the rounds of the baseline's block median divided by the candidate's, and its interval."""
+    """Return the median over the rounds of the baseline's block median divided by the candidate's, and its interval.
+
+    The 95 % interval is the percentile bootstrap of that median: rounds are drawn with replacement 2,000 times, the same
+    way every time. It is None below six rounds.
+    """
     if len(baseline) != len(candidate) or not baseline:
         raise ValueError(f"blocks come in pairs, not {len(baseline)} and {len(candidate)}")
     ratios = np.array([np.median(a) / np.median(b) for a, b in zip(baseline, candidate, strict=True)])
-    low, high = quantile_interval(ratios, 0.5, independent=True)
-    return float(np.median(ratios)), low, high
+    if len(ratios) < FEWEST_ROUNDS:
+        return float(np.median(ratios)), None, None
+    drawn = np.random.default_rng(0).choice(ratios, (_RESAMPLES, len(ratios)))
+    low, high = np.quantile(np.median(drawn, axis=1), [0.025, 0.975])
+    return float(np.median(ratios)), float(low), float(high)
 
 
 def verdict_of(

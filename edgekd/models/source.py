@@ -64,6 +64,8 @@ def open_model(model: str | Path | nn.Module, opening: Opening, fallback: Signat
         return Opened(path.stem, kind, ModelState(signature, OnnxForm(path, precision(proto))), sidecar)
     specs = opening.inputs or sidecar.inputs or archive_inputs(path) or (fallback.inputs if fallback else ())
     if not specs:
+        if kind in ("module", "state-dict", "safetensors"):  # what is wrong with the file itself comes first
+            load_network(path, trust=opening.trust, factory=opening.factory)
         raise InputError(
             f"the inputs of {path.name} are not known: give --input [NAME:]SHAPE, or a model.toml beside it"
         )
@@ -82,6 +84,8 @@ def open_model(model: str | Path | nn.Module, opening: Opening, fallback: Signat
 def _in_memory(module: nn.Module, opening: Opening, fallback: Signature | None) -> Opened:
     specs = opening.inputs or (fallback.inputs if fallback else ())
     if not specs:
+        if kind in ("module", "state-dict", "safetensors"):  # what is wrong with the file itself comes first
+            load_network(path, trust=opening.trust, factory=opening.factory)
         raise InputError("the inputs of the network are not known: give inputs=['1x3x224x224'], or data with arrays")
     kept = copy.deepcopy(module).cpu().eval()
     sha = hashlib.sha256(f"{kept} {_code_of(kept)}".encode())

@@ -1,5 +1,6 @@
 """Safe loading of model files from strangers: nothing in a file is run, whatever its format."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,8 +71,10 @@ def load_network(
                 raise InputError(f"{path} holds a whole network; leave out --model, which is for weights alone.")
         else:
             network = _filled(path, network, factory)
-        _check_weights(path, network, may_convert=form in ("module", "state-dict", "safetensors"))
-        return network.float().eval()
+        is_graph = form in ("torchscript", "exported-program")
+        _check_names(path, network)
+        _check_weights(path, network, is_graph)
+        return network.eval() if is_graph else network.float().eval()
 
 
 def load_onnx(path: str | Path) -> "onnx.ModelProto":
@@ -118,7 +121,16 @@ def _filled(path: Path, weights: dict[str, Tensor], factory: str | None) -> nn.M
     return network
 
 
-def _check_weights(path: Path, network: nn.Module, *, may_convert: bool) -> None:
+def _check_names(path: Path, network: nn.Module) -> None:
+    """Refuse names of layers and tensors that are more than names: torch.fx writes them into code, unescaped."""
+    for place, module in network.named_modules():
+        where = shown(place) or "the network"
+        for name in (*module._modules, *module._parameters, *module._buffers):
+            if not isinstance(name, str) or not re.fullmatch(r"[\w+/: -]+", name):
+                raise InputError(f"{path}: {where} has a part named {shown(str(name))!r}. Give it a plain name.")
+
+
+def _check_weights(path: Path, network: nn.Module, is_graph: bool) -> None:
     """Refuse a network without weights, and weights that no training or export could use."""
     tensors = [*network.named_parameters(), *network.named_buffers()]
     if not tensors:
@@ -130,7 +142,7 @@ def _check_weights(path: Path, network: nn.Module, *, may_convert: bool) -> None
             raise InputError(f"{path}: {shown(name)} is no plain tensor with data. Save the float network.")
         if not tensor.is_floating_point():
             continue
-        if tensor.dtype != torch.float32 and not may_convert:
+        if is_graph and name in parameters and tensor.dtype != torch.float32:
             raise InputError(f"{path}: {shown(name)} is {tensor.dtype}. Export the network in float32, model.float().")
         may_be_infinite = name not in parameters and "running_" not in name  # a mask, for instance
         wrong = tensor.isnan() if may_be_infinite else ~tensor.isfinite()

@@ -77,12 +77,12 @@ def _check_operators(path: Path, messages: list[Any]) -> None:
     import onnx
 
     for message in messages:
-        if isinstance(message, onnx.NodeProto | onnx.OperatorSetIdProto | onnx.FunctionProto):
-            if message.domain not in _DOMAINS:
-                raise InputError(
-                    f"{path} needs operators of the domain {shown(message.domain)!r}, which ONNX Runtime does not "
-                    "have. Export it with standard ONNX operators only (dynamo=True inlines functions)."
-                )
+        has_domain = isinstance(message, onnx.NodeProto | onnx.FunctionProto)
+        if has_domain and message.domain not in _DOMAINS:
+            raise InputError(
+                f"{path} needs operators of the domain {shown(message.domain)!r}, which ONNX Runtime does not "
+                "have. Export it with standard ONNX operators only (dynamo=True inlines functions)."
+            )
         if isinstance(message, onnx.NodeProto) and message.op_type == "EPContext":
             raise InputError(
                 f"{path} holds an EPContext node: code compiled for one device. Use the ONNX file it was made from."

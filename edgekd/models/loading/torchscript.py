@@ -24,64 +24,16 @@ from edgekd.models.loading.pickle_scan import globals_in
 from edgekd.models.loading.reading import read_records, reading, shown, write_archive
 
 _KEPT = re.compile(r"data\.pkl|constants\.pkl|(data|constants)/\w+|code/.*\.py|byteorder|(\.data/)?version")
-_BUILTINS = frozenset(
-    [
-        "annotate",
-        "unchecked_cast",
-        "uninitialized",
-        "getattr",
-        "int",
-        "float",
-        "bool",
-        "complex",
-        "str",
-        "print",
-        "range",
-        "len",
-        "isinstance",
-        "tuple",
-        "list",
-        "dict",
-        "min",
-        "max",
-        "abs",
-        "sum",
-        "round",
-        "enumerate",
-        "zip",
-    ]
-)
-_PRIM = frozenset(
-    [
-        "NumToTensor",
-        "RaiseException",
-        "TupleIndex",
-        "TupleUnpack",
-        "abs",
-        "data",
-        "device",
-        "dtype",
-        "is_cpu",
-        "is_cuda",
-        "is_nested",
-        "is_quantized",
-        "is_sparse",
-        "is_meta",
-        "itemsize",
-        "layout",
-        "max",
-        "min",
-        "rangelist",
-        "requires_grad",
-        "shape",
-        "tolist",
-        "type",
-        "unchecked_cast",
-        "unchecked_unwrap_optional",
-        "isinstance",
-        "index",
-    ]
-)
+_BUILTINS = frozenset({
+    "annotate", "unchecked_cast", "uninitialized", "getattr", "int", "float", "bool", "complex", "str",
+    "range", "len", "isinstance", "tuple", "list", "dict", "min", "max", "abs", "sum", "round", "enumerate", "zip",
+})  # fmt: skip
+_PRIM = frozenset({
+    "NumToTensor", "RaiseException", "TupleIndex", "TupleUnpack", "abs", "data", "device", "dtype", "is_cpu",
+    "is_cuda", "is_nested", "is_quantized", "is_sparse", "is_meta", "itemsize", "layout", "max", "min", "rangelist",
+    "requires_grad", "shape", "tolist", "type", "unchecked_cast", "unchecked_unwrap_optional", "isinstance",
+    "index",
+})  # fmt: skip
 _OTHER_TORCH = frozenset({"__is__", "__isnot__", "__not__", "__contains__"})
 # Wherever they stand, also where the two parsers, Python's and TorchScript's, might disagree about the text.
 _NEVER = re.compile(r"\b(from_file|save|__setstate__|__getstate__|torch\s*\.\s*classes)\b")
@@ -175,6 +127,9 @@ def _refused(nodes: Sequence[ast.AST], methods: set[str]) -> Iterator[str]:
                 yield node.func.id
         elif isinstance(node, ast.Call) and not isinstance(node.func, ast.Attribute | ast.Name):
             yield "a call of a computed value"
+        elif isinstance(node, ast.Subscript) and _dotted(node.value) == "__annotations__":
+            if not (isinstance(node.slice, ast.Constant) and re.fullmatch(r"\w+", str(node.slice.value), re.ASCII)):
+                yield "an attribute whose name is not a plain name"
         elif isinstance(node, ast.While):
             yield "a while loop, which might never end"
 

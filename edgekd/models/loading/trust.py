@@ -142,8 +142,11 @@ def _advice(module: str, name: str) -> str:
     loaded = vars(sys.modules[module]).get(name) if module in sys.modules else None
     if loaded is not None and (reason := _unfit(loaded, top)):
         return reason
-    with working_directory_importable():
-        known = importlib.util.find_spec(top) is not None  # of a top-level name: looks, does not import
+    try:
+        with working_directory_importable():
+            known = importlib.util.find_spec(top) is not None  # of a top-level name: looks, does not import
+    except (ImportError, ValueError):
+        known = False
     where = "" if known else " (it is not installed here: install it first)"
     return f"if it is a class and you trust that package: --trust {top}{where}"
 

@@ -1,5 +1,6 @@
 """`.pt2` archives: good ones load, and nothing that a crafted one holds is run."""
 
+import contextlib
 import enum
 import json
 import pickle
@@ -209,10 +210,8 @@ def test_malicious_archives_are_refused_and_nothing_runs(
     with pytest.raises(InputError, match=message):
         archive_inputs(path)
     assert not marker.exists
-    try:  # the positive control
+    with contextlib.suppress(Exception):  # the positive control; whatever it raises, the payload has run by then
         torch.export.load(path).module()(torch.randn(2, 1, 6, 6))
-    except Exception:  # the payload has run by then
-        pass
     assert marker.take()
     sys.modules.pop("edgekd_evil", None)
 

@@ -7,13 +7,17 @@ from edgekd.models.loading.operators import is_allowed_target, is_plain_aten
 
 
 @pytest.mark.parametrize(
-    "name", ["conv2d", "relu_", "einsum", "pad", "gelu", "lstm", "scaled_dot_product_attention", "add", "format"]
+    "name",
+    ["conv2d", "relu_", "einsum", "pad", "gelu", "lstm", "scaled_dot_product_attention", "add", "format", "is_nested"],
 )
 def test_operators_that_compute_are_plain(name: str) -> None:
     assert is_plain_aten(name)
 
 
-@pytest.mark.parametrize("name", ["from_file", "save", "load", "set_", "record_stream", "to_here", "no_such_operator"])
+@pytest.mark.parametrize(
+    "name",
+    ["from_file", "save", "load", "set_", "record_stream", "to_here", "no_such_operator", "_sparse_coo_tensor_unsafe"],
+)
 def test_operators_with_other_effects_are_not(name: str) -> None:
     assert not is_plain_aten(name)
 
@@ -41,6 +45,7 @@ def test_targets_of_ordinary_graphs_are_allowed(target: str) -> None:
         "torch.ops.load_library",
         "torch.ops.aten.from_file.default",
         "torch.ops.aten.save.default",
+        "torch.ops.aten._sparse_csr_tensor_unsafe.default",
         "torch.ops.aten.__class__.mro",
         "torch.ops.aten.relu",
         "torch.ops.aten.relu.default.__call__",

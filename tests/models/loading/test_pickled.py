@@ -115,7 +115,7 @@ def test_the_message_names_all_that_the_file_asks_for(tmp_path: Path, marker: Ma
     assert "--trust posix" not in str(caught.value)
 
 
-def changed(change: Callable[[nn.Module], object]) -> nn.Module:
+def changed(change: Callable[[Any], object]) -> nn.Module:
     network = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
     change(network)
     return network
@@ -129,6 +129,8 @@ def changed(change: Callable[[nn.Module], object]) -> nn.Module:
         (changed(lambda n: n._modules.update({"2": "text"})), "not a layer"),
         (changed(lambda n: n[0]._parameters.update({"bias": "text"})), "in place of a tensor"),
         (changed(lambda n: n._modules.update({"2": n})), "cannot be read"),
+        (changed(lambda n: n._modules.update({'2"+print(1)+"': nn.ReLU()})), "has a part named"),
+        (changed(lambda n: n[0]._buffers.update({"a\nb": torch.ones(1)})), "0 has a part named"),
         (nn.ReLU(), "no weights at all"),
         (nn.Linear(2, 2, device="meta"), "no plain tensor with data"),
         (changed(lambda n: n[0].weight.data.fill_(float("nan"))), "NaN or infinite weights in 0.weight"),
@@ -139,6 +141,21 @@ def test_networks_that_cannot_be_used_are_refused(network: nn.Module, message: s
     torch.save(network, tmp_path / "model.pt")
     with pytest.raises(InputError, match=message):
         load_network(tmp_path / "model.pt")
+
+
+def test_names_that_are_code_are_refused(tmp_path: Path, marker: Marker) -> None:
+    """torch.fx would write such a name into the code that it compiles."""
+    network = nn.Sequential(nn.Linear(2, 2))
+    network._modules[f'1"+str({marker.expression})+"'] = nn.Linear(2, 2)
+    torch.save(network, tmp_path / "model.pt")
+    with pytest.raises(InputError, match="has a part named"):
+        load_network(tmp_path / "model.pt")
+    with torch.serialization.safe_globals([nn.Sequential, nn.Linear]):  # the positive control
+        loaded = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert not marker.exists
+    with pytest.raises(AttributeError):
+        torch.fx.symbolic_trace(loaded)(torch.ones(1, 2))
+    assert marker.take()
 
 
 def test_infinities_in_a_mask_are_fine(tmp_path: Path) -> None:

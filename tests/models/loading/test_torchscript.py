@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from edgekd.errors import InputError
 from edgekd.models.loading import load_network
-from edgekd.models.networks.resnet8 import ResNet8
 
 from .crafted import Marker, change_archive, small_network
 
@@ -30,16 +29,15 @@ def test_networks_become_layers(how: str, network: nn.Module, image: Tensor, tmp
     assert loaded.state_dict().keys() == network.state_dict().keys()
 
 
-def test_fresh_buffers_do_not_become_parameters(tmp_path: Path) -> None:
+def test_fresh_buffers_do_not_become_parameters(image: Tensor, tmp_path: Path) -> None:
     """torch's converter takes running_mean for a parameter where it equals the bias, both zero."""
-    network = ResNet8().eval()
-    image = torch.randn(2, 3, 16, 16)
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)).eval()
     torch.jit.trace(network, image).save(tmp_path / "model.pt")
     loaded = load_network(tmp_path / "model.pt", example_inputs=(image,))
     assert {n for n, _ in loaded.named_buffers()} == {n for n, _ in network.named_buffers()}
-    loaded.train()(image)
-    assert loaded.get_submodule("stem.1").running_mean.abs().sum() > 0
-    torch.testing.assert_close(loaded.eval()(image).shape, network(image).shape)
+    norm = loaded.train().get_submodule("1")
+    loaded(image)
+    assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_mean.abs().sum() > 0
 
 
 def test_inputs_must_be_given(good_files: dict[str, Path]) -> None:
@@ -187,6 +185,7 @@ CALL = "torch._convolution("
         ("_0 = fork(x)\n    weight = self.weight\n", "fork"),
         ("_0 = (x).no_such_method()\n    weight = self.weight\n", ".no_such_method"),
         ("_0 = __torch__.torch.classes.aot.Loader(x)\n    weight = self.weight\n", "torch.classes"),
+        ("_0 = print(x)\n    weight = self.weight\n", "print"),
         ("_0 = (x)(x)(x)\n    weight = self.weight\n", "a call of a computed value"),
     ],
 )
@@ -226,6 +225,29 @@ def test_pickles_of_the_archive_hold_no_other_objects(
 
     with pytest.raises(InputError, match=r"__torch__\.torch\.classes\.quantized"):
         load_network(change_archive(good_files["torchscript"], tmp_path / "bad.pt", change), example_inputs=(image,))
+
+
+def test_attributes_have_plain_names(good_files: dict[str, Path], tmp_path: Path, image: Tensor) -> None:
+    new = """  __annotations__["x'+exit()+'"] = int\n  def forward("""
+    path = code_of(good_files["torchscript"], tmp_path / "bad.pt", "  def forward(", new)
+    with pytest.raises(InputError, match="not a plain name"):
+        load_network(path, example_inputs=(image,))
+
+
+class Scaled(nn.Sequential):
+    """Multiplies with Python numbers, which tracing turns into constants of double precision."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the scaled answer."""
+        y: Tensor = super().forward(x * torch.tensor(0.5, dtype=torch.float64))
+        return y + torch.tensor([2, 3, 4]).double()
+
+
+def test_constants_may_have_other_types(image: Tensor, tmp_path: Path) -> None:
+    network = Scaled(*small_network().children()).eval()
+    torch.jit.trace(network, image).save(tmp_path / "model.pt")
+    loaded = load_network(tmp_path / "model.pt", example_inputs=(image,))
+    torch.testing.assert_close(loaded(image), network(image), atol=1e-5, rtol=1e-5)
 
 
 def test_what_is_not_checked_does_not_reach_torch(

@@ -18,7 +18,7 @@ from edgekd.files import sha256, write_json
 from edgekd.measure import arm_figures, figures_on_target, limits_of, obtain_figures
 from edgekd.models.network import run_network
 from edgekd.models.signature import parse_inputs
-from edgekd.models.source import Opening
+from edgekd.models.source import Opening, keep_source
 from edgekd.pipeline import Step, run_arms, run_stages
 from edgekd.plan import check_order
 from edgekd.request import Prepared, Request, prepare
@@ -99,6 +99,7 @@ def execute(prepared: Prepared) -> list[Result]:
         for remark in prepared.remarks:
             run.log(remark)
         write_json(directory / "recipe.json", prepared.recipe.to_json())
+        keep_source(request.model, request.opening, prepared.data_path, directory)
         results = []
         for context in prepared.contexts:
             artifact = directory / "artifact"

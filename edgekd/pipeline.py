@@ -33,8 +33,7 @@ class Step:
 def run_stages(run: Run, prepared: Prepared, context: Context) -> list[Step]:
     """Run, or take from the run directory, the baseline and every stage."""
     state = prepared.opened.state
-    identity = state.form.base.digest if isinstance(state.form, TorchForm) else sha256(state.form.path)
-    model = {"model": identity, "signature": state.signature.model_dump(mode="json")}
+    model = {"model": prepared.opened.identity, "signature": state.signature.model_dump(mode="json")}
     stored, key = _stored(run, prepared, "baseline", model, lambda workdir: state)
     chain = [Step("baseline", key, stored, _onnx_of(run, "baseline", key, stored, context))]
     for settings in prepared.recipe.stages:

@@ -63,6 +63,7 @@ class Prepared:
     opened: Opened
     recipe: Recipe
     dataset: Dataset
+    data_path: Path | None  # where the data lie, if they lie in files
     contexts: tuple[Context, ...]
     remarks: tuple[str, ...]
 
@@ -87,7 +88,8 @@ def prepare(request: Request) -> Prepared:
     recipe = _recipe(request, opened, targets[0])
     if isinstance(opened.state.form, OnnxForm) and request.recipe is None:
         remarks.append(f"an ONNX model can be quantized and exported only: recipe {recipe.name}")
-    dataset = _dataset(request, recipe, opened)
+    source = _data_source(request, recipe, opened)
+    dataset = _dataset(source, recipe, opened.state.signature)
     signature = opened.state.signature
     if signature.labels is None and dataset.labels is not None:
         signature = signature.model_copy(update={"labels": dataset.labels})
@@ -98,7 +100,8 @@ def prepare(request: Request) -> Prepared:
         request.metric or recipe.metric or signature.metric, signature.task, labelled=dataset.targets is not None
     )
     contexts = tuple(_context(request, recipe, target, opened, parts, metric) for target in targets)
-    return Prepared(request, opened, recipe, dataset, contexts, tuple(remarks))
+    data_path = Path(source) if isinstance(source, (str, Path)) and Path(source).exists() else None
+    return Prepared(request, opened, recipe, dataset, data_path, contexts, tuple(remarks))
 
 
 def _recipe(request: Request, opened: Opened, target: Target) -> Recipe:
@@ -125,9 +128,9 @@ def signature_of_data(data: Any) -> Signature | None:
     return None
 
 
-def _dataset(request: Request, recipe: Recipe, opened: Opened) -> Dataset:
+def _data_source(request: Request, recipe: Recipe, opened: Opened) -> Any:
+    """Return the data as asked for, else the recipe's, else the sidecar's (beside the model, or a name)."""
     data = request.data if request.data is not None else recipe.data.source
-    signature = opened.state.signature
     if data is None and opened.sidecar.data is not None:
         data = opened.sidecar.data
         beside = Path(request.model).parent / data if not isinstance(request.model, nn.Module) else Path(data)
@@ -137,6 +140,10 @@ def _dataset(request: Request, recipe: Recipe, opened: Opened) -> Dataset:
             "no data: give --data (an image folder, .npz, set name or package.module:function), or name them in model.toml; "
             "calibration data are never invented"
         )
+    return data
+
+
+def _dataset(data: Any, recipe: Recipe, signature: Signature) -> Dataset:
     if isinstance(data, (str, Path)):
         dataset = load_dataset(data, signature, limit=recipe.data.limit)
     else:

@@ -64,7 +64,13 @@ class OnnxForm:
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Write `model.onnx`; return what `state.json` keeps."""
-        if self.path != folder / "model.onnx":
+        import onnx
+
+        from edgekd.models.onnx_graph import external_files
+
+        if external_files(self.path):  # brought inside: a state is one file
+            onnx.save(onnx.load(str(self.path)), str(folder / "model.onnx"))
+        else:
             (folder / "model.onnx").write_bytes(self.path.read_bytes())
         return {"precision": self.precision}
 

@@ -339,3 +339,41 @@ def test_a_teacher_with_other_outputs_is_refused(example: Path, tmp_path: Path) 
             threads=1,
             teacher=tmp_path / "teacher.pt",
         )
+
+
+def test_stages_run_alone_one_after_the_other(example: Path, tmp_path: Path) -> None:
+    """A run directory is a model: its last state goes on where it was, with the uncompressed network as teacher."""
+    first = small(SMALL[: SMALL.index('[[stage]]\nkind = "distill"')])
+    pruned = edgekd.compress(
+        example / "model.pt", "raspberry-pi-5", output=tmp_path / "pruned", recipe=first, threads=1
+    )
+    rest = small("[data]\ncalibration = 64\nvalidation = 0.1\n" + SMALL[SMALL.index('[[stage]]\nkind = "distill"') :])
+    made = edgekd.compress(tmp_path / "pruned", "raspberry-pi-5", output=tmp_path / "rest", recipe=rest, threads=1)
+    assert isinstance(made, Result) and isinstance(pruned, Result)
+    assert [stage["name"] for stage in made.report["stages"]] == ["baseline", "distill", "quantize"]
+    assert made.report["stages"][0]["figures"]["macs"] == pruned.report["final"]["figures"]["macs"]
+    assert made.report["stages"][0]["figures"]["score"] == pruned.report["final"]["figures"]["score"]
+
+
+def test_a_directory_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError):
+        edgekd.compress(tmp_path, "raspberry-pi-5", output=tmp_path / "run")
+
+
+def test_external_weights_come_along(example: Path, tmp_path: Path) -> None:
+    plain = edgekd.compress(
+        example / "model.pt", "raspberry-pi-5", output=tmp_path / "plain", recipe="export", threads=1
+    )
+    assert isinstance(plain, Result)
+    folder = tmp_path / "external"
+    folder.mkdir()
+    onnx.save(
+        onnx.load(str(plain.artifact / "model.onnx")), str(folder / "model.onnx"), save_as_external_data=True,
+        location="weights.bin", size_threshold=0,
+    )  # fmt: skip
+    (folder / "model.toml").write_text((example / "model.toml").read_text().replace('data = "images.npz"', ""))
+    made = edgekd.compress(
+        folder / "model.onnx", "raspberry-pi-5", example / "images.npz", output=tmp_path / "run", threads=1
+    )
+    assert isinstance(made, Result) and {path.name for path in made.artifact.iterdir()} >= {"model.onnx"}
+    assert made.report["stages"][0]["figures"]["score"] == plain.report["final"]["figures"]["score"]

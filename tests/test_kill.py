@@ -43,7 +43,10 @@ def start(model: Path, recipe: Path, output: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "edgekd", "compress", str(model), "--target", "raspberry-pi-5"]
     command += ["--recipe", str(recipe), "-o", str(output), "--threads", "1"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite in the background ignores it
+    )  # fmt: skip
 
 
 def finish(process: subprocess.Popen[str]) -> str:

@@ -112,6 +112,10 @@ def _run(arguments: list[str], *, debug: bool) -> int:
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except SystemExit as error:
+        if isinstance(sys.stdout, click.utils.PacifyFlushWrapper):  # click's own answer to a broken pipe is 1
+            return 0
+        return error.code if isinstance(error.code, int) else 0
     except Exception as error:
         from edgekd.cli.failure import explain_failure
 

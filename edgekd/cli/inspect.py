@@ -59,19 +59,17 @@ def _show(found: "Inspection") -> None:
     results.print(f"{found.name}: {KINDS[found.format]}, {found.bytes / 1000:,.1f} kB")
     for line in _facts(found):
         results.print(f"  {line}")
-    onnx = found.format == "onnx"
-    columns = ["node" if onnx else "layer", "type", "output", ">parameters", *([] if onnx else [">MACs"])]
     layers = [
         (
             layer.name,
             layer.type,
-            _shape(layer.shape) if layer.shape else "",
             f"{layer.parameters:,}" if layer.parameters else "",
-            *(() if onnx else (f"{layer.macs:,}" if layer.macs else "",)),
+            f"{layer.macs:,}" if layer.macs else "",
+            _shape(layer.shape) if layer.shape else "",
         )
         for layer in found.layers
     ]
-    _section(columns, layers)
+    _section(["node" if found.format == "onnx" else "layer", "type", ">parameters", ">MACs", "output"], layers)
     _section(["tensor", "shape"], [(name, _shape(shape)) for name, shape in (found.tensors or {}).items()])
     groups = [(group.root, str(group.channels), ", ".join(group.members)) for group in found.groups or ()]
     _section(["prunable group", ">channels", "layers that change with it"], groups)
@@ -84,11 +82,13 @@ def _show(found: "Inspection") -> None:
 
 
 def _section(columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None:
+    """Print a table without its empty columns, or nothing where it has no rows."""
     from edgekd.report.console import print_table, results
 
     if rows:
+        used = [number for number in range(len(columns)) if any(row[number] for row in rows)]
         results.print()
-        print_table(columns, rows)
+        print_table([columns[number] for number in used], [[row[number] for number in used] for row in rows])
 
 
 def _facts(found: "Inspection") -> list[str]:

@@ -96,6 +96,19 @@ def _node_macs(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:
     return 0
 
 
+def external_files(path: Path) -> list[Path]:
+    """Return the files beside a model that hold its external weights, sorted."""
+    model = onnx.load(str(path), load_external_data=False)
+    names = {
+        entry.value
+        for tensor in model.graph.initializer
+        if tensor.data_location == TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    return sorted(path.parent / name for name in names)
+
+
 def at_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
     """Return a copy of the graph with its batch axis fixed, inner shapes forgotten."""
     fixed = onnx.ModelProto()

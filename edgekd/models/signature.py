@@ -112,16 +112,20 @@ class Sidecar(_Frozen):
         return value
 
 
+def sidecar_path(model: Path) -> Path | None:
+    """Return the sidecar file of a model, or None where there is none."""
+    candidates = (model.with_suffix(".toml"), model.with_name("model.toml"))
+    return next((path for path in candidates if path.is_file()), None)
+
+
 def read_sidecar(model: Path) -> Sidecar:
     """Return the sidecar beside a model file (`<stem>.toml`, or `model.toml`), or an empty one.
 
     Raises:
         InputError: it is not TOML, or a field is wrong; the message names field and fix.
     """
-    for path in (model.with_suffix(".toml"), model.with_name("model.toml")):
-        if path.is_file():
-            break
-    else:
+    path = sidecar_path(model)
+    if path is None:
         return Sidecar()
     try:
         return Sidecar.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))

@@ -2,6 +2,8 @@
 
 import copy
 import hashlib
+import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +13,14 @@ from torch import nn
 
 from edgekd.code import code_digest
 from edgekd.errors import InputError
-from edgekd.files import digest, sha256
+from edgekd.files import digest, folder_in_one_step, sha256
 from edgekd.models.loading import archive_inputs, detect_format, load_network, load_onnx
 from edgekd.models.network import learn_outputs
-from edgekd.models.onnx_graph import graph_signature, precision
-from edgekd.models.signature import Sidecar, Signature, TensorSpec, read_sidecar
-from edgekd.state import Base, ModelState, OnnxForm, TorchForm
+from edgekd.models.onnx_graph import external_files, graph_signature, precision
+from edgekd.models.signature import Sidecar, Signature, TensorSpec, read_sidecar, sidecar_path
+from edgekd.state import Base, ModelState, OnnxForm, TorchForm, load_state
+
+SOURCE = "source/source.json"  # in a run directory: what the run was made from
 
 
 @dataclass(frozen=True)
@@ -30,16 +34,17 @@ class Opening:
 
 @dataclass(frozen=True)
 class Opened:
-    """A model: its name, format, first state, and its sidecar."""
+    """A model: its name, format, first state, its sidecar, and the hash of all that it is made from."""
 
     name: str
     format: str
     state: ModelState
     sidecar: Sidecar
+    identity: str
 
 
 def open_model(model: str | Path | nn.Module, opening: Opening, fallback: Signature | None = None) -> Opened:
-    """Open a model file, or take a network in memory.
+    """Open a model file or the last state of a run directory, or take a network in memory.
 
     The inputs come from `opening`, else from the sidecar, else from the archive (`.pt2`, ONNX), else from `fallback`.
 
@@ -49,6 +54,8 @@ def open_model(model: str | Path | nn.Module, opening: Opening, fallback: Signat
     if isinstance(model, nn.Module):
         return _in_memory(model, opening, fallback)
     path = Path(model)
+    if (path / SOURCE).is_file():
+        return _from_run(path)
     kind = detect_format(path)
     sidecar = read_sidecar(path)
     if kind == "onnx":
@@ -61,7 +68,10 @@ def open_model(model: str | Path | nn.Module, opening: Opening, fallback: Signat
             metric=sidecar.metric,
         )
         signature = graph_signature(proto, base)
-        return Opened(path.stem, kind, ModelState(signature, OnnxForm(path, precision(proto))), sidecar)
+        state = ModelState(signature, OnnxForm(path, precision(proto)))
+        return Opened(
+            path.stem, kind, state, sidecar, digest([sha256(path), [sha256(file) for file in external_files(path)]])
+        )
     specs = opening.inputs or sidecar.inputs or archive_inputs(path) or (fallback.inputs if fallback else ())
     if not specs:
         if kind in ("module", "state-dict", "safetensors"):  # what is wrong with the file itself comes first
@@ -78,14 +88,12 @@ def open_model(model: str | Path | nn.Module, opening: Opening, fallback: Signat
     module = build()
     signature = learn_outputs(module, signature)
     identity = digest([sha256(path), kind, opening.factory, _code_of(module)])
-    return Opened(path.stem, kind, ModelState(signature, TorchForm(Base(build, identity), module)), sidecar)
+    return Opened(path.stem, kind, ModelState(signature, TorchForm(Base(build, identity), module)), sidecar, identity)
 
 
 def _in_memory(module: nn.Module, opening: Opening, fallback: Signature | None) -> Opened:
     specs = opening.inputs or (fallback.inputs if fallback else ())
     if not specs:
-        if kind in ("module", "state-dict", "safetensors"):  # what is wrong with the file itself comes first
-            load_network(path, trust=opening.trust, factory=opening.factory)
         raise InputError("the inputs of the network are not known: give inputs=['1x3x224x224'], or data with arrays")
     kept = copy.deepcopy(module).cpu().eval()
     sha = hashlib.sha256(f"{kept} {_code_of(kept)}".encode())
@@ -95,7 +103,52 @@ def _in_memory(module: nn.Module, opening: Opening, fallback: Signature | None) 
     signature = learn_outputs(kept, _signature(tuple(specs), Sidecar(), fallback))
     base = Base(lambda: copy.deepcopy(kept), sha.hexdigest())
     state = ModelState(signature, TorchForm(base, copy.deepcopy(kept)))
-    return Opened(type(module).__name__.lower(), "in memory", state, Sidecar())
+    return Opened(type(module).__name__.lower(), "in memory", state, Sidecar(), base.digest)
+
+
+def keep_source(model: str | Path | nn.Module, opening: Opening, data: Path | None, directory: Path) -> None:
+    """Keep what a run was made from in its directory, so that the run can be taken as a model later.
+
+    A network in memory is not kept: nothing without pickle can hold its code.
+    """
+    if isinstance(model, nn.Module):
+        return
+    path, folder = Path(model), directory / "source"
+    with folder_in_one_step(folder) as partial:
+        if (path / SOURCE).is_file():
+            shutil.copytree((path / SOURCE).parent, partial, dirs_exist_ok=True)
+            return
+        for file in (path, sidecar_path(path)):
+            if file is not None:
+                shutil.copyfile(file, partial / file.name)
+        content = {
+            "file": path.name,
+            "trust": list(opening.trust),
+            "factory": opening.factory,
+            "inputs": [spec.model_dump(mode="json") for spec in opening.inputs],
+            "data": None if data is None else str(data.resolve()),
+        }
+        (partial / Path(SOURCE).name).write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+def _from_run(directory: Path) -> Opened:
+    """Open the state that the last stage of a finished run left."""
+    try:
+        kept = json.loads((directory / SOURCE).read_text(encoding="utf-8"))
+        report = json.loads((directory / "report.json").read_text(encoding="utf-8"))
+        (folder,) = (directory / "stages").glob(f"*-{report['stages'][-1]['key'][:16]}")
+        inputs = tuple(TensorSpec.model_validate(spec) for spec in kept["inputs"])
+        opening = Opening(tuple(kept["trust"]), kept["factory"], inputs)
+        file = directory / "source" / str(kept["file"])
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise InputError(
+            f"{directory} holds no finished run for one target ({type(error).__name__}: {error}); give a model file"
+        ) from error
+    first = open_model(file, opening)
+    form = first.state.form
+    state = load_state(folder, form.base if isinstance(form, TorchForm) else None)
+    sidecar = first.sidecar.model_copy(update={"data": kept["data"] or first.sidecar.data})
+    return Opened(first.name, "run directory", state, sidecar, digest([first.identity, sha256(folder / "state.json")]))
 
 
 def _code_of(module: nn.Module) -> str:

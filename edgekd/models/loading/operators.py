@@ -15,7 +15,7 @@ _TEXT_ARGUMENTS = frozenset({
 })  # fmt: skip
 _UNSAFE_TYPES = re.compile(r"Storage|Stream|RRef|Future|torch\.classes")
 # Files, and kernels of special layouts: some trust the indices they are given. A float network has neither.
-_NEVER = re.compile(r"from_file|save|load|(?!is_).*(sparse|nested|quantize|fbgemm|mkldnn|cudnn|miopen).*")
+_NEVER = re.compile(r"from_file|save|load|.*(sparse|nested|quantize|fbgemm|mkldnn|cudnn|miopen).*")
 
 _SYMBOLIC = frozenset({  # arithmetic on sizes
     "_operator.add", "_operator.sub", "_operator.mul", "_operator.floordiv", "_operator.truediv", "_operator.mod",

@@ -82,13 +82,16 @@ class Observer:
         for values in self._values(model):
             for name, array in values.items():
                 flat = _by_channel(array)
-                parts = [flat.amin((0, 2)), flat.amax((0, 2)), flat.double().sum((0, 2)), flat.double().square().sum((0, 2))]
+                lowest, highest = torch.aminmax(flat, dim=2)
+                sums = flat.sum(2).double().sum(0)
+                squares = torch.linalg.vector_norm(flat, dim=2).double().square().sum(0)
+                one = [lowest.amin(0), highest.amax(0), sums, squares]
                 if name in found:
-                    low, high, total, squares = found[name]
-                    parts = [
-                        torch.minimum(low, parts[0]), torch.maximum(high, parts[1]), total + parts[2], squares + parts[3]
+                    before = found[name]
+                    one = [
+                        torch.minimum(before[0], one[0]), torch.maximum(before[1], one[1]), before[2] + sums, before[3] + squares
                     ]  # fmt: skip
-                found[name] = parts
+                found[name] = one
                 counts[name] = counts.get(name, 0) + flat.shape[0] * flat.shape[2]
         return {
             name: ChannelStatistics(

@@ -8,7 +8,7 @@ from edgekd.models.loading.operators import is_allowed_target, is_plain_aten
 
 @pytest.mark.parametrize(
     "name",
-    ["conv2d", "relu_", "einsum", "pad", "gelu", "lstm", "scaled_dot_product_attention", "add", "format", "is_nested"],
+    ["conv2d", "relu_", "einsum", "pad", "gelu", "lstm", "scaled_dot_product_attention", "add", "format"],
 )
 def test_operators_that_compute_are_plain(name: str) -> None:
     assert is_plain_aten(name)

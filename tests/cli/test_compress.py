@@ -1,0 +1,52 @@
+import json
+from pathlib import Path
+
+from .conftest import Cli
+
+
+def test_json_is_all_there_is_on_stdout(cli: Cli, model: Path, exported: Path) -> None:
+    outcome = cli("compress", model, "-t", "raspberry-pi-5", "-o", exported, "--recipe", "export", "--json")
+    assert outcome.code == 0
+    report = json.loads(outcome.out)
+    assert report["target"] == "raspberry-pi-5" and report == json.loads((exported / "report.json").read_text())
+
+
+def test_explain_cache_says_what_was_reused(cli: Cli, model: Path, exported: Path) -> None:
+    outcome = cli("export", model, "-t", "raspberry-pi-5", "-o", exported, "--include-samples", "--explain-cache")
+    assert "baseline: reused" in outcome.err
+
+
+def test_the_verdict_is_the_exit_code(cli: Cli, model: Path, exported: Path) -> None:
+    def budget(*options: str) -> tuple[int, str]:
+        outcome = cli("compress", model, "-t", "raspberry-pi-5", "-o", exported, "--recipe", "export", *options)
+        return outcome.code, outcome.out
+
+    code, out = budget("--size", "1000")
+    assert code == 0 and "budget size_kb <= 1000" in out and "pass" in out
+    code, out = budget("--size", "1")
+    assert code == 1 and "fail" in out
+    code, out = budget("--latency", "1000")
+    assert code == 3 and "not measured" in out
+
+
+def test_what_is_wrong_is_said_before_any_work(cli: Cli, model: Path) -> None:
+    for options, words in (
+        (("-t", "rasberry-pi-5"), "nearest: raspberry-pi-5"),
+        (("-t", "imx500"), "not there yet"),
+        (("-t", "raspberry-pi-5", "--recipe", "prune"), "cannot read the recipe 'prune'"),
+        (("-t", "raspberry-pi-5", "--runtime", "tensorrt"), "it has onnxruntime"),
+        (("-t", "raspberry-pi-5", "--data", "fashon-mnist"), "nearest set: fashion-mnist"),
+        (("-t", "raspberry-pi-5", "--metric", "goodness"), "unknown metric"),
+    ):
+        outcome = cli("compress", model, *options)
+        assert outcome.code == 2 and not outcome.out
+        assert words in outcome.err and outcome.err.count("\n") == 1
+    assert not Path("edgekd-runs").exists()
+
+
+def test_a_folder_of_something_else_is_left_alone(cli: Cli, model: Path) -> None:
+    Path("mine").mkdir()
+    Path("mine/thesis.txt").write_text("years of work")
+    outcome = cli("export", model, "-t", "raspberry-pi-5", "-o", "mine")
+    assert outcome.code == 2 and "no run of edgekd" in outcome.err
+    assert [path.name for path in Path("mine").iterdir()] == ["thesis.txt"]

@@ -1,0 +1,96 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from edgekd.models.networks.resnet8 import ResNet8
+
+from .conftest import Cli
+
+
+def test_a_network(cli: Cli, model: Path) -> None:
+    outcome = cli("inspect", model, "-t", "raspberry-pi-5", "-t", "imx500")
+    assert outcome.code == 0, outcome.err
+    for words in (
+        "a whole network, pickled", "input image: N x 1 x 28 x 28 float32", "output output: N x 10 float32",
+        "stem.0", "Conv2d", "N x 8 x 28 x 28", "prunable group", "blocks.2.conv1", "Gemm",
+        "imx500          imx500       no export for imx500 yet", "nothing found",
+    ):  # fmt: skip
+        assert words in outcome.out
+
+
+def test_json_of_a_network(cli: Cli, model: Path) -> None:
+    found = json.loads(cli("inspect", model, "--json").out)
+    network = ResNet8((8, 16, 16), num_classes=10, in_channels=1)
+    assert found["parameters"] == sum(parameter.numel() for parameter in network.parameters())
+    assert found["parameters"] == sum(layer["parameters"] for layer in found["layers"])
+    assert found["macs"] == sum(layer["macs"] or 0 for layer in found["layers"])
+    assert found["macs"] > 28 * 28 * 9 * 8
+    assert all(found["asks_for"].values()) and "torch.nn.modules.conv.Conv2d" in found["asks_for"]
+    assert {group["root"] for group in found["groups"]} >= {"blocks.0.conv1", "blocks.1.conv1"}
+    assert len(found["targets"]) == 19 and found["problem"] is None
+
+
+def test_an_onnx_file(cli: Cli, quantized: Path) -> None:
+    found = json.loads(cli("inspect", quantized / "artifact/model.onnx", "-t", "loihi2", "--json").out)
+    assert (found["format"], found["precision"], found["opset"], found["batch"]) == ("onnx", "int8", 20, None)
+    assert found["operators"]["Conv"] == 9 and found["operators"]["QuantizeLinear"] > 1
+    assert len(found["layers"]) == 10 and found["layers"][0]["shape"][0] == "N"
+    (refusal,) = found["targets"]
+    assert "the file is int8, it runs spike" in refusal["reasons"]
+    text = cli("inspect", quantized / "artifact/model.onnx", "-t", "raspberry-pi-5").out
+    assert "int8, opset 20" in text and "nothing found" in text
+
+
+def test_unknown_inputs_still_show_the_layers(cli: Cli, model: Path) -> None:
+    Path("net.pt").write_bytes(model.read_bytes())
+    outcome = cli("inspect", "net.pt")
+    assert outcome.code == 0 and "stem.0" in outcome.out
+    assert "--input Nx1xHEIGHTxWIDTH" in outcome.err
+
+
+def test_weights_alone_show_their_tensors(cli: Cli) -> None:
+    torch.save({"state_dict": nn.Linear(4, 2).state_dict()}, "weights.pt")
+    outcome = cli("inspect", "weights.pt")
+    assert outcome.code == 2 and "2 x 4" in outcome.out and "10 parameters" in outcome.out
+    assert "--model package.module:function" in outcome.err
+    Path("makers.py").write_text("from torch import nn\ndef make():\n    return nn.Linear(4, 2)\n")
+    outcome = cli("inspect", "weights.pt", "--model", "makers:make", "--input", "Nx4", "-t", "nir")
+    assert outcome.code == 0 and "N x 2" in outcome.out
+
+
+def test_what_is_not_trusted_is_listed_and_not_loaded(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("strangers.py").write_text(
+        "from torch import nn\nclass Net(nn.Linear):\n    pass\nopen('imported', 'w').close()\n"
+    )
+    monkeypatch.syspath_prepend(".")
+    import strangers
+
+    torch.save(strangers.Net(3, 2), "net.pt")
+    Path("imported").unlink()
+    monkeypatch.delitem(__import__("sys").modules, "strangers")
+    outcome = cli("inspect", "net.pt")
+    assert outcome.code == 2 and "asks for (NOT trusted): strangers.Net" in outcome.out
+    assert "--trust strangers" in outcome.err and not Path("imported").exists()
+    found = json.loads(cli("inspect", "net.pt", "--json").out)
+    assert found["asks_for"]["strangers.Net"] is False and "not trusted" in found["problem"]
+    outcome = cli("inspect", "net.pt", "--trust", "strangers", "--input", "Nx3", "-t", "nir")
+    assert outcome.code == 0 and "(the network)" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [(b"", "is empty"), (b"hello", "not a model file"), (b"PK\x03\x04", "zip")]
+)
+def test_no_model(cli: Cli, content: bytes, words: str) -> None:
+    Path("model.pt").write_bytes(content)
+    outcome = cli("inspect", "model.pt")
+    assert outcome.code == 2 and words in outcome.err and outcome.err.count("\n") == 1
+
+
+def test_a_broken_target_file_hides_no_other(cli: Cli, model: Path) -> None:
+    Path("targets").mkdir()
+    Path("targets/mine.toml").write_text("name = 3")
+    outcome = cli("inspect", model)
+    assert outcome.code == 0 and "left out: targets/mine.toml" in outcome.err and "raspberry-pi-5" in outcome.out

@@ -1,0 +1,40 @@
+import json
+from pathlib import Path
+
+from .conftest import Cli
+
+
+def test_a_plan_has_steps_times_and_notes(cli: Cli, model: Path) -> None:
+    outcome = cli("plan", model, "-t", "raspberry-pi-5", "--recipe", "quantize", "--accuracy-drop", "1")
+    assert outcome.code == 0, outcome.err
+    for words in ("plan for raspberry-pi-5", "1  quantize", "2  export", "in all about", "100 evaluation"):
+        assert words in outcome.out
+    assert "budget: accuracy_drop <= 1" in outcome.out
+    assert not Path("edgekd-runs").exists()
+
+
+def test_a_problem_is_part_of_the_plan(cli: Cli, model: Path) -> None:
+    outcome = cli("plan", model, "-t", "raspberry-pi-5", "-t", "imx500", "--recipe", "quantize")
+    assert outcome.code == 2
+    assert "plan for raspberry-pi-5" in outcome.out and "plan for imx500" in outcome.out
+    assert outcome.out.count("CANNOT WORK") == 1
+
+
+def test_too_few_samples_to_train(cli: Cli, model: Path) -> None:
+    outcome = cli("plan", model, "-t", "raspberry-pi")
+    assert outcome.code == 2 and "raspberry-pi means raspberry-pi-5" in outcome.err
+    assert "no samples are left" in outcome.out
+
+
+def test_json(cli: Cli, model: Path) -> None:
+    outcome = cli("plan", model, "-t", "raspberry-pi-5", "-t", "nir", "--recipe", "quantize", "--json")
+    assert outcome.code == 2
+    good, bad = json.loads(outcome.out)["plans"]
+    assert good["problem"] is None and [step["name"] for step in good["steps"]] == ["quantize", "export"]
+    assert bad["problem"] in outcome.err
+
+
+def test_no_data(cli: Cli, model: Path) -> None:
+    Path("lonely.pt").write_bytes(model.read_bytes())
+    outcome = cli("plan", "lonely.pt", "-t", "nir", "--input", "image:Nx1x28x28")
+    assert outcome.code == 2 and "no data" in outcome.err

@@ -1,0 +1,61 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from edgekd import profiling
+from edgekd.device import latency
+
+from .conftest import Cli
+
+SHORT = ("--duration", "0.2")
+
+
+@pytest.fixture(autouse=True)
+def _short_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgekd.device import commands
+
+    real, compare = latency.measure, profiling.compare
+    monkeypatch.setattr(commands, "measure", lambda run, duration_s: real(run, duration_s=duration_s, warmup_s=0.1))
+    monkeypatch.setattr(profiling, "compare", lambda *runs, **options: compare(*runs, **options, warmup_s=0.1))
+
+
+def test_an_artifact(cli: Cli, quantized: Path) -> None:
+    outcome = cli("profile", quantized, *SHORT)
+    assert outcome.code == 0, outcome.err
+    assert "model (int8)" in outcome.out and "p50" in outcome.out and "threads 1, batch 1" in outcome.out
+    assert "peak memory" not in outcome.out  # that of edgekd is not that of the model
+
+
+def test_an_onnx_file_in_json(cli: Cli, exported: Path) -> None:
+    outcome = cli("profile", exported / "artifact/model.onnx", "--batch", "4", "--json", *SHORT)
+    found = json.loads(outcome.out)
+    assert found["batch"] == 4 and found["latency"]["p50_ms"] > 0 and found["peak_memory_mib"] is None
+    assert found["before"]["architecture"]
+
+
+def test_one_against_another(cli: Cli, exported: Path, quantized: Path) -> None:
+    outcome = cli("profile", quantized, "--against", exported, "--duration", "0.5")
+    assert outcome.code == 0 and "95 % interval" in outcome.out
+    found = json.loads(cli("profile", exported, "--against", exported, "--json", "--duration", "0.5").out)
+    assert found["comparison"]["verdict"] in ("faster", "slower", "not distinguishable")
+    assert found["candidate"]["path"] == str(exported)
+
+
+def test_a_torch_file_is_told_to_be_exported_first(cli: Cli, model: Path) -> None:
+    outcome = cli("profile", model)
+    assert outcome.code == 2 and f"edgekd export {model}" in outcome.err
+
+
+def test_an_emulated_processor_is_refused(cli: Cli, exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    machine = replace(profiling.read_machine(), emulated=True)
+    monkeypatch.setattr(profiling, "read_machine", lambda: machine)
+    outcome = cli("profile", exported, *SHORT)
+    assert outcome.code == 3 and "emulated" in outcome.err
+
+
+@pytest.mark.parametrize("options", [("--duration", "0"), ("--threads", "0"), ("--batch", "0"), ("--against", "none")])
+def test_wrong_options(cli: Cli, exported: Path, options: tuple[str, ...]) -> None:
+    assert cli("profile", exported, *options).code == 2

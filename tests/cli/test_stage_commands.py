@@ -1,0 +1,79 @@
+"""prune, distill, quantize and export: the recipe that their options make."""
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import Cli
+
+
+@pytest.fixture
+def requests(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Requests that would have been executed."""
+    asked: list[Any] = []
+    for name in ("prune", "distill", "quantize", "export"):
+        module = importlib.import_module(f"edgekd.cli.{name}")
+        monkeypatch.setattr(module, "execute_and_show", lambda request, as_json: asked.append(request) or 0)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings"),
+    [
+        (("prune", "--to-macs", "0.5", "--keep", "a", "--keep", "b"), {"to_macs": 0.5, "keep": ("a", "b")}),
+        (("prune", "--to-parameters", "0.5", "--granularity", "8"), {"to_parameters": 0.5, "granularity": 8}),
+        (("distill", "--epochs", "1", "--alpha", "1", "--batch-size", "64"), {"epochs": 1, "alpha": 1.0}),
+        (
+            ("quantize", "--calibrator", "mse", "--keep-float", "Gemm"),
+            {"calibrators": ("mse",), "keep_float": ("Gemm",)},
+        ),
+    ],
+)
+def test_options_become_settings(
+    cli: Cli, requests: list[Any], arguments: tuple[str, ...], settings: dict[str, Any]
+) -> None:
+    command, *options = arguments
+    outcome = cli(command, "model.pt", "-t", "nir", "-t", "generic-x86", "--seed", "3", *options)
+    assert outcome.code == 0, outcome.err
+    (request,) = requests
+    (stage,) = request.recipe.stages
+    assert stage.kind == command and {name: getattr(stage, name) for name in settings} == settings
+    assert request.targets == ("nir", "generic-x86") and request.seed == 3
+
+
+def test_export_options(cli: Cli, requests: list[Any]) -> None:
+    cli("export", "model.pt", "-t", "nir", "--uint8-input", "--include-samples")
+    assert requests[0].recipe.stages == ()
+    assert requests[0].recipe.export.model_dump() == {"input": "uint8", "include_samples": True}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("prune",), "give exactly one of --to-macs, --to-parameters, --to-latency"),
+        (("prune", "--to-macs", "2"), "--to-macs: Input should be less than 1"),
+        (("prune", "--to-macs", "0.5", "--granularity", "0"), "--granularity"),
+        (("distill", "--alpha", "0"), "--alpha"),
+        (("distill", "--epochs", "many"), "--epochs"),
+        (("quantize", "--calibrator", "guess"), "--calibrator"),
+    ],
+)
+def test_wrong_settings_are_said_in_the_words_of_the_command_line(
+    cli: Cli, arguments: tuple[str, ...], words: str
+) -> None:
+    command, *options = arguments
+    outcome = cli(command, "model.pt", "-t", "raspberry-pi-5", *options)
+    assert outcome.code == 2 and words in outcome.err
+
+
+def test_quantize_makes_an_int8_artifact(quantized: Path) -> None:
+    manifest = json.loads((quantized / "artifact/manifest.json").read_text())
+    assert manifest["precision"] == "int8"
+    assert {path.name for path in (quantized / "artifact").iterdir()} >= {"model.onnx", "run.pyz", "samples.npz"}
+
+
+def test_export_makes_a_float_artifact(exported: Path) -> None:
+    assert json.loads((exported / "artifact/manifest.json").read_text())["precision"] == "fp32"

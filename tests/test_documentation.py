@@ -1,0 +1,56 @@
+"""The pages say what the code does."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_generated_pages_are_what_the_code_says() -> None:
+    done = subprocess.run([sys.executable, ROOT / "docs" / "generate.py", "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
+        if "://" not in link:
+            assert (page.parent / link).exists(), link
+
+
+def test_the_readme_s_commands_exist_and_name_what_exists() -> None:
+    for name in ("example", "tests"):
+        done = subprocess.run(
+            [sys.executable, ROOT / ".ci" / "readme_command.py", name], capture_output=True, text=True, check=True
+        )
+        assert done.stdout.startswith("python3 -m venv .venv") and "\n" not in done.stdout.strip()
+        for path in re.findall(r"examples/\S+", done.stdout):
+            assert (ROOT / path).is_file()
+
+
+def test_every_command_in_the_readme_is_a_command() -> None:
+    from edgekd.cli import COMMANDS
+
+    for page in PAGES:
+        for name in re.findall(r"^edgekd ([a-z]+)", page.read_text(encoding="utf-8"), re.M):
+            assert name in COMMANDS, f"{page.name}: edgekd {name}"
+
+
+def test_every_setting_of_the_report_page_is_in_the_report() -> None:
+    fields = set(re.findall(r"^\| `([a-z_]+)`", (ROOT / "docs" / "report.md").read_text(encoding="utf-8"), re.M))
+    source = (ROOT / "edgekd" / "execute.py").read_text(encoding="utf-8")
+    for field in ("model", "target", "recipe", "data", "stages", "final", "on_target", "arms", "parity", "artifact", "budget"):
+        assert field in fields and f'"{field}"' in source
+
+
+def test_arrows_point_down() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout

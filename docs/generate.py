@@ -21,7 +21,9 @@ NOTE = "<!-- made by docs/generate.py; change the code, not this page -->\n\n"
 def targets_page() -> str:
     """Return the page of all shipped targets."""
     lines = ["# Targets\n", NOTE, "`edgekd targets show NAME` prints every fact with its source and confidence.\n\n"]
-    lines.append("| target | hardware | also called | runtimes (default first) | precisions | channels in multiples of | export |\n")
+    lines.append(
+        "| target | hardware | also called | runtimes (default first) | precisions | channels in multiples of | export |\n"
+    )
     lines.append("|---|---|---|---|---|---|---|\n")
     for path in sorted(shipped("targets").glob("*.toml")):
         target = parse_target(path)
@@ -44,7 +46,9 @@ def targets_page() -> str:
 def recipes_page() -> str:
     """Return the page of the shipped recipes and every setting."""
     lines = ["# Recipes\n", NOTE]
-    lines.append("A recipe is TOML: `[[stage]]` tables in order, and `[data]`, `[budget]`, `[export]`. `edgekd init` writes one with comments.\n\n")
+    lines.append(
+        "A recipe is TOML: `[[stage]]` tables in order, and `[data]`, `[budget]`, `[export]`. `edgekd init` writes one with comments.\n\n"
+    )
     lines.append("| shipped recipe | what it does |\n|---|---|\n")
     for name in recipe_names():
         recipe = load_recipe(name, KINDS)

@@ -99,6 +99,8 @@ def score(
     Raises:
         InputError: the model or the data cannot be read or do not fit each other, or the metric lacks labels.
     """
+    if threads is not None:
+        torch.set_num_threads(threads)
     threads = threads or torch.get_num_threads()
     subject = _open(model, data, opening, threads)
     dataset = _dataset(subject, data)

@@ -12,7 +12,9 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 
 
 def test_generated_pages_are_what_the_code_says() -> None:
-    done = subprocess.run([sys.executable, ROOT / "docs" / "generate.py", "--check"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, ROOT / "docs" / "generate.py", "--check"], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -44,7 +46,19 @@ def test_every_command_in_the_readme_is_a_command() -> None:
 def test_every_setting_of_the_report_page_is_in_the_report() -> None:
     fields = set(re.findall(r"^\| `([a-z_]+)`", (ROOT / "docs" / "report.md").read_text(encoding="utf-8"), re.M))
     source = (ROOT / "edgekd" / "execute.py").read_text(encoding="utf-8")
-    for field in ("model", "target", "recipe", "data", "stages", "final", "on_target", "arms", "parity", "artifact", "budget"):
+    for field in (
+        "model",
+        "target",
+        "recipe",
+        "data",
+        "stages",
+        "final",
+        "on_target",
+        "arms",
+        "parity",
+        "artifact",
+        "budget",
+    ):
         assert field in fields and f'"{field}"' in source
 
 

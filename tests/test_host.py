@@ -22,7 +22,15 @@ def test_a_machine_is_described_with_its_int8_instructions() -> None:
 
 
 def test_a_percentile_without_its_samples_is_absent() -> None:
-    timed = {"n": 20, "p50_ms": 1.0, "p50_low_ms": 0.9, "p50_high_ms": 1.1, "p95_ms": None, "p95_low_ms": None, "p95_high_ms": None}
+    timed = {
+        "n": 20,
+        "p50_ms": 1.0,
+        "p50_low_ms": 0.9,
+        "p50_high_ms": 1.1,
+        "p95_ms": None,
+        "p95_low_ms": None,
+        "p95_high_ms": None,
+    }
     figures = latency_figures(timed, "here")
     assert figures["latency_p50_ms"].value == 1.0 and figures["latency_p50_ms"].low == 0.9
     assert figures["latency_p95_ms"].value is None and "20 calls" in str(figures["latency_p95_ms"].reason)

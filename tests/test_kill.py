@@ -103,7 +103,9 @@ def test_a_run_killed_in_the_middle_of_a_write_ends_like_an_undisturbed_one(
     output = tmp_path / "run"
     for stage in ("baseline", "quantize"):
         pattern = f".partial-{stage}-*"
-        kill_when(start(example / "model.pt", recipe, output), lambda pattern=pattern: any((output / "stages").glob(pattern)))
+        kill_when(
+            start(example / "model.pt", recipe, output), lambda pattern=pattern: any((output / "stages").glob(pattern))
+        )
     finish(start(example / "model.pt", recipe, output))
     assert hashes(output) == undisturbed
     assert not list(output.rglob(".partial-*"))
@@ -124,7 +126,10 @@ def test_ctrl_c_is_one_message_and_the_next_run_goes_on(example: Path, recipe: P
 
 
 def test_a_full_disk_is_one_message(example: Path, recipe: Path, tmp_path: Path) -> None:
-    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "none", tmp_path], check=False).returncode:
+    if (
+        os.geteuid() != 0
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "none", tmp_path], check=False).returncode
+    ):
         pytest.skip("mounting a small disk needs root")
     try:
         process = start(example / "model.pt", recipe, tmp_path / "run")

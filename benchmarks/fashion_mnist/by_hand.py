@@ -13,16 +13,21 @@ from pathlib import Path
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
-import numpy as np  # noqa: E402
-import onnx  # noqa: E402
-import onnxruntime  # noqa: E402
-import torch  # noqa: E402
-import torch_pruning as tp  # noqa: E402
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType  # noqa: E402
-from onnxruntime.quantization import quantize_static  # noqa: E402
-from onnxruntime.quantization.shape_inference import quant_pre_process  # noqa: E402
-from torch.nn import functional  # noqa: E402
-from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+import torch_pruning as tp
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 DATA = Path("/usr/share/datasets/fashion-mnist")
 EPOCHS, BATCH, LEARNING_RATE, TEMPERATURE, ALPHA, SHARE = 6, 128, 0.1, 4.0, 0.7, 0.3

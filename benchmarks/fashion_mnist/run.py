@@ -57,7 +57,9 @@ def main() -> None:
     """Run everything and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--rounds", type=int, default=1, help="paired wall-time rounds of edgekd and the hand-written script")
+    parser.add_argument(
+        "--rounds", type=int, default=1, help="paired wall-time rounds of edgekd and the hand-written script"
+    )
     arguments = parser.parse_args()
     machine = read_machine()
     for warning in warnings(machine):

@@ -45,9 +45,7 @@ def augment(images: Tensor) -> Tensor:
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
     """Return the share of right answers, in percent."""
     model.eval()
-    hits = sum(
-        int((model(x).argmax(1) == y).sum()) for x, y in zip(images.split(500), labels.split(500), strict=True)
-    )
+    hits = sum(int((model(x).argmax(1) == y).sum()) for x, y in zip(images.split(500), labels.split(500), strict=True))
     return 100 * hits / len(labels)
 
 

@@ -43,7 +43,9 @@ def test_one_file_of_the_agreed_versions_with_a_free_batch(written: tuple[Path, 
     assert graph_signature(model).inputs == signature.inputs
 
 
-def test_the_written_file_answers_like_the_network_for_any_batch(written: tuple[Path, Signature], trained: nn.Module) -> None:
+def test_the_written_file_answers_like_the_network_for_any_batch(
+    written: tuple[Path, Signature], trained: nn.Module
+) -> None:
     session = open_session("onnxruntime", written[0], 1)
     for batch in (1, 5):
         x = torch.randn(batch, 1, 28, 28)
@@ -59,7 +61,9 @@ def test_nothing_but_the_network_is_in_the_file(written: tuple[Path, Signature])
     assert b"site-packages" not in written[0].read_bytes() and b".py" not in written[0].read_bytes()
 
 
-def test_the_exporter_is_silent_and_repeatable(trained: nn.Module, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_exporter_is_silent_and_repeatable(
+    trained: nn.Module, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     signature = learn_outputs(trained, IMAGE)
     for name in ("a", "b"):
         write_onnx(trained, signature, tmp_path / name)
@@ -77,7 +81,9 @@ def test_another_opset_is_written_when_the_runtime_wants_it(trained: nn.Module, 
 def test_both_counters_of_macs_agree(name: str, tmp_path: Path) -> None:
     shapes = {"ds-cnn": (1, 49, 10), "mobilenet-v1": (3, 96, 96), "autoencoder": (640,)}
     network = NETWORKS[name]().eval()
-    signature = learn_outputs(network, Signature(inputs=(TensorSpec(name="x", shape=("batch", *shapes.get(name, (3, 32, 32)))),)))
+    signature = learn_outputs(
+        network, Signature(inputs=(TensorSpec(name="x", shape=("batch", *shapes.get(name, (3, 32, 32)))),))
+    )
     write_onnx(network, signature, tmp_path / "m.onnx")
     assert onnx_macs(tmp_path / "m.onnx") == count_macs(network, signature)
 
@@ -126,7 +132,9 @@ def test_preprocessing_inside_equals_preprocessing_outside(written: tuple[Path, 
     made = EXPORTERS["onnxruntime"].write(path, signature, ExportSettings(input="uint8"), tmp_path)
     raw = np.random.default_rng(0).integers(0, 256, (4, 1, 28, 28)).astype(np.uint8)
     inside = open_session("onnxruntime", made, 1).run({"image": raw})["output"]
-    outside = open_session("onnxruntime", path, 1).run({"image": ((raw / 255 - 0.286) / 0.353).astype(np.float32)})["output"]
+    outside = open_session("onnxruntime", path, 1).run({"image": ((raw / 255 - 0.286) / 0.353).astype(np.float32)})[
+        "output"
+    ]
     np.testing.assert_allclose(inside, outside, atol=1e-4)
 
 
@@ -135,7 +143,9 @@ def test_preprocessing_that_is_not_known_cannot_go_inside(written: tuple[Path, S
         preprocess_inside(onnx.load(str(written[0])), written[1].model_copy(update={"preprocessing": None}))
 
 
-def test_a_file_that_differs_from_its_network_is_not_delivered(written: tuple[Path, Signature], trained: nn.Module) -> None:
+def test_a_file_that_differs_from_its_network_is_not_delivered(
+    written: tuple[Path, Signature], trained: nn.Module
+) -> None:
     x = np.random.default_rng(0).standard_normal((8, 1, 28, 28)).astype(np.float32)
     with torch.no_grad():
         wanted = trained(torch.from_numpy(x)).numpy()

@@ -26,8 +26,8 @@ from edgekd.stages.export import EXPORTERS
 SAMPLES = 16
 OPEN_LICENCES = ("MIT", "Apache-2.0", "BSD", "CC0", "CC-BY", "public domain")
 # An int8 file differs a little between instruction sets (x86 without VNNI saturates), so a board may differ a little too.
-COSINE = {"int8": 0.98, "fp32": 0.9999}
-AGREEMENT = {"int8": 0.8, "fp32": 0.99}
+COSINE = {"int8": 0.98, "fp16": 0.999, "fp32": 0.9999}
+AGREEMENT = {"int8": 0.8, "fp16": 0.95, "fp32": 0.99}
 
 
 @dataclass(frozen=True)

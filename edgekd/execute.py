@@ -98,6 +98,7 @@ def execute(prepared: Prepared) -> list[Result]:
     with Run.open(directory, request.say) as run:
         for remark in prepared.remarks:
             run.log(remark)
+        run.describe(prepared.opened.name, [context.target.name for context in prepared.contexts])
         write_json(directory / "recipe.json", prepared.recipe.to_json())
         keep_source(request.model, request.opening, prepared.data_path, directory)
         results = []
@@ -129,7 +130,7 @@ def _one_target(run: Run, prepared: Prepared, context: Context, artifact: Path) 
     end = "exported" if settings.input == "uint8" else chain[-1].name
     last = figures[end]
     limits = limits_of(context, figures["baseline"], last, machine)
-    verdicts = tuple(judge(prepared.request.budget or prepared.recipe.budget, limits))
+    verdicts = tuple(judge(prepared.budget, limits))
     report = {
         "schema": REPORT_SCHEMA,
         "edgekd": edgekd.__version__,

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from edgekd import host
+from edgekd.budget import Budget
 from edgekd.context import Context
 from edgekd.errors import InputError
 from edgekd.models.network import example_inputs, run_network
@@ -13,7 +15,7 @@ from edgekd.recipe import Recipe
 from edgekd.stages import STAGES
 from edgekd.stages.distill.settings import DistillSettings
 from edgekd.stages.export import EXPORTERS
-from edgekd.state import ModelState, OnnxForm, TorchForm
+from edgekd.state import ModelState, TorchForm
 
 
 @dataclass(frozen=True)
@@ -68,17 +70,11 @@ def check_order(state: ModelState, recipe: Recipe, context: Context) -> None:
             raise InputError(
                 f"stage {number} ({settings.kind}) trains and no samples are left for it; give more data, or lower [data] calibration"
             )
-        stage.depends_on(settings, context)  # settings that cannot fit this target say so here
+        stage.check(settings, state, context)
         form, maker = stage.produces, f"{settings.kind} leaves"
-    if (
-        isinstance(state.form, OnnxForm)
-        and state.form.precision != "fp32"
-        and any(s.kind == "quantize" for s in recipe.stages)
-    ):
-        raise InputError(f"the network is {state.form.precision} already; use --recipe export")
 
 
-def plan(state: ModelState, recipe: Recipe, context: Context) -> Plan:
+def plan(state: ModelState, recipe: Recipe, budget: Budget, context: Context) -> Plan:
     """Return what would run; a problem is part of the plan, not an error."""
     problem = None
     try:
@@ -105,23 +101,28 @@ def plan(state: ModelState, recipe: Recipe, context: Context) -> Plan:
     exporter = EXPORTERS.get(context.runtime_name)
     steps.append(Step("export", exporter.description if exporter else "not there yet", 15.0 if exporter else None))
     sizes = context.parts.sizes()
-    notes = (
+    notes = [
         f"data: {context.parts.train.dataset.origin} ({context.parts.train.dataset.licence})",
         "parts: " + ", ".join(f"{count:,} {name}" for name, count in sizes.items()),
         f"metric: {context.metric.name}, on the evaluation part",
-        f"latency on {context.target.name} itself: not measured here; run the artifact's run.pyz on the device",
-    )
-    return Plan(context.target.name, context.runtime_name, tuple(steps), notes, problem)
+    ]
+    if not host.is_target(context.target, host.this_machine()):
+        notes.append(
+            f"figures of {context.target.name} itself: absent, this machine is none; run.pyz profile obtains them there"
+        )
+        limits = [name for name in ("latency_ms", "energy_mj", "memory_mb") if getattr(budget, name) is not None]
+        notes += [f"budget {name}: cannot be judged here, so the run will end with exit code 3" for name in limits]
+    return Plan(context.target.name, context.runtime_name, tuple(steps), tuple(notes), problem)
 
 
 @torch.no_grad()
 def _forward_seconds(state: ModelState) -> float:
-    """Return the seconds that one sample takes forward, from a few batches."""
+    """Return the seconds that one sample takes forward, from the fastest of a few batches."""
     inputs = example_inputs(state.signature, 32)
     run_network(state.torch.module, inputs)
-    start = time.perf_counter()
-    rounds = 0
-    while time.perf_counter() - start < 0.5:
+    fastest, until = float("inf"), time.perf_counter() + 0.5
+    while time.perf_counter() < until:
+        start = time.perf_counter()
         run_network(state.torch.module, inputs)
-        rounds += 1
-    return (time.perf_counter() - start) / (32 * rounds)
+        fastest = min(fastest, time.perf_counter() - start)
+    return fastest / 32

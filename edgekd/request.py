@@ -67,6 +67,12 @@ class Prepared:
     contexts: tuple[Context, ...]
     remarks: tuple[str, ...]
 
+    @property
+    def budget(self) -> Budget:
+        """Return the recipe's limits, each replaced by the one asked for where there is one."""
+        asked = self.request.budget.model_dump(exclude_none=True) if self.request.budget else {}
+        return self.recipe.budget.model_copy(update=asked)
+
     @cached_property
     def data_digest(self) -> str:
         """Return the hash of the data."""
@@ -84,6 +90,8 @@ def prepare(request: Request) -> Prepared:
         target, meaning = load_target(name)
         targets.append(target)
         remarks += [meaning] if meaning else []
+    if request.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch sees no GPU here; use --device cpu, or install a CUDA build of torch")
     opened = open_model(request.model, request.opening, signature_of_data(request.data))
     recipe = _recipe(request, opened, targets[0])
     if isinstance(opened.state.form, OnnxForm) and request.recipe is None:

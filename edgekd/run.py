@@ -66,6 +66,11 @@ class Run:
         finally:
             lock.release()
 
+    def describe(self, model: str, targets: list[str]) -> None:
+        """Keep what the run is about, so that an unfinished one can be told apart too."""
+        content = {"schema": 1, "made_by": f"edgekd {edgekd.__version__}", "model": model, "targets": targets}
+        write_json(self.directory / MARKER, content)
+
     def log(self, message: str) -> None:
         """Show a line and keep it, with its time, in `log.jsonl`."""
         self._say(message)

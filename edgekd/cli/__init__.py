@@ -96,6 +96,7 @@ def main() -> None:
 
 def _run(arguments: list[str], *, debug: bool) -> int:
     """Return the exit code of a command."""
+    stdout = sys.stdout
     try:
         code = group.main(arguments, prog_name="edgekd", standalone_mode=False)
         sys.stdout.flush()
@@ -113,7 +114,7 @@ def _run(arguments: list[str], *, debug: bool) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except SystemExit as error:
-        if isinstance(sys.stdout, click.utils.PacifyFlushWrapper):  # click's own answer to a broken pipe is 1
+        if sys.stdout is not stdout:  # click has wrapped it: its answer to a broken pipe, which it ends with 1
             return 0
         return error.code if isinstance(error.code, int) else 0
     except Exception as error:

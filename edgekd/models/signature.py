@@ -129,10 +129,10 @@ def read_sidecar(model: Path) -> Sidecar:
         return Sidecar()
     try:
         return Sidecar.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
     except ValidationError as error:
         raise InputError(f"{path}: {explain(error)}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"cannot read {path}: {error}") from error
 
 
 def parse_inputs(texts: Sequence[str]) -> tuple[TensorSpec, ...]:

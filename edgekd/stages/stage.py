@@ -13,7 +13,8 @@ class Stage:
     """A stage, found by the type of its settings.
 
     `accepts` and `produces` name forms as in `state.py`; `trains` says that it needs a train part; `depends_on` picks
-    what of the context, beside data and seed, can change the result (it enters the cache key).
+    what of the context, beside data and seed, can change the result (it enters the cache key). `check` refuses, before any work,
+    settings that cannot fit the model that the run begins with.
     """
 
     settings: type[StageSettings]
@@ -22,4 +23,5 @@ class Stage:
     produces: str
     trains: bool
     depends_on: Callable[[StageSettings, Context], dict[str, object]]
+    check: Callable[[StageSettings, ModelState, Context], None]
     describe: Callable[[StageSettings, Context], str]

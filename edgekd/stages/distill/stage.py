@@ -95,6 +95,12 @@ def _depends_on(settings: StageSettings, context: Context) -> dict[str, object]:
     return {"data": True, "teacher": True, "device": device, "precision": chosen_precision(settings, device)}
 
 
+def _check(settings: StageSettings, state: ModelState, context: Context) -> None:
+    """Refuse a teacher that answers in other shapes."""
+    if context.teacher is not None and isinstance(state.form, TorchForm):
+        check_outputs(state.form.module, context.teacher(), state)
+
+
 def _describe(settings: StageSettings, context: Context) -> str:
     assert isinstance(settings, DistillSettings)
     device = chosen_device(context.device)
@@ -104,4 +110,4 @@ def _describe(settings: StageSettings, context: Context) -> str:
     )
 
 
-STAGE = Stage(DistillSettings, run, frozenset({"torch"}), "torch", True, _depends_on, _describe)
+STAGE = Stage(DistillSettings, run, frozenset({"torch"}), "torch", True, _depends_on, _check, _describe)

@@ -26,6 +26,10 @@ def write(source: Path, signature: Signature, settings: ExportSettings, folder: 
         raise StageError(f"the graph holds what a device must not get: domains {foreign}, outputs {outputs}")
     if settings.input == "uint8":
         model = preprocess_inside(model, signature)
+    used = {node.domain for node in model.graph.node} | {""}
+    kept = [entry for entry in model.opset_import if entry.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
     onnx.checker.check_model(model)
     path = folder / "model.onnx"
     path.write_bytes(model.SerializeToString(deterministic=True))

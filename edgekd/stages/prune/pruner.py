@@ -1,5 +1,6 @@
 """The dependency graph at work: which layers may lose channels, and cutting them until a budget is met."""
 
+import difflib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -178,6 +179,20 @@ def prune_until(
     return [list(entry) for entry in pruner.pruning_history()]
 
 
+def check_names(module: nn.Module, keep: Sequence[str]) -> None:
+    """Check that every name is a module.
+
+    Raises:
+        InputError: one is not; the nearest name is shown.
+    """
+    names = [name for name, _ in module.named_modules()]
+    unknown = [name for name in keep if name not in names]
+    if unknown:
+        nearest = difflib.get_close_matches(unknown[0], names, n=1)
+        hint = f"nearest: {nearest[0]}" if nearest else "`edgekd inspect` lists them"
+        raise InputError(f"keep: the network has no module {', '.join(unknown)}; {hint}")
+
+
 def _graph(module: nn.Module, signature: Signature) -> Any:
     import torch_pruning as tp
 
@@ -190,10 +205,8 @@ def _graph(module: nn.Module, signature: Signature) -> Any:
 
 
 def _ignored(module: nn.Module, structure: Structure, keep: Sequence[str]) -> list[nn.Module]:
+    check_names(module, keep)
     modules = dict(module.named_modules())
-    unknown = [name for name in keep if name not in modules]
-    if unknown:
-        raise InputError(f"keep: the network has no module {', '.join(unknown)}; `edgekd inspect` lists them")
     kept: Iterator[nn.Module] = (layer for name in keep for layer in modules[name].modules())
     return [*structure.outputs, *structure.fused, *kept]
 

@@ -14,7 +14,7 @@ from edgekd.models.edits import prune_edit
 from edgekd.models.network import count_macs, count_parameters, named_outputs
 from edgekd.recipe import StageSettings
 from edgekd.stages.prune.latency import check_measurable, latency_of
-from edgekd.stages.prune.pruner import prune_until
+from edgekd.stages.prune.pruner import check_names, prune_until
 from edgekd.stages.prune.settings import PruneSettings
 from edgekd.stages.stage import Stage
 from edgekd.state import ModelState, TorchForm
@@ -104,10 +104,17 @@ def _gradients(state: ModelState, settings: PruneSettings, context: Context) -> 
 
 def _depends_on(settings: StageSettings, context: Context) -> dict[str, Any]:
     assert isinstance(settings, PruneSettings)
-    if settings.to_latency is not None:
-        check_measurable(context)
     data = settings.importance == "taylor"
     return {"granularity": granularity(settings, context), "data": data}
+
+
+def _check(settings: StageSettings, state: ModelState, context: Context) -> None:
+    """Refuse names that are no module, and a latency budget that cannot be measured here."""
+    assert isinstance(settings, PruneSettings)
+    if settings.to_latency is not None:
+        check_measurable(context)
+    if isinstance(state.form, TorchForm):
+        check_names(state.form.module, settings.keep)
 
 
 def _describe(settings: StageSettings, context: Context) -> str:
@@ -119,4 +126,4 @@ def _describe(settings: StageSettings, context: Context) -> str:
     )
 
 
-STAGE = Stage(PruneSettings, run, frozenset({"torch"}), "torch", False, _depends_on, _describe)
+STAGE = Stage(PruneSettings, run, frozenset({"torch"}), "torch", False, _depends_on, _check, _describe)

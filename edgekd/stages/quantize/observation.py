@@ -95,7 +95,10 @@ class Observer:
                 counts[name] = counts.get(name, 0) + flat.shape[0] * flat.shape[2]
         return {
             name: ChannelStatistics(
-                low.double().numpy(), high.double().numpy(), (total / counts[name]).numpy(), (squares / counts[name]).numpy()
+                low.double().numpy(),
+                high.double().numpy(),
+                (total / counts[name]).numpy(),
+                (squares / counts[name]).numpy(),
             )
             for name, (low, high, total, squares) in found.items()
         }

@@ -114,6 +114,13 @@ def _depends_on(settings: StageSettings, context: Context) -> dict[str, object]:
     return {"data": True, "scheme": scheme_of(context).model_dump(mode="json"), "opset": context.runtime.opset}
 
 
+def _check(settings: StageSettings, state: ModelState, context: Context) -> None:
+    """Refuse a target without int8, and a network that is quantized already."""
+    scheme_of(context)
+    if isinstance(state.form, OnnxForm) and state.form.precision != "fp32":
+        raise InputError(f"the network is {state.form.precision} already; use --recipe export")
+
+
 def _describe(settings: StageSettings, context: Context) -> str:
     assert isinstance(settings, QuantizeSettings)
     scheme = scheme_of(context)
@@ -123,4 +130,4 @@ def _describe(settings: StageSettings, context: Context) -> str:
     )
 
 
-STAGE = Stage(QuantizeSettings, run, frozenset({"torch", "onnx"}), "onnx", False, _depends_on, _describe)
+STAGE = Stage(QuantizeSettings, run, frozenset({"torch", "onnx"}), "onnx", False, _depends_on, _check, _describe)

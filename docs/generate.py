@@ -66,11 +66,11 @@ def _text(settings: type[BaseModel]) -> str:
 
 def _table(settings: type[BaseModel]) -> str:
     schema = settings.model_json_schema()["properties"]
-    rows = ["| setting | type | default |\n|---|---|---|\n"]
+    rows = ["| setting | type | default | meaning |\n|---|---|---|---|\n"]
     for name, field in settings.model_fields.items():
         if name != "kind":
             default = "required" if field.default is PydanticUndefined else _shown(field.default)
-            rows.append(f"| `{name}` | {_type(schema[name])} | {default} |\n")
+            rows.append(f"| `{name}` | {_type(schema[name])} | {default} | {field.description or ''} |\n")
     return "".join(rows)
 
 

@@ -14,27 +14,8 @@ from edgekd.recipe import Recipe
 _WIDTH = 110
 _COMMENT_AT = 40  # the widest setting that has its comment behind it
 
-# What a stage's settings do, where the field itself has no description.
+# What the settings of quantize do.
 MEANINGS = {
-    "prune.to_macs": "share of the multiply-accumulates that stays",
-    "prune.to_parameters": "share of the parameters that stays, in place of to_macs",
-    "prune.to_latency": "share of the latency that stays, in place of to_macs; the target must be this machine",
-    "prune.importance": "what tells which channels matter least",
-    "prune.scope": "global: all layers compete; local: each gives the same share",
-    "prune.granularity": "channel counts stay multiples of it; not set: the target's",
-    "prune.largest_cut": "share of a layer's channels that may go at most",
-    "prune.steps": "in how many small cuts; the importance is ranked again after each",
-    "prune.keep": "modules that are left alone; `edgekd inspect` lists them",
-    "distill.epochs": "passes over the train part",
-    "distill.batch_size": "samples a step",
-    "distill.learning_rate": "the highest one; it rises, then falls to zero",
-    "distill.momentum": "of SGD",
-    "distill.weight_decay": "of SGD",
-    "distill.warmup": "share of the steps in which the learning rate rises",
-    "distill.clip_gradient": "longest gradient; a longer one is scaled down",
-    "distill.precision": "auto: bfloat16 where the processor computes in it",
-    "distill.alpha": "weight of the teacher against the labels",
-    "distill.temperature": "softens the answers of teacher and student",
     "quantize.calibrators": "ways to choose ranges; all are tried, the validation part picks",
     "quantize.percentile": "share of values inside the range, in percent, for the calibrator percentile",
     "quantize.bias_correction": "take the mean error of the rounded weights out of the biases",

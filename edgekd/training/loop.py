@@ -25,14 +25,16 @@ class TrainingSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    epochs: int = Field(default=4, ge=1, le=10_000)
-    batch_size: int = Field(default=128, ge=2)
-    learning_rate: float = Field(default=0.1, gt=0)
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    weight_decay: float = Field(default=5e-4, ge=0)
-    warmup: float = Field(default=0.2, gt=0, lt=1)
-    clip_gradient: float | None = Field(default=5.0, gt=0)
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    epochs: int = Field(default=4, ge=1, le=10_000, description="passes over the train part")
+    batch_size: int = Field(default=128, ge=2, description="samples a step")
+    learning_rate: float = Field(default=0.1, gt=0, description="the highest one; it rises, then falls to zero")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="of SGD")
+    weight_decay: float = Field(default=5e-4, ge=0, description="of SGD")
+    warmup: float = Field(default=0.2, gt=0, lt=1, description="share of the steps in which the learning rate rises")
+    clip_gradient: float | None = Field(default=5.0, gt=0, description="longest gradient; a longer one is scaled down")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto", description="auto: bfloat16 where the processor computes in it"
+    )
 
 
 def computes_bfloat16(device: str) -> bool:

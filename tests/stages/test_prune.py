@@ -190,7 +190,7 @@ def test_recurrent_layers_are_not_pruned_and_say_so(context: Context) -> None:
 def test_latency_of_another_machine_is_no_budget(state: object, context: Context) -> None:
     elsewhere = prepare(Request(state.torch.module, ("raspberry-pi-5",), data=context.parts.train.dataset, threads=1))  # type: ignore[attr-defined]
     with pytest.raises(InputError, match="this machine is no Raspberry Pi 5"):
-        STAGE.depends_on(PruneSettings(to_latency=0.5), elsewhere.contexts[0])
+        STAGE.check(PruneSettings(to_latency=0.5), elsewhere.opened.state, elsewhere.contexts[0])
 
 
 def test_the_target_gives_the_granularity(context: Context) -> None:

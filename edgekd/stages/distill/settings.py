@@ -15,5 +15,5 @@ class DistillSettings(TrainingSettings, StageSettings):
     """
 
     kind: Literal["distill"] = "distill"
-    alpha: float = Field(default=0.7, gt=0, le=1)
-    temperature: float = Field(default=4.0, gt=0, le=100)
+    alpha: float = Field(default=0.7, gt=0, le=1, description="weight of the teacher against the labels")
+    temperature: float = Field(default=4.0, gt=0, le=100, description="softens the answers of teacher and student")

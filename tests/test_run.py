@@ -3,6 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import onnx
 import pytest
 
 from edgekd.errors import InputError
@@ -17,8 +18,14 @@ def quiet(message: str) -> None:
     """Say nothing."""
 
 
+def tiny_graph() -> bytes:
+    value = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", 2]) for name in ("x", "y")]
+    node = onnx.helper.make_node("Relu", ["x"], ["y"])
+    return onnx.helper.make_model(onnx.helper.make_graph([node], "tiny", value[:1], value[1:])).SerializeToString()
+
+
 def stage(
-    run: Run, ingredients: dict[str, object], content: bytes = b"graph", resume: bool = True
+    run: Run, ingredients: dict[str, object], content: bytes = tiny_graph(), resume: bool = True
 ) -> tuple[int, list[str]]:
     """Run a stage that writes these bytes; return how often it was really made and what was explained."""
     made, explained = [], []

@@ -2,6 +2,7 @@ import copy
 import json
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 from torch import nn
@@ -85,7 +86,9 @@ def test_a_damaged_state_is_an_error_of_the_stage(tmp_path: Path, content: str) 
 
 def test_an_onnx_state_keeps_its_file(tmp_path: Path) -> None:
     source = tmp_path / "source.onnx"
-    source.write_bytes(b"graph")
+    value = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", 2]) for name in ("x", "y")]
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "tiny", value[:1], value[1:])
+    onnx.save(onnx.helper.make_model(graph), str(source))
     folder = tmp_path / "stage"
     folder.mkdir()
     save_state(ModelState(SIGNATURE, OnnxForm(source, "int8")), folder)

@@ -18,6 +18,8 @@ def explain_failure(error: Exception) -> tuple[str, int]:
         return str(error), error.exit_code
     if isinstance(error, OSError):
         return _explain_os_error(error)
+    if "No space left on device" in str(error):  # as libraries in other languages say it
+        return _explain_os_error(OSError(errno.ENOSPC, str(error)))
     lines = str(error).strip().splitlines()
     first = lines[0] if lines else "no message"
     if isinstance(error, MemoryError) or (

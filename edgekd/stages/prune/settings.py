@@ -10,9 +10,7 @@ from edgekd.recipe import StageSettings
 class PruneSettings(StageSettings):
     """Remove channels until one budget is met: a share of MACs, of parameters, or of this machine's latency.
 
-    `granularity` replaces the target's channel multiple. `largest_cut` is the share of a layer's channels that may go
-    at most. `steps` is in how many small cuts the importance is ranked again. `keep` names modules left alone (the
-    layers that make the outputs always are). A latency budget needs a target that this machine is.
+    The layers that make the outputs are never cut.
     """
 
     kind: Literal["prune"] = "prune"

@@ -25,10 +25,10 @@ def command(recipe: str | None, arms: bool, **options: Any) -> int:
 
 def execute_and_show(request: Any, as_json: bool) -> int:
     """Run a request, show its results, and return the verdict's exit code."""
-    from edgekd.execute import execute
     from edgekd.report.console import print_json
     from edgekd.report.terminal import show
     from edgekd.request import prepare
+    from edgekd.verbs.compress import execute
 
     results = execute(prepare(request))
     if as_json:

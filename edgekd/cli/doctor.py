@@ -8,7 +8,7 @@ import click
 from edgekd.cli.options import debug_option, json_option
 
 if TYPE_CHECKING:
-    from edgekd.doctor import Diagnosis
+    from edgekd.verbs.doctor import Diagnosis
 
 
 @click.command("doctor")
@@ -19,7 +19,7 @@ def command(as_json: bool) -> int:
 
     Ends with 4 when a package that edgekd itself needs is missing, has the wrong version or does not load.
     """
-    from edgekd.doctor import diagnose
+    from edgekd.verbs.doctor import diagnose
 
     found = diagnose()
     if as_json:

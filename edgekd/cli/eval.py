@@ -8,7 +8,7 @@ import click
 from edgekd.cli.options import data_options, debug_option, json_option, model_options, opening_of
 
 if TYPE_CHECKING:
-    from edgekd.scoring import Score
+    from edgekd.verbs.score import Score
 
 
 @click.command("eval")
@@ -42,7 +42,7 @@ def command(
     manifest.
     """
     from edgekd.report.console import print_json
-    from edgekd.scoring import score
+    from edgekd.verbs.score import score
 
     found = score(
         options["model"],

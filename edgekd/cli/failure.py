@@ -43,7 +43,7 @@ def _explain_os_error(error: OSError) -> tuple[str, int]:
 
 def install_line(module: str) -> str | None:
     """Return the pip line that brings a module which edgekd or one of its extras requires, else None."""
-    from edgekd.doctor import requirements
+    from edgekd.verbs.doctor import requirements
 
     wanted = module.split(".")[0].replace("_", "-").lower()
     try:

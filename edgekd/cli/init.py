@@ -28,10 +28,10 @@ def command(model: Path | None, target: str | None, output: Path, force: bool) -
     from edgekd.files import write_atomic
     from edgekd.models.sidecar_text import commented, sidecar_path
     from edgekd.recipe import load_recipe
-    from edgekd.recipe_text import commented as commented_recipe
     from edgekd.report.console import results, say
     from edgekd.stages import KINDS
     from edgekd.target import load_target
+    from edgekd.verbs.recipe_text import commented as commented_recipe
 
     profile, meaning = load_target(target) if target else (None, None)
     if meaning:

@@ -8,7 +8,7 @@ import click
 from edgekd.cli.options import TargetName, debug_option, json_option, model_options, opening_of
 
 if TYPE_CHECKING:
-    from edgekd.inspection import Inspection
+    from edgekd.verbs.inspect import Inspection
 
 KINDS = {
     "module": "a whole network, pickled by torch.save",
@@ -33,10 +33,10 @@ def command(targets: tuple[str, ...], as_json: bool, **options: Any) -> int:
     Nothing in the file is run. What a pickled file asks for is listed even where it is not trusted; then the exit code
     is 2.
     """
-    from edgekd.inspection import inspect_model
     from edgekd.report.console import print_json, warn
     from edgekd.target import load_target
-    from edgekd.target_files import readable_targets
+    from edgekd.verbs.inspect import inspect_model
+    from edgekd.verbs.targets import readable_targets
 
     chosen, broken = readable_targets()
     if targets:

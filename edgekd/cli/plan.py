@@ -7,7 +7,7 @@ import click
 from edgekd.cli.options import data_options, debug_option, make_request, model_options, recipe_options, work_options
 
 if TYPE_CHECKING:
-    from edgekd.plan import Plan
+    from edgekd.verbs.plan import Plan
 
 
 @click.command("plan")
@@ -21,9 +21,9 @@ def command(recipe: str | None, as_json: bool, **options: Any) -> int:
 
     It takes the options of compress, reads model and data, and writes nothing. Ends with 2 when it cannot work.
     """
-    from edgekd.plan import plan
     from edgekd.report.console import print_json, results, say
     from edgekd.request import prepare
+    from edgekd.verbs.plan import plan
 
     prepared = prepare(make_request(options, recipe))
     plans = [plan(prepared.opened.state, prepared.recipe, prepared.budget, context) for context in prepared.contexts]

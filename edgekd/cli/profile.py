@@ -33,8 +33,8 @@ def command(
     For the board itself, copy the artifact there and run `python3 run.pyz profile`.
     """
     from edgekd.device.printing import profile_text
-    from edgekd.profiling import profile, profile_against
     from edgekd.report.console import print_json, results
+    from edgekd.verbs.profile import profile, profile_against
 
     if against is None:
         found = profile(artifact, duration_s=duration, threads=threads, batch=batch)

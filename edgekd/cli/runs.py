@@ -24,7 +24,7 @@ def list_(folder: Path | None, as_json: bool) -> None:
     Default: the current folder and edgekd-runs.
     """
     from edgekd.report.console import print_json, print_table, say
-    from edgekd.runs import list_runs
+    from edgekd.verbs.runs import list_runs
 
     folders = [folder] if folder is not None else [Path("edgekd-runs"), Path()]
     found = list_runs(folders)
@@ -55,7 +55,7 @@ def clean_(folder: Path, keep_artifact: bool, yes: bool, as_json: bool) -> None:
     """
     from edgekd.errors import InputError
     from edgekd.report.console import print_json, results, say
-    from edgekd.runs import clean, removable
+    from edgekd.verbs.runs import clean, removable
 
     found = removable(folder, keep_artifact=keep_artifact)
     if found and not yes:

@@ -23,7 +23,7 @@ def command() -> None:
 def list_(as_json: bool) -> None:
     """Show every target, and whether its export is there yet."""
     from edgekd.report.console import print_json, print_table, warn
-    from edgekd.target_files import readable_targets
+    from edgekd.verbs.targets import readable_targets
 
     targets, broken = readable_targets()
     found = [(target, _export(target)) for target in targets]
@@ -131,7 +131,7 @@ def validate_(file: Path, as_json: bool) -> int:
     Ends with 2 when there are any.
     """
     from edgekd.report.console import print_json, results
-    from edgekd.target_files import problems_of
+    from edgekd.verbs.targets import problems_of
 
     problems = problems_of(file)
     if as_json:
@@ -156,7 +156,7 @@ def new_(name: str, like: str) -> None:
     Targets of ./targets are found before all others.
     """
     from edgekd.report.console import results
-    from edgekd.target_files import new_target
+    from edgekd.verbs.targets import new_target
 
     path = new_target(name, like)
     results.print(f"{path}: change its facts, then `edgekd targets validate {path}`; use it with --target {name}")

@@ -16,11 +16,11 @@ def command(artifact: Path, as_json: bool) -> None:
 
     Ends with 3 when a check fails.
     """
-    from edgekd.artifacts import artifact_folder
     from edgekd.device.commands import verify
     from edgekd.device.errors import CheckFailed
     from edgekd.device.printing import verify_failure, verify_text
     from edgekd.report.console import print_json, results
+    from edgekd.verbs.artifact_path import artifact_folder
 
     found = verify(artifact_folder(artifact))
     if as_json:

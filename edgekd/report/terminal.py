@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from edgekd.report.console import results, table
 
 if TYPE_CHECKING:
-    from edgekd.execute import Result
+    from edgekd.verbs.compress import Result
 
 
 def show(result: "Result") -> None:

@@ -3,7 +3,7 @@ from importlib import metadata
 
 import pytest
 
-from edgekd import doctor
+from edgekd.verbs import doctor
 
 from .conftest import Cli
 

@@ -6,9 +6,9 @@ import click
 import pytest
 
 import edgekd
-from edgekd import doctor
 from edgekd.cli import COMMANDS, group
 from edgekd.cli.options import debug_option
+from edgekd.verbs import doctor
 
 from .conftest import Cli
 

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from edgekd import profiling
 from edgekd.device import latency
+from edgekd.verbs import profile as profiling
 
 from .conftest import Cli
 

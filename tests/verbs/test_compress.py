@@ -20,9 +20,9 @@ from edgekd.device.batches import run_all
 from edgekd.device.manifest import read_manifest
 from edgekd.device.runtimes import open_session
 from edgekd.errors import BudgetMissed, InputError
-from edgekd.execute import Result
 from edgekd.recipe import Recipe, parse_recipe
 from edgekd.stages import KINDS
+from edgekd.verbs.compress import Result
 
 SMALL = """
 [data]

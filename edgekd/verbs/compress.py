@@ -20,10 +20,10 @@ from edgekd.models.network import run_network
 from edgekd.models.signature import parse_inputs
 from edgekd.models.source import Opening, keep_source
 from edgekd.pipeline import Step, run_arms, run_stages
-from edgekd.plan import check_order
 from edgekd.request import Prepared, Request, prepare
 from edgekd.run import Run, code_version
 from edgekd.state import OnnxForm, TorchForm
+from edgekd.verbs.plan import check_order
 
 REPORT_SCHEMA = 1
 PARITY_SAMPLES = 64

@@ -3,8 +3,8 @@ import tomllib
 import pytest
 
 from edgekd.recipe import Recipe, load_recipe, parse_recipe, recipe_names
-from edgekd.recipe_text import MEANINGS, commented, example, meaning
 from edgekd.stages import KINDS
+from edgekd.verbs.recipe_text import MEANINGS, commented, example, meaning
 
 
 @pytest.mark.parametrize("name", recipe_names())

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgekd.artifacts import artifact_folder
 from edgekd.device.arrays import Array
 from edgekd.device.artifact import open_artifact
 from edgekd.device.commands import profile_session
@@ -16,6 +15,7 @@ from edgekd.device.runtimes import open_session
 from edgekd.device.runtimes.session import Session
 from edgekd.device.selfcheck import read_samples
 from edgekd.errors import InputError, StageError
+from edgekd.verbs.artifact_path import artifact_folder
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edgekd.scoring import _by_class, _interval
+from edgekd.verbs.score import _by_class, _interval
 
 
 def test_classes() -> None:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekd.target_files import new_target, problems_of, readable_targets
+from edgekd.verbs.targets import new_target, problems_of, readable_targets
 
 
 @pytest.fixture(autouse=True)

@@ -7,12 +7,12 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
-from edgekd.inspection import input_hint, inspect_model, layers_of, refusal
 from edgekd.models.network import count_macs
 from edgekd.models.networks import NETWORKS
 from edgekd.models.signature import Signature, TensorSpec
 from edgekd.models.source import Opening
 from edgekd.target import Target, load_target
+from edgekd.verbs.inspect import input_hint, inspect_model, layers_of, refusal
 
 FACT = {"value": 1, "source": "made up", "confidence": "low"}
 

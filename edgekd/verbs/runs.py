@@ -9,9 +9,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from edgekd.artifacts import artifact_folders
 from edgekd.errors import InputError
 from edgekd.run import MARKER, find_runs
+from edgekd.verbs.artifact_path import artifact_folders
 
 REMOVED = ("stages", "onnx", "figures")  # what a run can make again
 REPORT = "report.json"

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgekd.artifacts import artifact_folder, is_artifact
 from edgekd.data import Dataset, Part, load_dataset, split
 from edgekd.data.dataset import check_inputs
 from edgekd.device.artifact import open_artifact
@@ -25,6 +24,7 @@ from edgekd.models.source import Opening, open_model
 from edgekd.recipe import DataSettings
 from edgekd.request import signature_of_data
 from edgekd.state import OnnxForm
+from edgekd.verbs.artifact_path import artifact_folder, is_artifact
 
 PartName = Literal["evaluation", "validation", "all"]
 _BATCH = 100

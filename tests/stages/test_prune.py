@@ -203,3 +203,14 @@ def test_the_target_gives_the_granularity(context: Context) -> None:
     )
     assert STAGE.depends_on(PruneSettings(to_macs=0.5), other)["granularity"] == 32
     assert STAGE.depends_on(PruneSettings(to_macs=0.5, granularity=4), other)["granularity"] == 4
+
+
+def test_frozen_weights_are_no_obstacle(example: Path, tmp_path: Path) -> None:
+    """A network saved with a frozen backbone is pruned like any other, and its output layer is still found."""
+    network = torch.load(example / "model.pt", weights_only=False).requires_grad_(False)
+    torch.save(network, tmp_path / "model.pt")
+    (tmp_path / "model.toml").write_text((example / "model.toml").read_text())
+    prepared = prepare(Request(tmp_path / "model.pt", ("generic-x86",), data=example / "images.npz", threads=1))
+    after = STAGE.run(prepared.opened.state, PruneSettings(to_macs=0.6, granularity=8), prepared.contexts[0])
+    assert after.torch.module.classifier.out_features == 10  # type: ignore[union-attr]
+    assert all(parameter.requires_grad for parameter in after.torch.module.parameters())

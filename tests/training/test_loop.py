@@ -139,7 +139,7 @@ def test_unlabelled_data_suffice_to_distill(trained: nn.Module, fashion: Dataset
     assert context.metric.name == "agreement" and context.parts.train.targets is None
     losses = train(
         fresh(trained),
-        trained,
+        copy.deepcopy(trained),
         context.parts.train.take(128),
         Objective("classification", 1.0, 4.0),
         SETTINGS,

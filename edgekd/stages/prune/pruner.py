@@ -82,7 +82,8 @@ class Structure:
 def structure_of(module: nn.Module, signature: Signature) -> Structure:
     """Run the network once and return its structure.
 
-    Output layers are those after which nothing weighted comes. Features of an attention head stay in their head.
+    Output layers are those after which nothing weighted comes. Features of an attention head stay in their head. The
+    weights must not be frozen: the layers are found through their gradients.
     """
     origins = _Origins(module)
     try:

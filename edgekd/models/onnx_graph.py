@@ -67,16 +67,20 @@ def count_parameters(model: onnx.ModelProto) -> int:
 
 
 def count_macs(path: Path) -> int:
-    """Return the multiply-accumulates of one sample: Conv, ConvTranspose, Gemm, MatMul, GRU and LSTM.
+    """Return the multiply-accumulates of one sample: Conv, ConvTranspose, Gemm, MatMul, GRU and LSTM."""
+    return sum(macs for _, macs in node_macs(onnx.load(str(path))))
+
+
+def node_macs(model: onnx.ModelProto) -> list[tuple[onnx.NodeProto, int]]:
+    """Return the nodes of a graph with their multiply-accumulates for one sample.
 
     Shapes come from ONNX's shape inference at batch 1.
     """
-    model = at_batch(onnx.load(str(path)), 1)
-    model = shape_inference.infer_shapes(model, data_prop=True)
-    shapes: dict[str, list[int]] = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
-    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
+    inferred = shape_inference.infer_shapes(at_batch(model, 1), data_prop=True)
+    shapes: dict[str, list[int]] = {tensor.name: list(tensor.dims) for tensor in inferred.graph.initializer}
+    for value in (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output):
         shapes[value.name] = [axis.dim_value for axis in value.type.tensor_type.shape.dim]
-    return sum(_node_macs(node, shapes) for node in model.graph.node)
+    return [(node, _node_macs(node, shapes)) for node in inferred.graph.node]
 
 
 def _node_macs(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:

@@ -14,15 +14,6 @@ from edgekd.recipe import Recipe
 _WIDTH = 110
 _COMMENT_AT = 40  # the widest setting that has its comment behind it
 
-# What the settings of quantize do.
-MEANINGS = {
-    "quantize.calibrators": "ways to choose ranges; all are tried, the validation part picks",
-    "quantize.percentile": "share of values inside the range, in percent, for the calibrator percentile",
-    "quantize.bias_correction": "take the mean error of the rounded weights out of the biases",
-    "quantize.least_channels": "convolutions of fewer input channels stay in float",
-    "quantize.keep_float": "ONNX nodes or operators that stay in float",
-}
-
 
 def commented(recipe: Recipe, command: str) -> str:
     """Return the whole recipe as TOML that `parse_recipe` reads; settings that are not set are commented examples.
@@ -35,9 +26,9 @@ def commented(recipe: Recipe, command: str) -> str:
         _comment(f"{recipe.name}: {recipe.description}" if recipe.description else recipe.name)
         + _comment("A setting that begins with # is not set; its value is only an example. Use this file with")
         + _comment(f"  {command}"),
-        _settings(recipe, "recipe", leave_out=("data", "budget", "stages", "export")),
-        _comment(_purpose(recipe.data)) + "[data]\n" + _settings(recipe.data, "data"),
-        _comment(_purpose(recipe.budget)) + "[budget]\n" + _settings(recipe.budget, "budget"),
+        _settings(recipe, leave_out=("data", "budget", "stages", "export")),
+        _comment(_purpose(recipe.data)) + "[data]\n" + _settings(recipe.data),
+        _comment(_purpose(recipe.budget)) + "[budget]\n" + _settings(recipe.budget),
     ]
     if not recipe.stages:
         blocks.append(
@@ -45,24 +36,19 @@ def commented(recipe: Recipe, command: str) -> str:
         )
     for stage in recipe.stages:
         head = f'[[stage]]\nkind = "{stage.kind}"\n'
-        blocks.append(_comment(_purpose(stage)) + head + _settings(stage, stage.kind, leave_out=("kind",)))
-    blocks.append(_comment(_purpose(recipe.export)) + "[export]\n" + _settings(recipe.export, "export"))
+        blocks.append(_comment(_purpose(stage)) + head + _settings(stage, leave_out=("kind",)))
+    blocks.append(_comment(_purpose(recipe.export)) + "[export]\n" + _settings(recipe.export))
     return "\n".join(blocks)
 
 
-def meaning(kind: str, name: str, field: FieldInfo) -> str | None:
-    """Return what a setting does: the field's own description, else the one written down here."""
-    return field.description or MEANINGS.get(f"{kind}.{name}")
-
-
-def _settings(model: BaseModel, kind: str, leave_out: tuple[str, ...] = ()) -> str:
+def _settings(model: BaseModel, leave_out: tuple[str, ...] = ()) -> str:
     """Return a line for every setting of a model; long ones have their comment above."""
     text = ""
     fields = {name: field for name, field in type(model).model_fields.items() if name not in leave_out}
     lines = {name: _line(name, getattr(model, name), field) for name, field in fields.items()}
     width = max((len(line) for line in lines.values() if len(line) <= _COMMENT_AT), default=0)
     for name, field in fields.items():
-        about = "; ".join(part for part in (meaning(kind, name, field), allowed(field)) if part)
+        about = "; ".join(part for part in (field.description, allowed(field)) if part)
         if len(lines[name]) > _COMMENT_AT or width + 4 + len(about) > _WIDTH:
             text += f"{_comment(about)}{lines[name]}\n"
         else:

@@ -21,7 +21,7 @@ MEAN, STD = 0.2860, 0.3530
 
 NETWORKS = {
     "model": dict(widths=(32, 64, 128), epochs=30, learning_rate=0.15),
-    "teacher": dict(widths=(64, 128, 256), epochs=8, learning_rate=0.1),
+    "teacher": dict(widths=(64, 128, 256), epochs=16, learning_rate=0.15),
 }
 
 

@@ -12,14 +12,37 @@ Calibrator = Literal["min-max", "percentile", "entropy", "mse"]
 class QuantizeSettings(StageSettings):
     """Static int8 in Q/DQ form, with ranges from the calibration part. The scheme comes from the target.
 
-    All `calibrators` are tried and the validation part picks. `bias_correction` takes the mean error of the rounded
-    weights out of the biases. `keep_float` names ONNX nodes or operator types that stay in float. So do convolutions of
-    fewer than `least_channels` input channels: dot-product instructions take four 8-bit values at a time.
+    `calibrators` choose the ranges of the activations; a range that is too wide rounds coarsely, one too narrow clips.
+    `rounding` works on the weights; see `rounding.py`. `keep_float`, `least_channels` and `float_noise` name what stays in
+    float: dot-product instructions take four 8-bit values at a time, so narrow convolutions gain nothing from int8.
     """
 
     kind: Literal["quantize"] = "quantize"
-    calibrators: tuple[Calibrator, ...] = Field(default=("min-max", "percentile", "mse", "entropy"), min_length=1)
-    percentile: float = Field(default=99.99, gt=50, le=100)
-    bias_correction: bool = True
-    least_channels: int = Field(default=4, ge=1)
-    keep_float: tuple[str, ...] = ()
+    calibrators: tuple[Calibrator, ...] = Field(
+        default=("min-max", "percentile", "mse", "entropy"),
+        min_length=1,
+        description="ways to choose ranges; all are tried, the validation part picks",
+    )
+    percentile: float = Field(
+        default=99.99, gt=50, le=100, description="share of values inside the range, in percent, for percentile"
+    )
+    rounding: Literal["nearest", "least-output-error"] = Field(
+        default="least-output-error", description="how weights are rounded"
+    )
+    bias_correction: bool = Field(
+        default=True, description="take the mean error of the rounded weights out of the biases"
+    )
+    keep_float: tuple[str, ...] = Field(default=(), description="ONNX nodes or operators that stay in float")
+    least_channels: int = Field(default=4, ge=1, description="convolutions of fewer input channels stay in float")
+    float_noise: float = Field(
+        default=0.2,
+        gt=0,
+        le=1,
+        description="an activation that makes a larger share of the noise stays in float",
+    )
+    float_share: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="but only where the layers around it have at most this share of MACs and weights",
+    )

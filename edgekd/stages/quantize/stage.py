@@ -1,6 +1,7 @@
 """The quantize stage."""
 
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import onnx
@@ -11,13 +12,17 @@ from edgekd.evaluate import judge_outputs, run_onnx
 from edgekd.metrics import signal_to_noise
 from edgekd.recipe import StageSettings
 from edgekd.stages.export.onnx_writer import write_onnx
-from edgekd.stages.quantize.bias_correction import correct_biases
-from edgekd.stages.quantize.calibration import choose_range, observe
+from edgekd.stages.quantize.calibration import choose_range
+from edgekd.stages.quantize.observation import observe
 from edgekd.stages.quantize.onnxruntime_executor import prepare, write_int8
-from edgekd.stages.quantize.settings import QuantizeSettings
+from edgekd.stages.quantize.rounding import round_layers
+from edgekd.stages.quantize.sensitivity import Sensitivity, measure_sensitivity
+from edgekd.stages.quantize.settings import Calibrator, QuantizeSettings
 from edgekd.stages.stage import Stage
 from edgekd.state import ModelState, OnnxForm
 from edgekd.target import QuantizationScheme
+
+SAMPLES = 16  # of the validation part, to measure sensitivity on
 
 
 def scheme_of(context: Context) -> QuantizationScheme:
@@ -36,7 +41,7 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
     """Quantize with every calibrator; the validation part picks the file that stays.
 
     The pick is by the metric on the validation part; equal ones are told apart by the signal-to-noise ratio of the
-    outputs against the float network.
+    outputs against the float network. Where the metric itself compares with the float network, that ratio goes first.
 
     Raises:
         InputError: the network is quantized already.
@@ -52,39 +57,61 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
         shutil.copyfile(state.form.path, source)
     else:
         write_onnx(state.torch.module, state.signature, source, opset=context.runtime.opset)
-    prepared_path = folder / "prepared.onnx"
-    prepare(source, prepared_path)
-    prepared = onnx.load(str(prepared_path))
-    kept = (*settings.keep_float, *narrow_convolutions(prepared, settings.least_channels))
+    prepared = prepare(source, folder / "prepared.onnx")
     part = context.parts.validation
-    reference = run_onnx(source, part, context.threads)
-    with context.progress("quantize", len(settings.calibrators) + 1) as advance:
+    with context.progress("quantize", len(settings.calibrators) + 2) as advance:
         observed = observe(prepared, context.parts.calibration, folder, context.threads)
-        corrected = (
-            correct_biases(prepared, observed, per_channel=scheme.per_channel) if settings.bias_correction else 0
-        )
+        layers = round_layers(prepared, observed.moments, scheme, settings)
         advance(1)
-        scores: dict[str, tuple[float, float]] = {}
-        for calibrator in settings.calibrators:
-            ranges = {name: choose_range(histogram, calibrator, settings) for name, histogram in observed.items()}
+
+        def write(calibrator: Calibrator, kept: tuple[str, ...]) -> Path:
             path = folder / f"{calibrator}.onnx"
-            write_int8(prepared, ranges, scheme, kept, path)
-            outputs = run_onnx(path, part, context.threads)
+            ranges = {name: choose_range(one, calibrator, settings) for name, one in observed.histograms.items()}
+            write_int8(prepared, ranges, layers, scheme, kept, path)
+            return path
+
+        kept = (*settings.keep_float, *narrow_convolutions(prepared, settings.least_channels))
+        if settings.float_noise < 1:
+            first = onnx.load(str(write("mse", kept)))
+            measured = measure_sensitivity(prepared, first, part.take(SAMPLES), folder, context.threads)
+            kept = (*kept, *sensitive_layers(measured, kept, settings, context.log))
+        advance(1)
+        reference = run_onnx(source, part, context.threads)
+        scores: dict[Calibrator, tuple[float, float]] = {}
+        for calibrator in settings.calibrators:
+            outputs = run_onnx(write(calibrator, kept), part, context.threads)
             value = judge_outputs(outputs, reference, part, context.metric)
             fidelity = min(signal_to_noise(outputs[name], reference[name]) for name in reference)
             scores[calibrator] = (value if context.metric.higher_is_better else -value, fidelity)
             context.log(f"quantize: {calibrator}: {context.metric.name} {value:.4g}, {fidelity:.1f} dB on validation")
             advance(1)
-    best = max(scores, key=lambda calibrator: scores[calibrator])
+    # The share of equal decisions is a coarse measure of how near two networks are; the ratio is a fine one.
+    best = max(scores, key=lambda one: scores[one][::-1] if context.metric.fidelity else scores[one])
     form = OnnxForm(_only(folder, f"{best}.onnx"), "int8")
     notes = {
         "calibrator": best,
         "validation": {name: [round(value, 4) for value in pair] for name, pair in scores.items()},
-        "biases_corrected": corrected,
+        "rounding": settings.rounding if layers else "nearest",
+        "biases_corrected": sum(one.bias is not None and one.layer.node not in kept for one in layers),
         "kept_float": list(kept),
         "calibration_samples": len(context.parts.calibration),
     }
     return state.after("quantize", form, notes)
+
+
+def sensitive_layers(
+    measured: Sequence[Sensitivity], kept: Sequence[str], settings: QuantizeSettings, log: Callable[[str], None]
+) -> list[str]:
+    """Return the nodes that run in float so that the noisiest activations do, where that costs little."""
+    found: dict[str, float] = {}
+    for one in measured:
+        if one.noise <= settings.float_noise:
+            break
+        wanted = {**found, **{name: price for name, price in one.nodes.items() if name not in kept}}
+        if sum(wanted.values()) <= settings.float_share:
+            found = wanted
+            log(f"quantize: {one.tensor} stays in float: rounding it alone makes {one.noise:.0%} of the noise")
+    return list(found)
 
 
 def narrow_convolutions(model: onnx.ModelProto, least_channels: int) -> list[str]:

@@ -9,84 +9,9 @@ from edgekd.context import Context
 from edgekd.errors import InputError
 from edgekd.request import Request, prepare
 from edgekd.stages.quantize import STAGE, QuantizeSettings
-from edgekd.stages.quantize.bias_correction import correct_biases, round_weights
-from edgekd.stages.quantize.calibration import BINS, Histogram, choose_range
+from edgekd.stages.quantize.onnxruntime_executor import prepare as fold
 from edgekd.stages.quantize.stage import narrow_convolutions
 from edgekd.state import ModelState, OnnxForm
-
-SETTINGS = QuantizeSettings()
-
-
-def histogram(values: np.ndarray) -> Histogram:
-    return Histogram(float(values.min()), float(values.max()), np.histogram(values, BINS)[0])
-
-
-@pytest.fixture(scope="module")
-def normal() -> np.ndarray:
-    """A bell curve with one far outlier."""
-    return np.append(np.random.default_rng(0).normal(size=100_000), 40.0)
-
-
-def test_min_max_keeps_every_value_and_always_holds_zero(normal: np.ndarray) -> None:
-    assert choose_range(histogram(normal), "min-max", SETTINGS) == (normal.min(), 40.0)
-    assert choose_range(histogram(np.linspace(2, 3, 100)), "min-max", SETTINGS) == (0.0, 3.0)
-
-
-def test_percentile_cuts_the_share_it_says(normal: np.ndarray) -> None:
-    low, high = choose_range(histogram(normal), "percentile", QuantizeSettings(percentile=99.0))
-    outside = ((normal < low) | (normal > high)).mean()
-    assert 0.005 < outside < 0.0125 and high < 4
-
-
-def test_mse_is_as_good_as_the_best_range_found_by_force(normal: np.ndarray) -> None:
-    def error(low: float, high: float) -> float:
-        step = (high - low) / 255
-        return float(((np.clip(np.round((normal - low) / step), 0, 255) * step + low - normal) ** 2).mean())
-
-    low, high = choose_range(histogram(normal), "mse", SETTINGS)
-    forced = min(error(normal.min() * f, 40 * f) for f in np.geomspace(1, 0.05, 80))
-    assert error(low, high) <= 1.15 * forced
-    assert error(low, high) < error(normal.min(), 40.0)
-
-
-def test_entropy_cuts_the_outlier_but_not_the_bell(normal: np.ndarray) -> None:
-    low, high = choose_range(histogram(normal), "entropy", SETTINGS)
-    assert 2.5 < high < 40 and ((normal >= low) & (normal <= high)).mean() > 0.5
-
-
-@pytest.mark.parametrize("calibrator", ["min-max", "percentile", "mse", "entropy"])
-def test_a_constant_tensor_has_a_range(calibrator: str) -> None:
-    counts = np.zeros(BINS, np.int64)
-    counts[0] = 10
-    assert choose_range(Histogram(2.0, 2.0, counts), calibrator, SETTINGS) == (0.0, 2.0)  # type: ignore[arg-type]
-
-
-def test_weights_are_rounded_to_127_steps_of_each_channel() -> None:
-    weights = np.random.default_rng(0).normal(size=(4, 3, 3, 3)) * np.array([1, 10, 0.1, 0]).reshape(4, 1, 1, 1)
-    rounded = round_weights(weights, per_channel=True)
-    step = np.abs(weights).max((1, 2, 3)) / 127
-    assert (np.abs(rounded - weights).max((1, 2, 3)) <= step / 2 + 1e-12).all()
-    np.testing.assert_allclose(np.abs(rounded).max((1, 2, 3)), np.abs(weights).max((1, 2, 3)))
-
-
-def test_bias_correction_restores_the_mean_of_a_layer() -> None:
-    generator = np.random.default_rng(0)
-    weight = generator.normal(size=(5, 4, 1, 1)).astype(np.float32)
-    bias = generator.normal(size=5).astype(np.float32)
-    x = generator.normal(2.0, 1.0, size=(1000, 4)).astype(np.float32)
-    node = helper.make_node("Conv", ["x", "w", "b"], ["y"], "conv")
-    value = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", n, 1, 1]) for name, n in (("x", 4), ("y", 5))
-    ]
-    initializers = [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(bias, "b")]
-    model = helper.make_model(helper.make_graph([node], "g", value[:1], value[1:], initializers))
-    observed = {"x": Histogram(float(x.min()), float(x.max()), np.ones(BINS, np.int64), x.mean(0).astype(np.float64))}
-    assert correct_biases(model, observed, per_channel=True) == 1
-    corrected = numpy_helper.to_array(model.graph.initializer[1])
-    rounded = round_weights(weight, per_channel=True)[:, :, 0, 0]
-    wanted = (x @ weight[:, :, 0, 0].T + bias).mean(0)
-    np.testing.assert_allclose((x @ rounded.T + corrected).mean(0), wanted, atol=1e-4)
-    assert np.abs((x @ rounded.T + bias).mean(0) - wanted).max() > 1e-3
 
 
 @pytest.fixture
@@ -107,7 +32,8 @@ def quantized(
 
 
 def test_the_scheme_is_the_target_s(prepared: tuple[ModelState, Context], tmp_path: Path) -> None:
-    model, notes = quantized(prepared, tmp_path / "a", QuantizeSettings(calibrators=("mse",)))
+    settings = QuantizeSettings(calibrators=("mse",), float_noise=1)
+    model, notes = quantized(prepared, tmp_path / "a", settings)
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     activations = [node for node in model.graph.node if node.op_type == "QuantizeLinear"]
     assert activations and all(constants[node.input[2]].dtype == np.uint8 for node in activations)
@@ -138,6 +64,44 @@ def test_validation_picks_the_calibrator(prepared: tuple[ModelState, Context], t
     _, notes = quantized(prepared, tmp_path / "a", QuantizeSettings(calibrators=("min-max", "mse")))
     best = max(notes["validation"], key=lambda name: notes["validation"][name])
     assert notes["calibrator"] == best and set(notes["validation"]) == {"min-max", "mse"}
+
+
+def test_noise_is_what_the_settings_allow(prepared: tuple[ModelState, Context], tmp_path: Path) -> None:
+    kept = []
+    for number, (noise, share) in enumerate(((1.0, 1.0), (0.01, 1.0), (0.01, 0.0))):
+        settings = QuantizeSettings(calibrators=("mse",), float_noise=noise, float_share=share)
+        kept.append(set(quantized(prepared, tmp_path / str(number), settings)[1]["kept_float"]))
+    assert kept[0] < kept[1] and kept[2] == kept[0]
+
+
+def test_rounding_with_the_covariance_is_nearer_to_the_float_network(
+    prepared: tuple[ModelState, Context], tmp_path: Path
+) -> None:
+    noise = {}
+    for rounding in ("nearest", "least-output-error"):
+        settings = QuantizeSettings(calibrators=("mse",), rounding=rounding, float_noise=1)  # type: ignore[arg-type]
+        _, notes = quantized(prepared, tmp_path / rounding, settings)
+        noise[rounding] = notes["validation"]["mse"][1]
+    assert noise["least-output-error"] > noise["nearest"]
+
+
+def test_every_node_has_a_name_of_its_own(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"]),
+        helper.make_node("Conv", ["a", "w"], ["b"]),
+        helper.make_node("Conv", ["b", "w"], ["c"], "same"),
+        helper.make_node("Conv", ["c", "w"], ["y"], "same"),
+    ]
+    weight = numpy_helper.from_array(np.ones((2, 2, 1, 1), np.float32), "w")
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 2, 4, 4]) for name in "xy"]
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", ends[:1], ends[1:], [weight]),
+        ir_version=10,
+        opset_imports=[helper.make_opsetid("", 20)],
+    )
+    onnx.save(model, str(tmp_path / "float.onnx"))
+    names = [node.name for node in fold(tmp_path / "float.onnx", tmp_path / "prepared.onnx").graph.node]
+    assert len(names) == 4 and len(set(names)) == 4 and "" not in names
 
 
 def test_only_ungrouped_convolutions_of_few_channels_are_narrow() -> None:

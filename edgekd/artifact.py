@@ -1,5 +1,6 @@
 """The artifact: the folder that goes to the device, with the device half that runs it, and its parity check."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 import edgekd
 from edgekd.context import Context
-from edgekd.data import Part
+from edgekd.data import Dataset, Part
 from edgekd.device.batches import run_all
 from edgekd.device.errors import DeviceError
 from edgekd.device.manifest import FileEntry, Manifest, Preprocessing, SelfCheckSpec, write_manifest
@@ -17,9 +18,8 @@ from edgekd.device.pack import write_pyz
 from edgekd.device.runtimes import open_session
 from edgekd.device.runtimes.session import TensorInfo
 from edgekd.device.selfcheck import Samples, compare_output, write_samples
-from edgekd.errors import StageError
-from edgekd.files import folder_in_one_step
-from edgekd.models.signature import Signature
+from edgekd.errors import InputError, StageError
+from edgekd.models.signature import Signature, TensorSpec
 from edgekd.recipe import ExportSettings
 from edgekd.stages.export import EXPORTERS
 
@@ -57,42 +57,49 @@ def write_artifact(
     settings: ExportSettings,
     context: Context,
 ) -> Manifest:
-    """Write the artifact in one step; whatever stood there before is replaced only when all is well.
+    """Write the artifact into a folder that nobody sees yet.
 
     Raises:
         StageError: the written file does not run, or does not do what its manifest says.
     """
     exporter = EXPORTERS[context.runtime_name]
-    with folder_in_one_step(folder) as partial:
-        model = exporter.write(source, signature, settings, partial)
-        inside = settings.input == "uint8"
-        inputs, origin = _samples(context.parts.evaluation, signature, settings, inside=inside)
-        try:
-            outputs = run_all(open_session(context.runtime_name, model, 1), inputs)
-            write_samples(partial / "samples.npz", Samples(inputs, outputs))
-            write_pyz(partial / "run.pyz")
-            manifest = Manifest(
-                edgekd=edgekd.__version__,
-                name=name,
-                task=signature.task,
-                labels=signature.labels,
-                target=context.target.name,
-                runtime=context.runtime_name,
-                precision=precision,
-                model_file=model.name,
-                files={path.name: FileEntry.of(path) for path in sorted(partial.iterdir())},
-                inputs=tuple(
-                    TensorInfo(spec.name, spec.shape, "uint8" if inside else spec.dtype) for spec in signature.inputs
-                ),
-                outputs=tuple(TensorInfo(spec.name, spec.shape, spec.dtype) for spec in signature.outputs),
-                preprocessing=_preprocessing(signature, inside=inside),
-                selfcheck=SelfCheckSpec("samples.npz", origin, AGREEMENT[precision], COSINE[precision]),
-                versions=exporter.requirements,
-            )
-            write_manifest(partial, manifest)
-        except DeviceError as error:
-            raise StageError(f"the exported file does not pass its own check: {error}") from error
+    folder.mkdir(parents=True, exist_ok=True)
+    model = exporter.write(source, signature, settings, folder)
+    inside = settings.input == "uint8"
+    inputs, origin = _samples(context.parts.evaluation, signature, settings, inside=inside)
+    try:
+        session = open_session(context.runtime_name, model, 1)
+        write_samples(folder / "samples.npz", Samples(inputs, run_all(session, inputs)))
+        write_pyz(folder / "run.pyz")
+        manifest = Manifest(
+            edgekd=edgekd.__version__,
+            name=name,
+            task=signature.task,
+            labels=signature.labels,
+            target=context.target.name,
+            runtime=context.runtime_name,
+            precision=precision,
+            model_file=model.name,
+            files={path.name: FileEntry.of(path) for path in sorted(folder.iterdir())},
+            inputs=_tensors(signature.inputs, session.inputs),
+            outputs=_tensors(signature.outputs, session.outputs),
+            preprocessing=_preprocessing(signature, inside=inside),
+            selfcheck=SelfCheckSpec("samples.npz", origin, AGREEMENT[precision], COSINE[precision]),
+            versions=exporter.requirements,
+        )
+        write_manifest(folder, manifest)
+    except DeviceError as error:
+        raise StageError(f"the exported file does not pass its own check: {error}") from error
     return manifest
+
+
+def _tensors(specs: Sequence[TensorSpec], written: Sequence[TensorInfo]) -> tuple[TensorInfo, ...]:
+    """Return the tensors as the file has them: its dtype, and its batch where that is fixed."""
+    found = {info.name: info for info in written}
+    return tuple(
+        TensorInfo(spec.name, (found[spec.name].shape[:1] or spec.shape[:1]) + spec.shape[1:], found[spec.name].dtype)
+        for spec in specs
+    )
 
 
 def parity(
@@ -100,17 +107,16 @@ def parity(
 ) -> Parity:
     """Load the written file in its runtime and compare its outputs with the network's on real inputs.
 
+    An int8 file may differ, and its score says what that costs.
+
     Raises:
-        StageError: a float file differs from the network by more than 1e-3 of its largest output.
+        StageError: it does not run, or a float file differs from the network by more than 1e-3 of its largest output.
     """
-    session = open_session(runtime, written, 1)
-    rows = [
-        session.run({name: array[i : i + 1] for name, array in inputs.items()})
-        for i in range(len(next(iter(inputs.values()))))
-    ]
-    compared = [
-        compare_output(name, np.concatenate([row[name] for row in rows]), wanted) for name, wanted in expected.items()
-    ]
+    try:
+        outputs = run_all(open_session(runtime, written, 1), inputs)
+        compared = [compare_output(name, outputs[name], wanted) for name, wanted in expected.items()]
+    except DeviceError as error:
+        raise StageError(f"the written file does not run: {error}") from error
     worst = min(compared, key=lambda one: one.cosine)
     largest = max(float(np.abs(wanted).max()) for wanted in expected.values())
     agreements = [one.agreement for one in compared if one.agreement is not None]
@@ -129,6 +135,18 @@ def parity(
     return result
 
 
+def check_bytes(signature: Signature, dataset: Dataset) -> None:
+    """Check that a network can be exported with its preprocessing inside.
+
+    Raises:
+        InputError: it has several inputs, no preprocessing is known, or the data are no unsigned bytes.
+    """
+    if len(signature.inputs) != 1 or signature.preprocessing is None:
+        raise InputError('export.input = "uint8" needs one image input and its preprocessing (model.toml)')
+    if dataset.inputs[signature.inputs[0].name].dtype != np.uint8:
+        raise InputError('export.input = "uint8" needs data of unsigned bytes; these are floats')
+
+
 def _samples(
     part: Part, signature: Signature, settings: ExportSettings, *, inside: bool
 ) -> tuple[dict[str, NDArray[Any]], str]:
@@ -137,12 +155,8 @@ def _samples(
     name = signature.inputs[0].name
     if settings.include_samples or open_licence:
         chosen = part.take(SAMPLES)
-        raw = part.dataset.inputs[name][chosen.indices]
-        if inside and raw.dtype != np.uint8:
-            raise StageError('export.input = "uint8" needs data of unsigned bytes')
-        return (
-            {name: raw} if inside else chosen.inputs()
-        ), f"{part.dataset.origin.split(',')[0]} ({part.dataset.licence})"
+        inputs = (chosen.raw() if inside else chosen).inputs()
+        return inputs, f"{part.dataset.origin.split(',')[0]} ({part.dataset.licence})"
     if inside:
         random = np.random.default_rng(0).integers(0, 256, signature.inputs[0].sized(SAMPLES))
         return {name: random.astype(np.uint8)}, "synthetic: random values"

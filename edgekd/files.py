@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+PARTIAL = ".partial-"  # how the names of what is being written begin
+
 
 def sha256(path: Path) -> str:
     """Return the hash of a file's content, in hexadecimal."""
@@ -25,7 +27,7 @@ def digest(value: Any) -> str:
 def write_atomic(path: Path, text: str) -> None:
     """Write a text file; a reader, or a restart after a kill, sees the old content or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    descriptor, name = tempfile.mkstemp(prefix=f"{PARTIAL}{path.name}-", dir=path.parent)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
@@ -50,7 +52,7 @@ def folder_in_one_step(folder: Path) -> Iterator[Path]:
     A folder of that name is replaced. What a killed process left behind begins with `.partial-`.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".partial-{folder.name}-", dir=folder.parent))
+    partial = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}{folder.name}-", dir=folder.parent))
     try:
         yield partial
         partial.chmod(0o755)
@@ -59,7 +61,7 @@ def folder_in_one_step(folder: Path) -> Iterator[Path]:
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
         if folder.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".partial-{folder.name}-old-", dir=folder.parent))
+            old = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}{folder.name}-old-", dir=folder.parent))
             os.replace(folder, old / folder.name)
             os.replace(partial, folder)
             shutil.rmtree(old, ignore_errors=True)
@@ -71,6 +73,9 @@ def folder_in_one_step(folder: Path) -> Iterator[Path]:
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove what killed processes left half-written in a folder."""
-    for path in folder.glob(".partial-*"):
-        shutil.rmtree(path, ignore_errors=True)
+    """Remove what killed processes left half-written in a folder and below."""
+    for path in sorted(folder.rglob(f"{PARTIAL}*")):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

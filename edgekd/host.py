@@ -30,11 +30,12 @@ def describe(machine: Machine) -> str:
 def time_files(
     files: Mapping[str, Path], runtime: str, signature: Signature, threads: int, *, rounds: int = 30
 ) -> Interleaved:
-    """Time one inference (batch 1) of several files in interleaved rounds."""
+    """Time one inference of several files in interleaved rounds: batch 1, or the batch that a file is fixed to."""
     calls = {}
     for name, path in files.items():
         session = open_session(runtime, path, threads)
-        feeds = signature.random_inputs(1)
+        first = session.inputs[0].shape[:1]
+        feeds = signature.random_inputs(first[0] if first and isinstance(first[0], int) else 1)
         feeds = {info.name: feeds[info.name].astype(info.dtype) for info in session.inputs}
         calls[name] = lambda session=session, feeds=feeds: session.run(feeds)
     return interleave(calls, blocks=rounds, duration_s=60.0)

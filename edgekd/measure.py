@@ -34,9 +34,9 @@ def obtain_figures(run: Run, context: Context, chain: Sequence[Step], exported: 
     machine = host.this_machine()
     on = f"ONNX Runtime, {host.describe(machine)}"
     files = {step.name: step.file for step in chain}
-    scores = scores_of(run, context, files)
     if exported is not None:
-        files["exported"], scores["exported"] = exported, scores[chain[-1].name]
+        files["exported"] = exported
+    scores = scores_of(run, context, files)
     timed = _timed(run, context, files, chain[-1].state.signature, machine)
     threads = context.runtime.threads
     count = len(context.parts.evaluation)
@@ -95,20 +95,24 @@ def _speedup(session: Interleaved, baseline: str, candidate: str) -> dict[str, A
 
 
 def scores_of(run: Run, context: Context, files: dict[str, Path]) -> dict[str, float]:
-    """Return the metric of every file on the evaluation part."""
+    """Return the metric of every file on the evaluation part; the file named `exported` takes raw bytes."""
     part = context.parts.evaluation
+    on = host.describe(host.this_machine())
     reference = None
     scores = {}
     data = part.dataset.digest()
     for name, path in files.items():
 
-        def score(path: Path = path) -> float:
+        def score(name: str = name, path: Path = path) -> float:
             nonlocal reference
             if context.metric.fidelity and reference is None:
                 reference = run_onnx(files["baseline"], part, context.threads)
-            return judge_outputs(run_onnx(path, part, context.threads), reference, part, context.metric)
+            outputs = run_onnx(path, part.raw() if name == "exported" else part, context.threads)
+            return judge_outputs(outputs, reference, part, context.metric)
 
         key = {
+            "signature": part.signature.model_dump(mode="json"),
+            "machine": on,
             "file": sha256(path),
             "baseline": sha256(files["baseline"]) if context.metric.fidelity else None,
             "metric": context.metric.identity,

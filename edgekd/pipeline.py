@@ -73,8 +73,7 @@ def _stored(
 ) -> tuple[ModelState, str]:
     form = prepared.opened.state.form
     base = form.base if isinstance(form, TorchForm) else None
-    request = prepared.request
-    return run.stage(name, ingredients, base, make, resume=request.resume, explain=request.explain)
+    return run.stage(name, ingredients, base, make)
 
 
 def _onnx_of(run: Run, name: str, key: str, state: ModelState, context: Context) -> Path:

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 import edgekd
 from edgekd.errors import InputError, StageError
-from edgekd.files import digest, folder_in_one_step, remove_partial, sha256, write_json
+from edgekd.files import PARTIAL, digest, folder_in_one_step, remove_partial, sha256, write_json
 from edgekd.state import Base, ModelState, load_state, save_state
 
 MARKER = "run.json"
@@ -34,21 +34,40 @@ def code_version() -> dict[str, str]:
 class Run:
     """One run directory, locked while it is open."""
 
-    def __init__(self, directory: Path, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, directory: Path, say: Callable[[str], None], *, resume: bool, explain: Callable[[str], None]
+    ) -> None:
         self.directory = directory
         self._say = say
+        self._resume = resume
+        self._explain = explain
 
     @classmethod
     @contextlib.contextmanager
-    def open(cls, directory: Path, say: Callable[[str], None]) -> Iterator["Run"]:
+    def open(
+        cls,
+        directory: Path,
+        say: Callable[[str], None],
+        *,
+        resume: bool = True,
+        explain: Callable[[str], None] = lambda reason: None,
+    ) -> Iterator["Run"]:
         """Make or open a run directory and lock it.
+
+        Args:
+            directory: of the run.
+            say: is given each line of the log.
+            resume: take what is stored where the same ingredients made it; else everything is made again.
+            explain: is told of every stage and figure whether it was reused, and why not.
 
         Raises:
             InputError: it cannot be written, another run is at work in it, or it is a folder of something else.
         """
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            strangers = [path for path in directory.iterdir() if path.name != ".lock"]
+            strangers = [
+                path for path in directory.iterdir() if path.name != ".lock" and not path.name.startswith(PARTIAL)
+            ]
             if strangers and not (directory / MARKER).exists():
                 raise InputError(f"{directory} is not empty and no run of edgekd; choose another -o")
             lock = FileLock(directory / ".lock", timeout=0)
@@ -60,9 +79,8 @@ class Run:
         try:
             if not (directory / MARKER).exists():
                 write_json(directory / MARKER, {"schema": 1, "made_by": f"edgekd {edgekd.__version__}"})
-            for folder in (directory, directory / "stages"):
-                remove_partial(folder)
-            yield cls(directory, say)
+            remove_partial(directory)
+            yield cls(directory, say, resume=resume, explain=explain)
         finally:
             lock.release()
 
@@ -83,9 +101,6 @@ class Run:
         ingredients: dict[str, Any],
         base: Base | None,
         make: Callable[[Path], ModelState],
-        *,
-        resume: bool,
-        explain: Callable[[str], None],
     ) -> tuple[ModelState, str]:
         """Return a stage's output and its key: the stored one if these very ingredients made it, else a new one.
 
@@ -95,16 +110,18 @@ class Run:
         ingredients = {**ingredients, "software": code_version()}
         key = digest(ingredients)
         folder = self.directory / "stages" / f"{name}-{key[:16]}"
-        if folder.exists() and resume:
+        if folder.exists() and self._resume:
             try:
                 state = load_state(folder, base)
-                explain(f"{name}: reused {folder.name}: same {', '.join(ingredients)}")
+                self._explain(f"{name}: reused {folder.name}: same {', '.join(ingredients)}")
                 return state, key
             except StageError as error:
-                explain(f"{name}: made again: {error}")
+                self._explain(f"{name}: made again: {error}")
                 self.log(f"{name}: the stored output is damaged and is made again ({error})")
         else:
-            explain(f"{name}: made: {self._difference(name, ingredients) if resume else 'asked not to resume'}")
+            self._explain(
+                f"{name}: made: {self._difference(name, ingredients) if self._resume else 'asked not to resume'}"
+            )
         if folder.exists():
             shutil.rmtree(folder)
         workdir = self.directory / "stages" / f".partial-work-{os.getpid()}"
@@ -130,13 +147,18 @@ class Run:
         return "; ".join(reasons) or "nothing stored"
 
     def remembered(self, name: str, ingredients: dict[str, Any], make: Callable[[], Any]) -> Any:
-        """Return a JSON value that was computed from these very ingredients, or compute and keep it."""
+        """Return a JSON value that was computed from these very ingredients, or compute and keep it, with its time."""
         key = digest({**ingredients, "software": code_version()})
         path = self.directory / "figures" / f"{name}-{key[:16]}.json"
-        with contextlib.suppress(OSError, ValueError):
-            return json.loads(path.read_text(encoding="utf-8"))
+        if self._resume:
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                kept = json.loads(path.read_text(encoding="utf-8"))
+                value = kept["value"]
+                self._explain(f"{name}: reused {path.name} of {kept['time']}: same {', '.join(ingredients)}")
+                return value
+        self._explain(f"{name}: obtained: {'nothing stored' if self._resume else 'asked not to resume'}")
         value = make()
-        write_json(path, value)
+        write_json(path, {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "value": value})
         return value
 
 

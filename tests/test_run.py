@@ -24,47 +24,44 @@ def tiny_graph() -> bytes:
     return onnx.helper.make_model(onnx.helper.make_graph([node], "tiny", value[:1], value[1:])).SerializeToString()
 
 
-def stage(
-    run: Run, ingredients: dict[str, object], content: bytes = tiny_graph(), resume: bool = True
-) -> tuple[int, list[str]]:
-    """Run a stage that writes these bytes; return how often it was really made and what was explained."""
-    made, explained = [], []
+def stage(run: Run, ingredients: dict[str, object], content: bytes = tiny_graph()) -> int:
+    """Run a stage that writes these bytes; return how often it was really made."""
+    made = []
 
     def make(workdir: Path) -> ModelState:
         made.append(1)
         (workdir / "model.onnx").write_bytes(content)
         return ModelState(SIGNATURE, OnnxForm(workdir / "model.onnx"))
 
-    state, _ = run.stage("toy", ingredients, None, make, resume=resume, explain=explained.append)
+    state, _ = run.stage("toy", ingredients, None, make)
     assert isinstance(state.form, OnnxForm) and state.form.path.read_bytes() == content
-    return len(made), explained
+    return len(made)
 
 
 def test_the_same_ingredients_are_reused_and_others_are_not(tmp_path: Path) -> None:
-    with Run.open(tmp_path / "run", quiet) as run:
-        assert stage(run, {"seed": 0}) == (1, ["toy: made: nothing stored"])
-        count, explained = stage(run, {"seed": 0})
-        assert count == 0 and "reused" in explained[0]
-        count, explained = stage(run, {"seed": 1})
-        assert count == 1 and "other seed" in explained[0]
-        assert stage(run, {"seed": 0}, resume=False)[0] == 1
+    why: list[str] = []
+    with Run.open(tmp_path / "run", quiet, explain=why.append) as run:
+        assert [stage(run, {"seed": seed}) for seed in (0, 0, 1)] == [1, 0, 1]
+    assert why[0] == "toy: made: nothing stored" and "reused" in why[1] and "other seed" in why[2]
+    with Run.open(tmp_path / "run", quiet, resume=False) as run:
+        assert stage(run, {"seed": 0}) == 1
 
 
 def test_another_version_of_the_software_is_another_ingredient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Run.open(tmp_path / "run", quiet) as run:
+    why: list[str] = []
+    with Run.open(tmp_path / "run", quiet, explain=why.append) as run:
         stage(run, {"seed": 0})
         monkeypatch.setattr("edgekd.run.code_version", lambda: {"edgekd": "changed"})
-        count, explained = stage(run, {"seed": 0})
-        assert count == 1 and "other software" in explained[0]
+        assert stage(run, {"seed": 0}) == 1 and "other software" in why[-1]
 
 
 def test_a_damaged_output_is_made_again(tmp_path: Path) -> None:
-    with Run.open(tmp_path / "run", quiet) as run:
+    why: list[str] = []
+    with Run.open(tmp_path / "run", quiet, explain=why.append) as run:
         stage(run, {"seed": 0})
         (path,) = (tmp_path / "run" / "stages").glob("toy-*/model.onnx")
         path.write_bytes(b"other")
-        count, explained = stage(run, {"seed": 0})
-        assert count == 1 and "was changed" in explained[0]
+        assert stage(run, {"seed": 0}) == 1 and "was changed" in why[-1]
 
 
 def test_a_failed_stage_leaves_nothing(tmp_path: Path) -> None:
@@ -74,7 +71,7 @@ def test_a_failed_stage_leaves_nothing(tmp_path: Path) -> None:
 
     with Run.open(tmp_path / "run", quiet) as run:
         with pytest.raises(RuntimeError):
-            run.stage("toy", {}, None, fail, resume=True, explain=quiet)
+            run.stage("toy", {}, None, fail)
         assert list((tmp_path / "run" / "stages").iterdir()) == []
 
 
@@ -120,6 +117,33 @@ def test_remembered_values_depend_on_their_ingredients(tmp_path: Path) -> None:
         values = [run.remembered("score", {"file": name}, lambda name=name: {"from": name}) for name in "aba"]
         again = run.remembered("score", {"file": "a"}, lambda: pytest.fail("computed twice"))
     assert values[0] == again == {"from": "a"} and values[1] == {"from": "b"}
+
+
+def test_what_is_remembered_is_explained_and_obtained_again_when_asked(tmp_path: Path) -> None:
+    why: list[str] = []
+    for resume in (True, True, False):
+        with Run.open(tmp_path / "run", quiet, resume=resume, explain=why.append) as run:
+            run.remembered("latency", {"file": "a"}, lambda: len(why))
+    assert "nothing stored" in why[0] and "reused" in why[1] and "asked not to resume" in why[2]
+    (path,) = (tmp_path / "run" / "figures").iterdir()
+    assert json.loads(path.read_text())["value"] == 3 and json.loads(path.read_text())["time"]
+
+
+def test_a_run_killed_in_its_first_write_can_be_opened_again(tmp_path: Path) -> None:
+    (tmp_path / ".partial-run.json-abc").write_text("half")
+    with Run.open(tmp_path, quiet):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "run.json"]
+
+
+def test_what_was_half_written_is_cleared_everywhere(tmp_path: Path) -> None:
+    with Run.open(tmp_path, quiet):
+        pass
+    for name in (".partial-report.json-abc", "artifact/.partial-pi-xyz/model.onnx", "onnx/.partial-baseline.onnx"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("half")
+    with Run.open(tmp_path, quiet):
+        assert not list(tmp_path.rglob(".partial-*"))
 
 
 def test_runs_are_found(tmp_path: Path) -> None:

@@ -26,7 +26,10 @@ def command(recipe: str | None, as_json: bool, **options: Any) -> int:
     from edgekd.verbs.plan import plan
 
     prepared = prepare(make_request(options, recipe))
-    plans = [plan(prepared.opened.state, prepared.recipe, prepared.budget, context) for context in prepared.contexts]
+    plans = [
+        plan(prepared.opened.state, prepared.recipe, prepared.budget, context, arms=prepared.request.arms)
+        for context in prepared.contexts
+    ]
     if as_json:
         content = {"schema": 1, "remarks": list(prepared.remarks), "plans": [one.to_json() for one in plans]}
         print_json(content)

@@ -102,6 +102,11 @@ class Part:
         for start in range(0, len(self), size):
             yield self.inputs(slice(start, start + size))
 
+    def raw(self) -> "Part":
+        """Return the same samples as unsigned bytes, for a network that has the preprocessing inside."""
+        inputs = tuple(spec.model_copy(update={"dtype": "uint8"}) for spec in self.signature.inputs)
+        return Part(self.dataset, self.indices, self.signature.model_copy(update={"inputs": inputs}))
+
     def take(self, count: int) -> "Part":
         """Return the first `count` samples (they are in random order)."""
         return Part(self.dataset, self.indices[:count], self.signature)

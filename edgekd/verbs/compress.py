@@ -14,7 +14,7 @@ from edgekd.artifact import parity, write_artifact
 from edgekd.budget import Verdict, judge
 from edgekd.context import Context
 from edgekd.evaluate import run_onnx
-from edgekd.files import sha256, write_json
+from edgekd.files import folder_in_one_step, sha256, write_json
 from edgekd.measure import arm_figures, figures_on_target, limits_of, obtain_figures
 from edgekd.models.network import run_network
 from edgekd.models.signature import parse_inputs
@@ -27,6 +27,7 @@ from edgekd.verbs.plan import check_order
 
 REPORT_SCHEMA = 1
 PARITY_SAMPLES = 64
+LEAST_COSINE = 0.95  # of int8 outputs with the float network's; below it a person should look
 
 
 @dataclass(frozen=True)
@@ -91,24 +92,28 @@ def execute(prepared: Prepared) -> list[Result]:
         BudgetMissed: a stage's own budget cannot be met.
     """
     for context in prepared.contexts:
-        check_order(prepared.opened.state, prepared.recipe, context)
+        check_order(prepared.opened.state, prepared.recipe, context, arms=prepared.request.arms)
     request = prepared.request
     names = "+".join(context.target.name for context in prepared.contexts)
     directory = request.output or Path("edgekd-runs") / f"{prepared.opened.name}-{names}"
-    with Run.open(directory, request.say) as run:
+    with Run.open(directory, request.say, resume=request.resume, explain=request.explain) as run:
         for remark in prepared.remarks:
             run.log(remark)
         run.describe(prepared.opened.name, [context.target.name for context in prepared.contexts])
         write_json(directory / "recipe.json", prepared.recipe.to_json())
         keep_source(request.model, request.opening, prepared.data_path, directory)
-        results = []
-        for context in prepared.contexts:
-            artifact = directory / "artifact"
-            artifact = artifact / context.target.name if len(prepared.contexts) > 1 else artifact
-            results.append(_one_target(run, prepared, replace(context, log=run.log), artifact))
+        several = len(prepared.contexts) > 1
+        artifact, results = directory / "artifact", []
+        with folder_in_one_step(artifact) as unseen:  # delivered when all of it is checked and measured
+            for context in prepared.contexts:
+                place = context.target.name if several else "."
+                result = _one_target(run, prepared, replace(context, log=run.log), unseen / place)
+                results.append(replace(result, artifact=artifact / place))
+            (directory / "report.json").unlink(missing_ok=True)  # it speaks of the artifact that goes now
         reports = [result.report for result in results]
-        content = reports[0] if len(reports) == 1 else {"schema": REPORT_SCHEMA, "targets": reports}
-        write_json(directory / "report.json", content)
+        write_json(directory / "report.json", {"schema": REPORT_SCHEMA, "targets": reports} if several else reports[0])
+        for result in results:
+            run.log(f"artifact: {result.artifact}")
     return results
 
 
@@ -122,7 +127,6 @@ def _one_target(run: Run, prepared: Prepared, context: Context, artifact: Path) 
     signature = final.state.signature
     manifest = write_artifact(artifact, prepared.opened.name, final.file, precision, signature, settings, context)
     written = artifact / manifest.model_file
-    run.log(f"artifact: {artifact}")
     checked = _check_parity(prepared, context, chain, written, precision)
     measured = obtain_figures(run, context, chain, written if settings.input == "uint8" else None)
     figures, comparisons, machine = measured.figures, measured.comparisons, measured.machine
@@ -199,7 +203,8 @@ def _check_parity(
             named = run_network(source.state.form.module, tensors)
         expected = {name: tensor.numpy() for name, tensor in named.items()}
     if prepared.recipe.export.input == "uint8":
-        name = part.signature.inputs[0].name
-        inputs = {name: part.dataset.inputs[name][part.indices]}
+        inputs = part.raw().inputs()
     result = parity(written, context.runtime_name, expected, inputs, precision)
+    if result.cosine < LEAST_COSINE:
+        context.log(f"warning: the outputs are far from those of {source.name}: mean cosine {result.cosine:.3f}")
     return {"against": source.name, **result.to_json()}

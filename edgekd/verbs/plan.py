@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from edgekd import host
+from edgekd.artifact import check_bytes
 from edgekd.budget import Budget
 from edgekd.context import Context
 from edgekd.errors import InputError
@@ -48,8 +49,8 @@ class Plan:
         }
 
 
-def check_order(state: ModelState, recipe: Recipe, context: Context) -> None:
-    """Refuse an order of stages that cannot work, and a target without an export, before any work.
+def check_order(state: ModelState, recipe: Recipe, context: Context, *, arms: bool = False) -> None:
+    """Refuse an order of stages, an export or arms that cannot work, before any work.
 
     Raises:
         InputError: says which stage, why, and what to change.
@@ -58,9 +59,16 @@ def check_order(state: ModelState, recipe: Recipe, context: Context) -> None:
         usable = [name for name in context.target.runtime if name in EXPORTERS]
         way = f"; --runtime {usable[0]} is there for it" if usable else ""
         raise InputError(f"{context.target.name}: the export for {context.runtime_name} is not there yet{way}")
+    if recipe.export.input == "uint8":
+        check_bytes(state.signature, context.parts.evaluation.dataset)
+    if arms and context.parts.train.targets is None:
+        raise InputError("--arms trains without a teacher, on labels, and the data have none; leave it out")
     form, maker = state.form.kind, "the model is"
+    kinds = [settings.kind for settings in recipe.stages]
     for number, settings in enumerate(recipe.stages, 1):
         stage = STAGES[type(settings)]
+        if settings.kind == "quantize" and "quantize" in kinds[: number - 1]:
+            raise InputError(f"stage {number} (quantize): the network is int8 by then; quantize once")
         if form not in stage.accepts:
             hint = "prune and distill come before quantize" if number > 1 else "use --recipe quantize or export"
             raise InputError(
@@ -74,11 +82,11 @@ def check_order(state: ModelState, recipe: Recipe, context: Context) -> None:
         form, maker = stage.produces, f"{settings.kind} leaves"
 
 
-def plan(state: ModelState, recipe: Recipe, budget: Budget, context: Context) -> Plan:
+def plan(state: ModelState, recipe: Recipe, budget: Budget, context: Context, *, arms: bool = False) -> Plan:
     """Return what would run; a problem is part of the plan, not an error."""
     problem = None
     try:
-        check_order(state, recipe, context)
+        check_order(state, recipe, context, arms=arms)
     except InputError as error:
         problem = str(error)
     rate = _forward_seconds(state) if isinstance(state.form, TorchForm) and problem is None else None

@@ -133,7 +133,7 @@ def test_a_second_run_takes_everything_from_the_first(result: Result, example: P
         explain=explained.append,
     )
     assert isinstance(again, Result)
-    assert [line.split(":")[1].split()[0] for line in explained] == ["reused"] * 4
+    assert {line.split(":")[1].split()[0] for line in explained} == {"reused"} and len(explained) >= 4
     assert again.report == {**result.report, "host": again.report["host"]}
 
 

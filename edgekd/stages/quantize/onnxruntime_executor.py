@@ -74,7 +74,7 @@ def write_int8(
     kept = {node.name for node in prepared.graph.node if node.name in keep_float or node.op_type in keep_float}
     layers = [one for one in layers if one.layer.node not in kept]
     rounded = with_rounded(prepared, layers)
-    for node in rounded.graph.node:
+    for node in reversed(rounded.graph.node):  # the last of a row of them has a range of its own
         if node.op_type in ACTIVATIONS and node.output[0] in spans:
             spans.setdefault(node.input[0], spans[node.output[0]])
     operators = [name for name in scheme.operators or OPERATORS if name not in keep_float]

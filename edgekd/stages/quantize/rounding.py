@@ -24,7 +24,7 @@ from onnx import numpy_helper
 from edgekd.stages.quantize.bias_correction import correct_bias
 from edgekd.stages.quantize.layers import Layer, array_of, find_layers
 from edgekd.stages.quantize.observation import Moments
-from edgekd.stages.quantize.settings import QuantizeSettings
+from edgekd.stages.quantize.settings import Rounding
 from edgekd.target import QuantizationScheme
 
 LARGEST = {"int8": 127, "int4": 7}
@@ -43,7 +43,12 @@ class RoundedLayer:
 
 
 def round_layers(
-    model: onnx.ModelProto, moments: dict[str, Moments], scheme: QuantizationScheme, settings: QuantizeSettings
+    model: onnx.ModelProto,
+    moments: dict[str, Moments],
+    scheme: QuantizationScheme,
+    rounding: Rounding,
+    *,
+    bias_correction: bool,
 ) -> list[RoundedLayer]:
     """Round the weights of all layers, for symmetric schemes; others leave it to the executor."""
     if not scheme.weight_symmetric:
@@ -55,9 +60,9 @@ def round_layers(
         steps = np.abs(rows).max(axis=2 if scheme.per_channel else None, keepdims=True) / largest
         steps = np.where(steps > 0, steps, 1.0).astype(np.float32).astype(np.float64)
         known = moments.get(layer.node)
-        corrects = settings.bias_correction and layer.bias is not None and known is not None
+        corrects = bias_correction and layer.bias is not None and known is not None
         error = None
-        if known is not None and known.covariance is not None and settings.rounding == "least-output-error":
+        if known is not None and known.covariance is not None and rounding == "least-output-error":
             mean = known.mean
             error = known.covariance if corrects else known.covariance + mean[:, :, None] * mean[:, None, :]
         rounded = round_rows(rows, np.broadcast_to(steps[:, :, 0], rows.shape[:2]), error, largest)

@@ -7,6 +7,7 @@ from pydantic import Field
 from edgekd.recipe import StageSettings
 
 Calibrator = Literal["min-max", "percentile", "entropy", "mse"]
+Rounding = Literal["nearest", "least-output-error"]
 
 
 class QuantizeSettings(StageSettings):
@@ -26,8 +27,10 @@ class QuantizeSettings(StageSettings):
     percentile: float = Field(
         default=99.99, gt=50, le=100, description="share of values inside the range, in percent, for percentile"
     )
-    rounding: Literal["nearest", "least-output-error"] = Field(
-        default="least-output-error", description="how weights are rounded"
+    rounding: tuple[Rounding, ...] = Field(
+        default=("nearest", "least-output-error"),
+        min_length=1,
+        description="ways to round weights; all are tried with every calibrator",
     )
     bias_correction: bool = Field(
         default=True, description="take the mean error of the rounded weights out of the biases"

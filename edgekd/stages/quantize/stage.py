@@ -1,7 +1,9 @@
 """The quantize stage."""
 
+import itertools
 import shutil
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 import onnx
@@ -17,10 +19,12 @@ from edgekd.stages.quantize.observation import observe
 from edgekd.stages.quantize.onnxruntime_executor import prepare, write_int8
 from edgekd.stages.quantize.rounding import round_layers
 from edgekd.stages.quantize.sensitivity import Sensitivity, measure_sensitivity
-from edgekd.stages.quantize.settings import Calibrator, QuantizeSettings
+from edgekd.stages.quantize.settings import Calibrator, QuantizeSettings, Rounding
 from edgekd.stages.stage import Stage
 from edgekd.state import ModelState, OnnxForm
 from edgekd.target import QuantizationScheme
+
+Candidate = tuple[Calibrator, Rounding]
 
 SAMPLES = 16  # of the validation part, to measure sensitivity on
 
@@ -38,13 +42,13 @@ def scheme_of(context: Context) -> QuantizationScheme:
 
 
 def run(state: ModelState, settings: StageSettings, context: Context) -> ModelState:
-    """Quantize with every calibrator; the validation part picks the file that stays.
+    """Quantize with every calibrator and rounding; the validation part picks the file that stays.
 
     The pick is by the metric on the validation part; equal ones are told apart by the signal-to-noise ratio of the
     outputs against the float network. Where the metric itself compares with the float network, that ratio goes first.
 
     Raises:
-        InputError: the network is quantized already.
+        InputError: the network is quantized already, or `keep_float` names nothing in it.
         StageError: ONNX Runtime cannot quantize it.
     """
     assert isinstance(settings, QuantizeSettings)
@@ -58,41 +62,51 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
     else:
         write_onnx(state.torch.module, state.signature, source, opset=context.runtime.opset)
     prepared = prepare(source, folder / "prepared.onnx")
+    _check_names(prepared, settings.keep_float)
     part = context.parts.validation
-    with context.progress("quantize", len(settings.calibrators) + 2) as advance:
+    candidates: list[Candidate] = list(itertools.product(settings.calibrators, settings.rounding))
+    with context.progress("quantize", len(candidates) + 2) as advance:
         observed = observe(prepared, context.parts.calibration, folder, context.threads)
-        layers = round_layers(prepared, observed.moments, scheme, settings)
+        layers = {
+            rounding: round_layers(
+                prepared, observed.moments, scheme, rounding, bias_correction=settings.bias_correction
+            )
+            for rounding in settings.rounding
+        }
         advance(1)
 
-        def write(calibrator: Calibrator, kept: tuple[str, ...]) -> Path:
-            path = folder / f"{calibrator}.onnx"
+        def write(candidate: Candidate, kept: tuple[str, ...]) -> Path:
+            calibrator, rounding = candidate
+            path = folder / f"{calibrator}-{rounding}.onnx"
             ranges = {name: choose_range(one, calibrator, settings) for name, one in observed.histograms.items()}
-            write_int8(prepared, ranges, layers, scheme, kept, path)
+            write_int8(prepared, ranges, layers[rounding], scheme, kept, path)
             return path
 
         kept = (*settings.keep_float, *narrow_convolutions(prepared, settings.least_channels))
         if settings.float_noise < 1:
-            first = onnx.load(str(write("mse", kept)))
+            first = onnx.load(str(write(("mse", settings.rounding[0]), kept)))
             measured = measure_sensitivity(prepared, first, part.take(SAMPLES), folder, context.threads)
             kept = (*kept, *sensitive_layers(measured, kept, settings, context.log))
         advance(1)
         reference = run_onnx(source, part, context.threads)
-        scores: dict[Calibrator, tuple[float, float]] = {}
-        for calibrator in settings.calibrators:
-            outputs = run_onnx(write(calibrator, kept), part, context.threads)
+        scores: dict[Candidate, tuple[float, float]] = {}
+        for candidate in candidates:
+            outputs = run_onnx(write(candidate, kept), part, context.threads)
             value = judge_outputs(outputs, reference, part, context.metric)
             fidelity = min(signal_to_noise(outputs[name], reference[name]) for name in reference)
-            scores[calibrator] = (value if context.metric.higher_is_better else -value, fidelity)
-            context.log(f"quantize: {calibrator}: {context.metric.name} {value:.4g}, {fidelity:.1f} dB on validation")
+            scores[candidate] = (value if context.metric.higher_is_better else -value, fidelity)
+            context.log(
+                f"quantize: {', '.join(candidate)}: {context.metric.name} {value:.4g}, {fidelity:.1f} dB on validation"
+            )
             advance(1)
     # The share of equal decisions is a coarse measure of how near two networks are; the ratio is a fine one.
     best = max(scores, key=lambda one: scores[one][::-1] if context.metric.fidelity else scores[one])
-    form = OnnxForm(_only(folder, f"{best}.onnx"), "int8")
+    form = OnnxForm(_only(folder, f"{best[0]}-{best[1]}.onnx"), "int8")
     notes = {
-        "calibrator": best,
-        "validation": {name: [round(value, 4) for value in pair] for name, pair in scores.items()},
-        "rounding": settings.rounding if layers else "nearest",
-        "biases_corrected": sum(one.bias is not None and one.layer.node not in kept for one in layers),
+        "calibrator": best[0],
+        "rounding": best[1] if layers[best[1]] else "nearest",
+        "validation": {", ".join(one): [round(value, 4) for value in pair] for one, pair in scores.items()},
+        "biases_corrected": sum(one.bias is not None and one.layer.node not in kept for one in layers[best[1]]),
         "kept_float": list(kept),
         "calibration_samples": len(context.parts.calibration),
     }
@@ -128,6 +142,15 @@ def narrow_convolutions(model: onnx.ModelProto, least_channels: int) -> list[str
         ):
             found.append(node.name)
     return found
+
+
+def _check_names(model: onnx.ModelProto, wanted: Sequence[str]) -> None:
+    """Refuse a name in `keep_float` that is neither a node's nor an operator's."""
+    known = {node.name for node in model.graph.node} | {node.op_type for node in model.graph.node}
+    for name in wanted:
+        if name not in known:
+            near = ", ".join(get_close_matches(name, sorted(known), 3)) or "see the nodes in a viewer such as Netron"
+            raise InputError(f"quantize.keep_float: no node or operator {name!r}; nearest: {near}")
 
 
 def _only(folder: Path, name: str) -> Path:

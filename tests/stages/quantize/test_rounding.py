@@ -3,10 +3,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgekd.stages.quantize import QuantizeSettings
 from edgekd.stages.quantize.observation import Moments
 from edgekd.stages.quantize.rounding import round_layers, round_rows, with_rounded
+from edgekd.stages.quantize.settings import Rounding
 from edgekd.target import QuantizationScheme
+
+ROUNDINGS: tuple[Rounding, ...] = ("nearest", "least-output-error")
 
 
 def correlated(inputs: int, seed: int = 0) -> np.ndarray:
@@ -80,9 +82,9 @@ def gemm(weight: np.ndarray, bias: np.ndarray | None) -> onnx.ModelProto:
     return helper.make_model(helper.make_graph([node], "g", ends[:1], ends[1:], tensors))
 
 
-@pytest.mark.parametrize("rounding", ["nearest", "least-output-error"])
+@pytest.mark.parametrize("rounding", ROUNDINGS)
 @pytest.mark.parametrize("per_channel", [True, False])
-def test_bias_correction_restores_the_mean_of_a_layer(rounding: str, per_channel: bool) -> None:
+def test_bias_correction_restores_the_mean_of_a_layer(rounding: Rounding, per_channel: bool) -> None:
     x = correlated(30)
     random = np.random.default_rng(2)
     weight, bias = random.normal(size=(5, 30)).astype(np.float32), random.normal(size=5).astype(np.float32)
@@ -91,8 +93,8 @@ def test_bias_correction_restores_the_mean_of_a_layer(rounding: str, per_channel
     wanted = (x @ weight.T + bias).mean(0)
     changes = {}
     for corrects in (True, False):
-        settings = QuantizeSettings(rounding=rounding, bias_correction=corrects)  # type: ignore[arg-type]
-        (rounded,) = layers = round_layers(gemm(weight, bias), moments, scheme, settings)
+        layers = round_layers(gemm(weight, bias), moments, scheme, rounding, bias_correction=corrects)
+        (rounded,) = layers
         assert rounded.steps.size == (5 if per_channel else 1)
         tensors = with_rounded(gemm(weight, bias), layers).graph.initializer
         new_weight, new_bias = (numpy_helper.to_array(tensor) for tensor in tensors)
@@ -105,9 +107,9 @@ def test_without_a_bias_the_mean_is_part_of_the_error() -> None:
     weight = np.random.default_rng(2).normal(size=(5, 30)).astype(np.float32)
     moments = {"gemm": Moments(x.mean(0)[None], np.cov(x.T, bias=True)[None])}
     errors = []
-    for rounding in ("nearest", "least-output-error"):
-        settings = QuantizeSettings(rounding=rounding)  # type: ignore[arg-type]
-        (layer,) = round_layers(gemm(weight, None), moments, QuantizationScheme(weight_dtype="int4"), settings)
+    for rounding in ROUNDINGS:
+        scheme = QuantizationScheme(weight_dtype="int4")
+        (layer,) = round_layers(gemm(weight, None), moments, scheme, rounding, bias_correction=True)
         assert layer.bias is None
         errors.append(float(((x @ (layer.weight - weight).T) ** 2).mean()))
     assert errors[1] < 0.3 * errors[0]
@@ -115,10 +117,10 @@ def test_without_a_bias_the_mean_is_part_of_the_error() -> None:
 
 def test_asymmetric_weights_are_left_to_the_executor() -> None:
     scheme = QuantizationScheme(weight_symmetric=False)
-    assert round_layers(gemm(np.ones((2, 3), np.float32), None), {}, scheme, QuantizeSettings()) == []
+    assert round_layers(gemm(np.ones((2, 3), np.float32), None), {}, scheme, "nearest", bias_correction=True) == []
 
 
 def test_a_row_of_zeros_stays_zero() -> None:
     weight = np.array([[0, 0, 0], [1, -2, 3]], np.float32)
-    (layer,) = round_layers(gemm(weight, None), {}, QuantizationScheme(), QuantizeSettings())
+    (layer,) = round_layers(gemm(weight, None), {}, QuantizationScheme(), "nearest", bias_correction=True)
     assert (layer.weight[0] == 0).all() and layer.steps[0] > 0

@@ -35,6 +35,18 @@ def test_the_readme_s_commands_exist_and_name_what_exists() -> None:
             assert (ROOT / path).is_file()
 
 
+def test_the_cpu_build_goes_into_the_environment_that_is_used() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (steps,) = [block for block in re.findall(r"```sh\n(.*?)```", readme, re.S) if "whl/cpu" in block]
+    one_line = re.search(r"<!-- command: example -->\n```sh\n(.*)\n", readme)
+    assert one_line is not None
+    environment, torch, *rest = steps.splitlines()
+    assert one_line[1].startswith(f"{environment} && ") and one_line[1].endswith(rest[-1])
+    (version,) = re.findall(r"torch==\S+", one_line[1])
+    assert torch == f"pip install {version} --index-url https://download.pytorch.org/whl/cpu"
+    assert rest[0].startswith("pip install -e .")
+
+
 def test_every_command_in_the_readme_is_a_command() -> None:
     from edgekd.cli import COMMANDS
 

@@ -93,8 +93,7 @@ def execute(prepared: Prepared) -> list[Result]:
     for context in prepared.contexts:
         check_order(prepared.opened.state, prepared.recipe, context)
     request = prepared.request
-    names = "+".join(context.target.name for context in prepared.contexts)
-    directory = request.output or Path("edgekd-runs") / f"{prepared.opened.name}-{names}"
+    directory = prepared.directory
     with Run.open(directory, request.say) as run:
         for remark in prepared.remarks:
             run.log(remark)

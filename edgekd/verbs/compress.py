@@ -13,6 +13,7 @@ import edgekd
 from edgekd.artifact import parity, write_artifact
 from edgekd.budget import Verdict, judge
 from edgekd.context import Context
+from edgekd.errors import StageError, device_errors_as
 from edgekd.evaluate import run_onnx
 from edgekd.files import sha256, write_json
 from edgekd.measure import arm_figures, figures_on_target, limits_of, obtain_figures
@@ -82,6 +83,7 @@ def compress(
     return results[0] if isinstance(target, str) else results
 
 
+@device_errors_as(StageError)
 def execute(prepared: Prepared) -> list[Result]:
     """Run the stages, write the artifacts, and measure.
 

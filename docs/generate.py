@@ -22,9 +22,14 @@ def targets_page() -> str:
     """Return the page of all shipped targets."""
     lines = ["# Targets\n", NOTE, "`edgekd targets show NAME` prints every fact with its source and confidence.\n\n"]
     lines.append(
-        "| target | hardware | also called | runtimes (default first) | precisions | channels in multiples of | export |\n"
+        "A figure measured on a machine is the target's own only where the machine is one: where `/proc/device-tree/model` is one\n"
+        "of the file's `board_models` (whole names, `*` stands for anything) and the memory fits `limits.memory_bytes` (more than\n"
+        "half of it, because the system keeps some), or where the architecture is one of its `architectures`.\n\n"
     )
-    lines.append("|---|---|---|---|---|---|---|\n")
+    lines.append(
+        "| target | hardware | also called | runtimes (default first) | precisions | channels in multiples of | export | recognized by |\n"
+    )
+    lines.append("|---|---|---|---|---|---|---|---|\n")
     for path in sorted(shipped("targets").glob("*.toml")):
         target = parse_target(path)
         runtimes = [target.default_runtime, *(name for name in target.runtime if name != target.default_runtime)]
@@ -37,6 +42,7 @@ def targets_page() -> str:
             ", ".join(target.runtime[target.default_runtime].precisions),
             str(target.channels.granularity),
             "yes" if runtimes[0] in ready else f"with `--runtime {ready[0]}`" if ready else "not yet",
+            ", ".join(f"`{name}`" for name in (*target.board_models, *target.architectures)),
         ]
         lines.append(f"| {' | '.join(cells)} |\n")
     lines.append(f"\nRuntimes that the device half runs: {', '.join(f'`{name}`' for name in known_runtimes())}.\n")

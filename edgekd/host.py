@@ -1,6 +1,7 @@
 """This machine: is it the target, and how fast do files run on it."""
 
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,18 @@ def is_target(target: Target, machine: Machine) -> bool:
     """Return whether a figure measured here is a figure of the target."""
     if machine.emulated:
         return False
-    if target.name == "generic-x86":
-        return machine.architecture in ("x86_64", "AMD64")
-    return bool(machine.board) and target.title.lower() in str(machine.board).lower()
+    if machine.architecture in target.architectures:
+        return True
+    board = machine.board or ""
+    return any(fnmatchcase(board, model) for model in target.board_models) and _memory_fits(target, machine)
+
+
+def _memory_fits(target: Target, machine: Machine) -> bool:
+    """Tell apart the variants of one module: each has twice the memory of the next, less what the system keeps."""
+    if target.limits.memory_bytes is None:
+        return True
+    share = (machine.memory_mib or 0) * 2**20 / target.limits.memory_bytes
+    return 0.5 < share <= 1
 
 
 def describe(machine: Machine) -> str:

@@ -12,7 +12,7 @@ from edgekd.files import sha256
 from edgekd.models.source import open_model
 from edgekd.recipe import StageSettings
 from edgekd.request import Prepared
-from edgekd.run import Run
+from edgekd.run import Run, stage_folder, stage_key
 from edgekd.stages import STAGES
 from edgekd.stages.distill.settings import DistillSettings
 from edgekd.stages.distill.stage import without_teacher
@@ -33,8 +33,7 @@ class Step:
 def run_stages(run: Run, prepared: Prepared, context: Context) -> list[Step]:
     """Run, or take from the run directory, the baseline and every stage."""
     state = prepared.opened.state
-    model = {"model": prepared.opened.identity, "signature": state.signature.model_dump(mode="json")}
-    stored, key = _stored(run, prepared, "baseline", model, lambda workdir: state)
+    stored, key = _stored(run, prepared, "baseline", _baseline_ingredients(prepared), lambda workdir: state)
     chain = [Step("baseline", key, stored, _onnx_of(run, "baseline", key, stored, context))]
     for settings in prepared.recipe.stages:
         before = chain[-1]
@@ -50,6 +49,21 @@ def run_stages(run: Run, prepared: Prepared, context: Context) -> list[Step]:
         name = f"{kind}-{count + 1}" if count else kind
         chain.append(Step(name, key, stored, _onnx_of(run, kind, key, stored, context)))
     return chain
+
+
+def stored_stages(prepared: Prepared, context: Context) -> list[bool]:
+    """Return for every stage of the recipe whether the run directory has its output, without running anything."""
+    before = Step("baseline", stage_key(_baseline_ingredients(prepared)), prepared.opened.state, Path())
+    found = []
+    for settings in prepared.recipe.stages:
+        before = replace(before, key=stage_key(_ingredients(prepared, context, before, settings)))
+        found.append(stage_folder(prepared.directory, settings.kind, before.key).is_dir())
+    return found
+
+
+def _baseline_ingredients(prepared: Prepared) -> dict[str, Any]:
+    signature = prepared.opened.state.signature
+    return {"model": prepared.opened.identity, "signature": signature.model_dump(mode="json")}
 
 
 def _ingredients(prepared: Prepared, context: Context, before: Step, settings: StageSettings) -> dict[str, Any]:

@@ -73,6 +73,12 @@ class Prepared:
         asked = self.request.budget.model_dump(exclude_none=True) if self.request.budget else {}
         return self.recipe.budget.model_copy(update=asked)
 
+    @property
+    def directory(self) -> Path:
+        """Return the run directory: the one asked for, else `edgekd-runs/<model>-<target>`."""
+        names = "+".join(context.target.name for context in self.contexts)
+        return self.request.output or Path("edgekd-runs") / f"{self.opened.name}-{names}"
+
     @cached_property
     def data_digest(self) -> str:
         """Return the hash of the data."""

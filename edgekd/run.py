@@ -31,6 +31,16 @@ def code_version() -> dict[str, str]:
     return {"edgekd": digest(sources), **{name: version(name) for name in names}}
 
 
+def stage_key(ingredients: dict[str, Any]) -> str:
+    """Return a stage's key: the hash of its ingredients and of the software."""
+    return digest({**ingredients, "software": code_version()})
+
+
+def stage_folder(directory: Path, name: str, key: str) -> Path:
+    """Return where a run directory keeps the output of a stage."""
+    return directory / "stages" / f"{name}-{key[:16]}"
+
+
 class Run:
     """One run directory, locked while it is open."""
 
@@ -107,9 +117,8 @@ class Run:
         `make` gets an empty working folder and leaves the state in memory; it is written in one step. The key is the
         hash of the ingredients and of the software.
         """
-        ingredients = {**ingredients, "software": code_version()}
-        key = digest(ingredients)
-        folder = self.directory / "stages" / f"{name}-{key[:16]}"
+        key, ingredients = stage_key(ingredients), {**ingredients, "software": code_version()}
+        folder = stage_folder(self.directory, name, key)
         if folder.exists() and self._resume:
             try:
                 state = load_state(folder, base)

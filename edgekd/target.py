@@ -83,12 +83,18 @@ class Target(_Frozen):
 
     `aliases` maps another name to the sentence that says, on use, what it means. `default_runtime` is the one that
     `compress` exports for, `default_recipe` a name from `edgekd/recipes/`.
+
+    A machine is this target, and a figure measured on it the target's own, when its device tree's model is one of
+    `board_models` (whole names, `*` stands for anything) and its memory fits `limits.memory_bytes`, or when its
+    architecture is one of `architectures`. With neither no machine ever is.
     """
 
     name: str = Field(pattern=NAME_PATTERN)
     title: str = Field(min_length=1)
     family: str = Field(pattern=NAME_PATTERN)
     aliases: dict[str, str] = {}
+    board_models: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    architectures: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     default_recipe: str = "prune-distill-quantize"
     default_runtime: str
     facts: dict[str, Fact]

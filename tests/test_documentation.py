@@ -35,31 +35,24 @@ def test_the_readme_s_commands_exist_and_name_what_exists() -> None:
             assert (ROOT / path).is_file()
 
 
+def test_the_cpu_build_goes_into_the_environment_that_is_used() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (steps,) = [block for block in re.findall(r"```sh\n(.*?)```", readme, re.S) if "whl/cpu" in block]
+    one_line = re.search(r"<!-- command: example -->\n```sh\n(.*)\n", readme)
+    assert one_line is not None
+    environment, torch, *rest = steps.splitlines()
+    assert one_line[1].startswith(f"{environment} && ") and one_line[1].endswith(rest[-1])
+    (version,) = re.findall(r"torch==\S+", one_line[1])
+    assert torch == f"pip install {version} --index-url https://download.pytorch.org/whl/cpu"
+    assert rest[0].startswith("pip install -e .")
+
+
 def test_every_command_in_the_readme_is_a_command() -> None:
     from edgekd.cli import COMMANDS
 
     for page in PAGES:
         for name in re.findall(r"^edgekd ([a-z]+)", page.read_text(encoding="utf-8"), re.M):
             assert name in COMMANDS, f"{page.name}: edgekd {name}"
-
-
-def test_every_setting_of_the_report_page_is_in_the_report() -> None:
-    fields = set(re.findall(r"^\| `([a-z_]+)`", (ROOT / "docs" / "report.md").read_text(encoding="utf-8"), re.M))
-    source = (ROOT / "edgekd" / "verbs" / "compress.py").read_text(encoding="utf-8")
-    for field in (
-        "model",
-        "target",
-        "recipe",
-        "data",
-        "stages",
-        "final",
-        "on_target",
-        "arms",
-        "parity",
-        "artifact",
-        "budget",
-    ):
-        assert field in fields and f'"{field}"' in source
 
 
 def test_arrows_point_down() -> None:

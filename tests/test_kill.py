@@ -13,35 +13,12 @@ import pytest
 
 from edgekd.files import sha256
 
-RECIPE = """
-[data]
-calibration = 64
-validation = 0.1
-[[stage]]
-kind = "prune"
-to_macs = 0.6
-granularity = 8
-[[stage]]
-kind = "distill"
-epochs = 1
-batch_size = 64
-precision = "float32"
-[[stage]]
-kind = "quantize"
-calibrators = ["min-max", "mse"]
-"""
+RECIPE = Path(__file__).parent / "small.toml"
 
 
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("recipe") / "small.toml"
-    path.write_text(RECIPE)
-    return path
-
-
-def start(model: Path, recipe: Path, output: Path, program: Sequence[str] = ("-m", "edgekd")) -> subprocess.Popen[str]:
+def start(model: Path, output: Path, program: Sequence[str] = ("-m", "edgekd")) -> subprocess.Popen[str]:
     command = [sys.executable, *program, "compress", str(model), "--target", "raspberry-pi-5"]
-    command += ["--recipe", str(recipe), "-o", str(output), "--threads", "1"]
+    command += ["--recipe", str(RECIPE), "-o", str(output), "--threads", "1"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
@@ -66,9 +43,9 @@ def logged(output: Path, words: str) -> bool:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(example: Path, recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def undisturbed(example: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     output = tmp_path_factory.mktemp("undisturbed") / "run"
-    finish(start(example / "model.pt", recipe, output))
+    finish(start(example / "model.pt", output))
     return hashes(output)
 
 
@@ -83,17 +60,17 @@ def kill_when(process: subprocess.Popen[str], condition: Callable[[], bool]) -> 
 
 
 def test_a_run_killed_in_every_stage_ends_like_an_undisturbed_one(
-    example: Path, recipe: Path, undisturbed: dict[str, str], tmp_path: Path
+    example: Path, undisturbed: dict[str, str], tmp_path: Path
 ) -> None:
     output = tmp_path / "run"
     finished: dict[str, float] = {}
     for words in ("prune:", "distill: train", "quantize:", "measure:"):
-        kill_when(start(example / "model.pt", recipe, output), lambda words=words: logged(output, words))
+        kill_when(start(example / "model.pt", output), lambda words=words: logged(output, words))
         now = {path.parent.name: path.stat().st_mtime for path in (output / "stages").glob("*/state.json")}
         assert all(now[name] == when for name, when in finished.items()), "a finished stage was lost or made again"
         finished = now
     assert len(finished) == 4
-    finish(start(example / "model.pt", recipe, output))
+    finish(start(example / "model.pt", output))
     assert hashes(output) == undisturbed
 
 
@@ -116,26 +93,26 @@ main()
 
 
 def test_a_run_killed_in_the_middle_of_a_write_ends_like_an_undisturbed_one(
-    example: Path, recipe: Path, undisturbed: dict[str, str], tmp_path: Path
+    example: Path, undisturbed: dict[str, str], tmp_path: Path
 ) -> None:
     output = tmp_path / "run"
     script = tmp_path / "die.py"
     for stage in ("baseline", "distill", "quantize"):
         script.write_text(DIE_WRITING.replace("STAGE", repr(stage)))
-        process = start(example / "model.pt", recipe, output, [str(script)])
+        process = start(example / "model.pt", output, [str(script)])
         process.communicate(timeout=300)
         assert process.returncode == -signal.SIGKILL
         assert list((output / "stages").glob(f".partial-{stage}-*")) and not list(
             (output / "stages").glob(f"{stage}-*")
         )
-    finish(start(example / "model.pt", recipe, output))
+    finish(start(example / "model.pt", output))
     assert hashes(output) == undisturbed
     assert not list(output.rglob(".partial-*"))
 
 
-def test_ctrl_c_is_one_message_and_the_next_run_goes_on(example: Path, recipe: Path, tmp_path: Path) -> None:
+def test_ctrl_c_is_one_message_and_the_next_run_goes_on(example: Path, tmp_path: Path) -> None:
     output = tmp_path / "run"
-    process = start(example / "model.pt", recipe, output)
+    process = start(example / "model.pt", output)
     while not logged(output, "distill: train"):
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
@@ -147,14 +124,14 @@ def test_ctrl_c_is_one_message_and_the_next_run_goes_on(example: Path, recipe: P
     assert {path.name.split("-")[0] for path in (output / "stages").iterdir()} == {"baseline", "prune"}
 
 
-def test_a_full_disk_is_one_message(example: Path, recipe: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_one_message(example: Path, tmp_path: Path) -> None:
     if (
         os.geteuid() != 0
         or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "none", tmp_path], check=False).returncode
     ):
         pytest.skip("mounting a small disk needs root")
     try:
-        process = start(example / "model.pt", recipe, tmp_path / "run")
+        process = start(example / "model.pt", tmp_path / "run")
         _, errors = process.communicate(timeout=200)
         assert process.returncode == 3
         assert "the disk is full" in errors.splitlines()[-1] and "Traceback" not in errors

@@ -310,6 +310,13 @@ def test_minimal_target_takes_the_defaults(tmp_path):
         ('title = "A board"', "", "title: Field required"),
         ('title = "A board"', 'title = "A board"\ncolour = "red"', "colour: Extra inputs are not permitted"),
         ('name = "board"', 'name = "A Board"', "name: "),
+        (
+            'title = "A board"',
+            'title = "A board"\nboard_models = "A board"',
+            "board_models: Input should be a valid tuple",
+        ),
+        ('title = "A board"', 'title = "A board"\nboard_models = [""]', "board_models.0: "),
+        ('title = "A board"', 'title = "A board"\narchitectures = [64]', "architectures.0: "),
         ("granularity = 8", "granularity = 0", "channels.granularity"),
         ("granularity = 8", 'granularity = "many"', "channels.granularity"),
         ("opset = 20", "opset = 17", "runtime.onnxruntime.opset"),

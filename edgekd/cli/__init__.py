@@ -86,8 +86,8 @@ def group() -> None:
 def main() -> None:
     """Run the command line; every error that a person can cause is one message and an exit code.
 
-    Exit codes: 0 done and within budget, 1 the budget is missed, 2 bad usage or input, 3 a stage failed or a figure could
-    not be obtained, 4 a required tool is missing.
+    Exit codes: 0 done and within budget, 1 the budget is missed, 2 bad usage or input, 3 a stage failed or a budget could
+    not be decided (its figure is absent, or not distinguishable from the limit), 4 a required tool is missing.
     """
     debug = "--debug" in sys.argv[1:]
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]

@@ -30,8 +30,8 @@ KINDS = {
 def command(targets: tuple[str, ...], as_json: bool, **options: Any) -> int:
     """Show layers, parameters, MACs, prunable groups of MODEL, and what targets refuse.
 
-    Nothing in the file is run. What a pickled file asks for is listed even where it is not trusted; then the exit code
-    is 2.
+    MODEL is a model file, an artifact folder, or a run directory, whose last state is shown. Nothing in
+    the file is run. What a pickled file asks for is listed even where it is not trusted; then the exit code is 2.
     """
     from edgekd.report.console import print_json, warn
     from edgekd.target import load_target

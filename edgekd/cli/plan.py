@@ -7,6 +7,8 @@ import click
 from edgekd.cli.options import data_options, debug_option, make_request, model_options, recipe_options, work_options
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from edgekd.verbs.plan import Plan
 
 
@@ -26,21 +28,18 @@ def command(recipe: str | None, as_json: bool, **options: Any) -> int:
     from edgekd.verbs.plan import plan
 
     prepared = prepare(make_request(options, recipe))
-    plans = [
-        plan(prepared.opened.state, prepared.recipe, prepared.budget, context, arms=prepared.request.arms)
-        for context in prepared.contexts
-    ]
+    plans = [plan(prepared, context) for context in prepared.contexts]
+    limits = prepared.budget.model_dump(exclude_none=True)
     if as_json:
-        content = {"schema": 1, "remarks": list(prepared.remarks), "plans": [one.to_json() for one in plans]}
-        print_json(content)
+        shown = [one.to_json() for one in plans]
+        print_json({"schema": 1, "remarks": list(prepared.remarks), "budget": limits, "plans": shown})
     else:
         for remark in prepared.remarks:
             say(remark)
-        limits = (prepared.request.budget or prepared.recipe.budget).model_dump(exclude_none=True)
         for number, one in enumerate(plans):
             if number:
                 results.print()
-            _show(one)
+            _show(one, prepared.directory)
             for limit, value in limits.items():
                 results.print(f"budget: {limit} <= {value:g}")
             if one.problem:
@@ -51,15 +50,20 @@ def command(recipe: str | None, as_json: bool, **options: Any) -> int:
     return 2 if any(one.problem for one in plans) else 0
 
 
-def _show(one: "Plan") -> None:
+def _show(one: "Plan", directory: "Path") -> None:
     from edgekd.report.console import print_table, results
 
     results.print(f"plan for {one.target} with {one.runtime}")
-    rows = [(str(number), step.name, step.description, _time(step.seconds)) for number, step in enumerate(one.steps, 1)]
+    rows = [
+        (str(number), step.name, step.description, "stored" if step.stored else _time(step.seconds))
+        for number, step in enumerate(one.steps, 1)
+    ]
     print_table([">", "step", "what", ">roughly"], rows)
     known = [step.seconds for step in one.steps if step.seconds is not None]
     more = "" if len(known) == len(one.steps) else ", and the steps whose time is not known"
-    results.print(f"in all about {_time(sum(known))}{more}; finished steps of a run directory are not done again")
+    results.print(f"in all about {_time(sum(known))}{more}")
+    if any(step.stored for step in one.steps):
+        results.print(f"stored: {directory} has this stage's output, it is taken from there")
     for note in one.notes:
         results.print(note)
 

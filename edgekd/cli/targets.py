@@ -85,6 +85,9 @@ def show_(name: str, as_json: bool) -> None:
     results.print(f"{target.name}: {target.title}")
     results.print(f"default recipe {target.default_recipe}; channels in multiples of {target.channels.granularity}")
     results.print(f"  ({target.channels.confidence}: {' '.join(target.channels.source.split())})")
+    machines = [f"a board that names itself {model}" for model in target.board_models]
+    machines += [f"any {architecture} machine" for architecture in target.architectures]
+    results.print(f"this target is: {'; '.join(machines) or 'no machine that edgekd runs on'}")
     for alias, why in target.aliases.items():
         results.print(f"also called {alias}: {why}")
     results.print()

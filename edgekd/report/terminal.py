@@ -7,21 +7,26 @@ from edgekd.report.console import results, table
 if TYPE_CHECKING:
     from edgekd.verbs.compress import Result
 
+UNCLEAR = "~"  # before a ratio that is not distinguishable from 1
+
 
 def show(result: "Result") -> None:
-    """Print baseline, stages and final: score, size, MACs, latency with its interval, and the ratio to the baseline."""
+    """Print baseline, stages and final: score, size, MACs, latency and ratios, each with its 95 % interval below."""
     report = result.report
     metric = report["metric"]
     made = table(
-        "stage", f">{metric['name']}{' ' + metric['unit'] if metric['unit'] else ''}", ">vs parent", ">kB", ">MACs",
-        ">p50 ms", ">95 % interval", ">p95 ms", ">faster than baseline", ">than parent",
+        "stage", f">{metric['name']}{' ' + metric['unit'] if metric['unit'] else ''}\nvs parent", ">kB", ">MACs",
+        ">p50 ms\n95 % interval", ">p95 ms\n95 % interval", ">faster than\nbaseline", ">faster than\nparent",
         title=f"{report['model']['name']} for {report['target']} with {report['runtime']}",
     )  # fmt: skip
+    made.padding = (0, 1, 0, 0)  # one space between columns: the intervals fit into 100 columns
     for stage in report["stages"]:
         made.add_row(*_row(stage["name"], stage))
     if report["recipe"]["export"]["input"] == "uint8":
         made.add_row(*_row("exported", report["final"]))
     results.print(made)
+    if any(str(cell).startswith(UNCLEAR) for column in made.columns for cell in column.cells):
+        results.print(f"{UNCLEAR} not distinguishable from equally fast")
     figure = report["final"]["figures"]["latency_p50_ms"]
     results.print(f"latency and {metric['name']}: measured on this machine ({figure['on']})", markup=False)
     for name, absent in report["on_target"].items():
@@ -39,27 +44,36 @@ def show(result: "Result") -> None:
 
 def _row(name: str, stage: dict[str, Any]) -> list[str]:
     figures = stage["figures"]
-    p50, p95 = figures["latency_p50_ms"], figures["latency_p95_ms"]
     parent, baseline = stage.get("against_parent"), stage.get("against_baseline")
-    low, high = p50.get("low"), p50.get("high")
     return [
         name,
-        f"{figures['score']['value']:.2f}",
-        f"{round(parent['score'], 2) + 0.0:+.2f}" if parent else "",
+        f"{figures['score']['value']:.2f}" + (f"\n{round(parent['score'], 2) + 0.0:+.2f}" if parent else ""),
         f"{figures['size_kb']['value']:,.1f}",
         f"{figures['macs']['value'] / 1e6:.2f} M",
-        f"{p50['value']:.3f}",
-        f"{low:.3f} to {high:.3f}" if low is not None and high is not None else "too few calls",
-        f"{p95['value']:.3f}" if p95["value"] is not None else "too few calls",
+        _latency(figures["latency_p50_ms"]),
+        _latency(figures["latency_p95_ms"]),
         _speedup(baseline),
         _speedup(parent),
     ]
+
+
+def _latency(figure: dict[str, Any]) -> str:
+    if figure["value"] is None:
+        return "too few calls"
+    digits = 3 if figure["value"] < 10 else 1
+    return f"{figure['value']:.{digits}f}\n{_interval(figure, digits)}"
 
 
 def _speedup(compared: dict[str, Any] | None) -> str:
     if compared is None:
         return ""
     found = compared["speedup"]
-    if found["verdict"] in ("the same file", "not distinguishable"):
+    if found["verdict"] == "the same file":
         return str(found["verdict"])
-    return f"{found['ratio']:.2f}x"
+    sign = UNCLEAR if found["verdict"] == "not distinguishable" else ""
+    return f"{sign}{found['ratio']:.2f}x\n{_interval(found, 2)}"
+
+
+def _interval(found: dict[str, Any], digits: int) -> str:
+    low, high = found.get("low"), found.get("high")
+    return "too few calls" if low is None or high is None else f"{low:.{digits}f} to {high:.{digits}f}"

@@ -13,6 +13,7 @@ import edgekd
 from edgekd.artifact import parity, write_artifact
 from edgekd.budget import Verdict, judge
 from edgekd.context import Context
+from edgekd.errors import StageError, device_errors_as
 from edgekd.evaluate import run_onnx
 from edgekd.files import folder_in_one_step, sha256, write_json
 from edgekd.measure import arm_figures, figures_on_target, limits_of, obtain_figures
@@ -83,6 +84,7 @@ def compress(
     return results[0] if isinstance(target, str) else results
 
 
+@device_errors_as(StageError)
 def execute(prepared: Prepared) -> list[Result]:
     """Run the stages, write the artifacts, and measure.
 
@@ -94,8 +96,7 @@ def execute(prepared: Prepared) -> list[Result]:
     for context in prepared.contexts:
         check_order(prepared.opened.state, prepared.recipe, context, arms=prepared.request.arms)
     request = prepared.request
-    names = "+".join(context.target.name for context in prepared.contexts)
-    directory = request.output or Path("edgekd-runs") / f"{prepared.opened.name}-{names}"
+    directory = prepared.directory
     with Run.open(directory, request.say, resume=request.resume, explain=request.explain) as run:
         for remark in prepared.remarks:
             run.log(remark)

@@ -28,6 +28,7 @@ from edgekd.models.source import Opening, open_model
 from edgekd.stages.export import EXPORTERS, write_onnx
 from edgekd.stages.prune.pruner import Group, prunable_groups
 from edgekd.target import Target
+from edgekd.verbs.runs import last_file
 
 _PICKLED = ("module", "state-dict")
 _BYTES = {"fp32": 4.0, "fp16": 2.0, "bf16": 2.0, "int8": 1.0, "int4": 0.5}  # a weight
@@ -94,13 +95,16 @@ class Inspection:
 
 
 def inspect_model(path: Path, opening: Opening, targets: Sequence[Target]) -> Inspection:
-    """Look into a model file.
+    """Look into a model file, or into the last state of a run directory.
 
     What a file asks for is listed even where it is not trusted; layers are listed even where the inputs are not known.
 
     Raises:
         InputError: there is no such file, or it is no model.
     """
+    if path.is_dir():
+        file = last_file(path)
+        return replace(inspect_model(file, opening, targets), name=str(file))
     kind = detect_format(path)
     found = Inspection(path.name, kind, path.stat().st_size)
     if kind in _PICKLED:

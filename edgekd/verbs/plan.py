@@ -8,11 +8,12 @@ import torch
 
 from edgekd import host
 from edgekd.artifact import check_bytes
-from edgekd.budget import Budget
 from edgekd.context import Context
 from edgekd.errors import InputError
 from edgekd.models.network import example_inputs, run_network
+from edgekd.pipeline import stored_stages
 from edgekd.recipe import Recipe
+from edgekd.request import Prepared
 from edgekd.stages import STAGES
 from edgekd.stages.distill.settings import DistillSettings
 from edgekd.stages.export import EXPORTERS
@@ -21,11 +22,15 @@ from edgekd.state import ModelState, TorchForm
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a plan: a stage or the export, in words, and a rough time in seconds (None: not known)."""
+    """One step of a plan: a stage or the export, in words, and a rough time in seconds (None: not known).
+
+    `stored` says that the run directory has its output, which is taken from there.
+    """
 
     name: str
     description: str
     seconds: float | None
+    stored: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,16 +87,19 @@ def check_order(state: ModelState, recipe: Recipe, context: Context, *, arms: bo
         form, maker = stage.produces, f"{settings.kind} leaves"
 
 
-def plan(state: ModelState, recipe: Recipe, budget: Budget, context: Context, *, arms: bool = False) -> Plan:
-    """Return what would run; a problem is part of the plan, not an error."""
+def plan(prepared: Prepared, context: Context) -> Plan:
+    """Return what would run for one target; a problem is part of the plan, not an error."""
+    state, recipe, budget = prepared.opened.state, prepared.recipe, prepared.budget
     problem = None
     try:
-        check_order(state, recipe, context, arms=arms)
+        check_order(state, recipe, context, arms=prepared.request.arms)
     except InputError as error:
         problem = str(error)
     rate = _forward_seconds(state) if isinstance(state.form, TorchForm) and problem is None else None
+    known = prepared.request.resume and problem is None and prepared.directory.is_dir()
+    stored = stored_stages(prepared, context) if known else [False] * len(recipe.stages)
     steps, share = [], 1.0
-    for settings in recipe.stages:
+    for settings, is_stored in zip(recipe.stages, stored, strict=True):
         stage = STAGES[type(settings)]
         try:
             description = stage.describe(settings, context)
@@ -105,7 +113,8 @@ def plan(state: ModelState, recipe: Recipe, budget: Budget, context: Context, *,
             seconds = settings.epochs * len(context.parts.train) * rate * (3 * share + 1)
         elif settings.kind == "quantize":
             seconds = 5.0 + (2 * len(context.parts.calibration) + 4 * len(context.parts.validation)) * (rate or 0)
-        steps.append(Step(settings.kind, description, None if seconds is None else round(seconds, 1)))
+        seconds = 0.0 if is_stored else seconds
+        steps.append(Step(settings.kind, description, None if seconds is None else round(seconds, 1), is_stored))
     exporter = EXPORTERS.get(context.runtime_name)
     steps.append(Step("export", exporter.description if exporter else "not there yet", 15.0 if exporter else None))
     sizes = context.parts.sizes()

@@ -14,7 +14,7 @@ from edgekd.device.machine import read_machine, warnings
 from edgekd.device.runtimes import open_session
 from edgekd.device.runtimes.session import Session
 from edgekd.device.selfcheck import read_samples
-from edgekd.errors import InputError, StageError
+from edgekd.errors import InputError, StageError, device_errors_as
 from edgekd.verbs.artifact_path import artifact_folder
 
 
@@ -29,6 +29,7 @@ class _Opened:
     load_ms: float
 
 
+@device_errors_as(InputError)
 def profile(path: Path, *, duration_s: float = 10.0, threads: int = 1, batch: int | None = None) -> dict[str, Any]:
     """Measure load time, first call and latency of an artifact (or a run's) or an ONNX file.
 
@@ -45,6 +46,7 @@ def profile(path: Path, *, duration_s: float = 10.0, threads: int = 1, batch: in
     return {"artifact": _identity(opened), **measured, "peak_memory_mib": None}
 
 
+@device_errors_as(InputError)
 def profile_against(
     path: Path, other: Path, *, duration_s: float = 10.0, threads: int = 1, batch: int | None = None
 ) -> dict[str, Any]:

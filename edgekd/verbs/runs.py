@@ -9,9 +9,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from edgekd.device.manifest import read_manifest
 from edgekd.errors import InputError
 from edgekd.run import MARKER, find_runs
-from edgekd.verbs.artifact_path import artifact_folders
+from edgekd.verbs.artifact_path import artifact_folder, artifact_folders
 
 REMOVED = ("stages", "onnx", "figures")  # what a run can make again
 REPORT = "report.json"
@@ -51,6 +52,9 @@ def view(path: Path) -> RunView:
     models = [str(one["model"]["name"]) for one in reports if isinstance(one.get("model"), dict)]
     models += [str(one["name"]) for one in manifests if "name" in one]
     targets = [str(one["target"]) for one in (*reports, *manifests) if "target" in one]
+    begun = _json(path / MARKER)  # a killed run has nothing else; a run begun again may be about something else
+    if begun.get("model") and isinstance(begun.get("targets"), list):
+        models, targets = [str(begun["model"])], [str(one) for one in begun["targets"]]
     changed = max((_changed(path / name) for name in (MARKER, "log.jsonl", REPORT)), default=0.0)
     return RunView(
         path=str(path),
@@ -60,6 +64,23 @@ def view(path: Path) -> RunView:
         bytes=_size(path),
         changed=time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(changed)),
     )
+
+
+def last_file(path: Path) -> Path:
+    """Return the ONNX file of a run's last state: the artifact's, or that of the last stage which an unfinished run has.
+
+    Raises:
+        InputError: it is neither a run directory nor an artifact folder, holds several artifacts, or no stage yet.
+    """
+    if not (path / MARKER).is_file() or _finished(path):
+        folder = artifact_folder(path)
+        return folder / read_manifest(folder).model_file
+    for state in sorted((path / "stages").glob("*/state.json"), key=_changed, reverse=True):
+        written = [state.parent / "model.onnx", *sorted((path / "onnx").glob(f"{state.parent.name}-*.onnx"))]
+        for file in written:
+            if file.is_file():
+                return file
+    raise InputError(f"the run in {path} has finished no stage yet")
 
 
 def removable(path: Path, *, keep_artifact: bool = True) -> dict[str, int]:

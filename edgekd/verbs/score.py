@@ -15,7 +15,7 @@ from edgekd.data.dataset import check_inputs
 from edgekd.device.artifact import open_artifact
 from edgekd.device.manifest import Manifest
 from edgekd.device.runtimes import open_session
-from edgekd.errors import InputError
+from edgekd.errors import InputError, device_errors_as
 from edgekd.evaluate import Outputs, judge_outputs, run_session
 from edgekd.metrics import accuracy, choose_metric
 from edgekd.models.network import run_network
@@ -75,6 +75,7 @@ class _Subject:
     run: Callable[[Part], Outputs]
 
 
+@device_errors_as(InputError)
 def score(
     model: Path,
     data: str | None,

@@ -178,12 +178,11 @@ def _renamed(text: str, name: str, other: Target) -> str:
             kept.append(line)
     body = "\n".join(kept).lstrip("\n")
     body = re.sub(r"(?m)^name\s*=.*$", f'name = "{name}"', body, count=1)
-    body = re.sub(
-        r"(?m)^title\s*=.*$", f'title = "{name}"  # as people say it, and as the board names itself', body, count=1
-    )
+    body = re.sub(r"(?m)^title\s*=.*$", f'title = "{name}"  # as people say it', body, count=1)
     head = (
         f"# {name}: copied from {other.name}. Every fact below is one of {other.title} until you change it: put in your\n"
         "# hardware's value, where it comes from (source), and how sure it is (confidence: high, medium or low); remove\n"
-        f"# what you do not know. Then: edgekd targets validate targets/{name}.toml\n"
+        "# what you do not know. board_models: how the board names itself in /proc/device-tree/model; without them no\n"
+        f"# machine is taken for this target. Then: edgekd targets validate targets/{name}.toml\n"
     )
     return f"{head}{body}\n"

@@ -1,6 +1,15 @@
 import json
 from pathlib import Path
 
+import pytest
+
+import edgekd
+from edgekd.budget import Budget, judge
+from edgekd.cli.compress import execute_and_show
+from edgekd.device.errors import DeviceError, RuntimeMissing
+from edgekd.figures import Figure
+from edgekd.verbs.compress import Result
+
 from .conftest import Cli
 
 
@@ -27,6 +36,31 @@ def test_the_verdict_is_the_exit_code(cli: Cli, model: Path, exported: Path) -> 
     assert code == 1 and "fail" in out
     code, out = budget("--latency", "1000")
     assert code == 3 and "not measured" in out
+
+
+@pytest.mark.parametrize(("error", "code"), [(DeviceError, 3), (RuntimeMissing, 4)])
+def test_a_runtime_that_fails_in_a_stage_is_an_error_of_ours(
+    cli: Cli, model: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception], code: int
+) -> None:
+    def fail(*_: object) -> None:
+        raise error("the runtime's words")
+
+    monkeypatch.setattr("edgekd.evaluate.open_session", fail)
+    with pytest.raises(edgekd.EdgekdError, match="the runtime's words"):
+        edgekd.compress(model, "raspberry-pi-5", output=Path("one"), recipe="export")
+    outcome = cli("export", model, "-t", "raspberry-pi-5", "-o", "two")
+    assert outcome.code == code and outcome.err.endswith("edgekd: the runtime's words\n")
+
+
+def test_a_figure_that_is_not_distinguishable_from_its_limit_decides_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verdicts = judge(Budget(latency_ms=1.0), {"latency_ms": Figure("ms", 1.0, "measured", "here", 0.9, 1.1)})
+    monkeypatch.setattr("edgekd.request.prepare", lambda request: None)
+    result = Result(Path("artifact"), {"schema": 1}, tuple(verdicts))
+    monkeypatch.setattr("edgekd.verbs.compress.execute", lambda prepared: [result])
+    assert execute_and_show(None, as_json=True) == 3
+    assert json.loads(capsys.readouterr().out) == {"schema": 1}
 
 
 def test_what_is_wrong_is_said_before_any_work(cli: Cli, model: Path) -> None:

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,24 @@ def test_an_onnx_file(cli: Cli, quantized: Path) -> None:
     assert "the file is int8, it runs spike" in refusal["reasons"]
     text = cli("inspect", quantized / "artifact/model.onnx", "-t", "raspberry-pi-5").out
     assert "int8, opset 20" in text and "nothing found" in text
+
+
+def test_a_run_directory_shows_its_last_state(cli: Cli, quantized: Path) -> None:
+    found = json.loads(cli("inspect", quantized, "-t", "nir", "--json").out)
+    assert found["name"] == str(quantized / "artifact/model.onnx") and found["precision"] == "int8"
+    assert json.loads(cli("inspect", quantized / "artifact", "-t", "nir", "--json").out) == found
+    shutil.copytree(quantized, "killed")
+    (Path("killed") / "report.json").unlink()
+    for stage, precision in (("quantize", "int8"), ("baseline", "fp32")):
+        found = json.loads(cli("inspect", "killed", "-t", "nir", "--json").out)
+        assert stage in found["name"] and found["precision"] == precision
+        for folder in Path("killed/stages").glob("quantize-*"):
+            shutil.rmtree(folder)
+    shutil.rmtree("killed/stages")
+    outcome = cli("inspect", "killed")
+    assert outcome.code == 2 and "no stage yet" in outcome.err
+    Path("other").mkdir()
+    assert cli("inspect", "other").code == 2
 
 
 def test_unknown_inputs_still_show_the_layers(cli: Cli, model: Path) -> None:

@@ -13,6 +13,26 @@ def test_a_plan_has_steps_times_and_notes(cli: Cli, model: Path) -> None:
     assert not Path("edgekd-runs").exists()
 
 
+def test_the_budget_is_the_merged_one_that_the_run_judges(cli: Cli, model: Path) -> None:
+    Path("recipe.toml").write_text('[budget]\nsize_kb = 50\naccuracy_drop = 3\n[[stage]]\nkind = "quantize"\n')
+    options = ("plan", model, "-t", "raspberry-pi-5", "--recipe", "recipe.toml", "--accuracy-drop", "1")
+    shown = cli(*options).out
+    assert "budget: size_kb <= 50" in shown and "budget: accuracy_drop <= 1" in shown and "<= 3" not in shown
+    assert json.loads(cli(*options, "--json").out)["budget"] == {"accuracy_drop": 1.0, "size_kb": 50.0}
+
+
+def test_what_the_run_directory_has_is_stored(cli: Cli, model: Path, quantized: Path) -> None:
+    Path("recipe.toml").write_text('[[stage]]\nkind = "quantize"\ncalibrators = ["min-max"]\n')
+    options = ("plan", model, "-t", "raspberry-pi-5", "--recipe", "recipe.toml", "-o", quantized)
+    shown = cli(*options).out
+    assert "stored" in shown and f"stored: {quantized} has this stage's output" in shown
+    quantize, export = json.loads(cli(*options, "--json").out)["plans"][0]["steps"]
+    assert (quantize["stored"], quantize["seconds"], export["stored"]) == (True, 0.0, False)
+    for other in (("--seed", "7"), ("--no-resume",), ("-o", "new")):
+        steps = json.loads(cli(*options, *other, "--json").out)["plans"][0]["steps"]
+        assert not any(step["stored"] for step in steps), other
+
+
 def test_a_problem_is_part_of_the_plan(cli: Cli, model: Path) -> None:
     outcome = cli("plan", model, "-t", "raspberry-pi-5", "-t", "imx500", "--recipe", "quantize")
     assert outcome.code == 2

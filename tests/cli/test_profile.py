@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from edgekd.device import latency
+from edgekd.errors import InputError
 from edgekd.verbs import profile as profiling
 
 from .conftest import Cli
@@ -45,6 +46,11 @@ def test_one_against_another(cli: Cli, exported: Path, quantized: Path) -> None:
 def test_a_torch_file_is_told_to_be_exported_first(cli: Cli, model: Path) -> None:
     outcome = cli("profile", model)
     assert outcome.code == 2 and f"edgekd export {model}" in outcome.err
+
+
+def test_what_the_device_half_refuses_is_bad_input(exported: Path) -> None:
+    with pytest.raises(InputError, match="threads must be 1 or more"):
+        profiling.profile(exported, threads=0)
 
 
 def test_an_emulated_processor_is_refused(cli: Cli, exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,14 @@ def test_the_current_folder_and_its_runs(cli: Cli, exported: Path) -> None:
     assert "not finished" in cli("runs", "list").out
 
 
+def test_a_killed_run_can_be_told_apart(cli: Cli, exported: Path) -> None:
+    shutil.copytree(exported, "mine")
+    shutil.rmtree("mine/artifact")
+    (Path("mine") / "report.json").unlink()
+    (run,) = json.loads(cli("runs", "list", "mine", "--json").out)["runs"]
+    assert (run["model"], run["targets"], run["state"]) == ("model", ["raspberry-pi-5"], "not finished")
+
+
 def test_clean_keeps_the_artifact(cli: Cli, exported: Path) -> None:
     shutil.copytree(exported, "mine")
     outcome = cli("runs", "clean", "mine", "--keep-artifact", "--yes")

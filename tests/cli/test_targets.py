@@ -22,6 +22,9 @@ def test_show_has_every_fact(cli: Cli) -> None:
     for name, fact in target.facts.items():
         assert name in outcome.out and fact.confidence in outcome.out and " ".join(fact.source.split()) in outcome.out
     assert "int8 activation_dtype" in outcome.out
+    assert "a board that names itself Raspberry Pi 5 Model B*" in outcome.out
+    assert "any x86_64 machine" in cli("targets", "show", "generic-x86").out
+    assert "no machine that edgekd runs on" in cli("targets", "show", "nir").out
     assert "operators" in cli("targets", "show", "imx500").out
     assert json.loads(cli("targets", "show", "nir", "--json").out)["name"] == "nir"
     assert cli("targets", "show", "nowhere").code == 2
@@ -34,6 +37,7 @@ def test_new_then_validate_then_use(cli: Cli) -> None:
     assert text.startswith("# my-pi: copied from raspberry-pi-5") and "[aliases]" not in text
     assert cli("targets", "validate", "targets/my-pi.toml").out == "targets/my-pi.toml: good\n"
     target, _ = load_target("my-pi")
+    assert target.board_models == ("Raspberry Pi 5 Model B*",)
     assert target.title == "my-pi" and target.facts == load_target("raspberry-pi-5")[0].facts
     assert "my-pi" in cli("targets", "list").out
     outcome = cli("targets", "new", "my-pi", "--like", "nir")

@@ -100,7 +100,8 @@ def execute(prepared: Prepared) -> list[Result]:
             run.log(remark)
         run.describe(prepared.opened.name, [context.target.name for context in prepared.contexts])
         write_json(directory / "recipe.json", prepared.recipe.to_json())
-        keep_source(request.model, request.opening, prepared.data_path, directory)
+        opening = replace(request.opening, inputs=prepared.opened.state.signature.inputs)
+        keep_source(request.model, opening, prepared.data_name, directory)
         results = []
         for context in prepared.contexts:
             artifact = directory / "artifact"

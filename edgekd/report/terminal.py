@@ -47,7 +47,7 @@ def _row(name: str, stage: dict[str, Any]) -> list[str]:
         f"{figures['score']['value']:.2f}",
         f"{round(parent['score'], 2) + 0.0:+.2f}" if parent else "",
         f"{figures['size_kb']['value']:,.1f}",
-        f"{figures['macs']['value'] / 1e6:.2f} M",
+        "not known" if figures["macs"]["value"] is None else f"{figures['macs']['value'] / 1e6:.2f} M",
         f"{p50['value']:.3f}",
         f"{low:.3f} to {high:.3f}" if low is not None and high is not None else "too few calls",
         f"{p95['value']:.3f}" if p95["value"] is not None else "too few calls",

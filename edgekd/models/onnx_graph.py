@@ -46,7 +46,9 @@ def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
     kind = value.type.tensor_type
     if kind.elem_type not in _DTYPES:
         known = TensorProto.DataType.Name(kind.elem_type).lower() if kind.elem_type else "no tensor"
-        raise InputError(f"{value.name!r} is {known}; inputs and outputs of {', '.join(_DTYPES.values())} are supported")
+        raise InputError(
+            f"{value.name!r} is {known}; inputs and outputs of {', '.join(_DTYPES.values())} are supported"
+        )
     sizes = [axis.dim_value if axis.HasField("dim_value") else 0 for axis in kind.shape.dim]
     if not sizes or any(size < 1 for size in sizes[1:]):
         shape = [axis.dim_value or axis.dim_param or "?" for axis in kind.shape.dim]

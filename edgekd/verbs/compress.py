@@ -60,8 +60,8 @@ def compress(
         inputs: `[NAME:]SHAPE[:DTYPE]` texts, where neither the sidecar nor the archive tells.
         trust: packages whose layer classes a pickled model may use.
         factory: `package.module:function` that builds the network for a file of weights.
-        options: the other fields of `Request`: recipe, runtime, metric, seed, device, threads, teacher, budget, resume,
-            arms, say, explain, progress.
+        options: the other fields of `Request`: recipe, runtime, metric, seed, device, threads, teacher, teacher_factory,
+            budget, resume, arms, say, explain, progress.
 
     Returns:
         A `Result`, or a list of them for a sequence of targets.

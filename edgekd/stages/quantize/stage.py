@@ -57,7 +57,7 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
         shutil.copyfile(state.form.path, source)
     else:
         write_onnx(state.torch.module, state.signature, source, opset=context.runtime.opset)
-    prepared = prepare(source, folder / "prepared.onnx")
+    prepared = prepare(source, folder / "prepared.onnx", context.log)
     part = context.parts.validation
     with context.progress("quantize", len(settings.calibrators) + 2) as advance:
         observed = observe(prepared, context.parts.calibration, folder, context.threads)

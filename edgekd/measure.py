@@ -46,7 +46,7 @@ def obtain_figures(run: Run, context: Context, chain: Sequence[Step], exported: 
         figures[name] = {
             "score": Figure(context.metric.unit, scores[name], "measured", on, samples=count),
             "size_kb": Figure("kB", files[name].stat().st_size / 1000, "counted"),
-            "macs": Figure("", onnx_graph.count_macs(files[name]), "counted"),
+            "macs": _macs(files[name]),
             "parameters": Figure("", onnx_graph.count_parameters(onnx.load(str(files[name]))), "counted"),
             **host.latency_figures(timed["latency"][name], f"{on}, {threads} thread{'s' if threads > 1 else ''}"),
         }
@@ -59,6 +59,13 @@ def obtain_figures(run: Run, context: Context, chain: Sequence[Step], exported: 
                 for role, other in (("parent", parent), ("baseline", "baseline"))
             }
     return Measured(machine, figures, comparisons)
+
+
+def _macs(path: Path) -> Figure:
+    count = onnx_graph.count_macs(path)
+    if count is None:
+        return Figure.absent("", "the graph holds operators whose shapes or multiply-accumulates are not known")
+    return Figure("", count, "counted")
 
 
 def _timed(

@@ -5,11 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from edgekd.context import Context
-from edgekd.files import sha256
-from edgekd.models.source import open_model
 from edgekd.recipe import StageSettings
 from edgekd.request import Prepared
 from edgekd.run import Run, stage_folder, stage_key
@@ -78,7 +74,7 @@ def _ingredients(prepared: Prepared, context: Context, before: Step, settings: S
         "metric": context.metric.identity,
         "cut": prepared.recipe.data.model_dump(mode="json"),
         "data": prepared.data_digest if uses.get("data") else None,
-        "teacher": _teacher_identity(prepared) if uses.get("teacher") else None,
+        "teacher": prepared.teacher.identity if prepared.teacher and uses.get("teacher") else None,
     }
 
 
@@ -137,14 +133,3 @@ def _arm_step(
     name = arm if isinstance(settings, DistillSettings) else f"{arm}-{settings.kind}"
     state, key = _stored(run, prepared, name, ingredients, make)
     return Step(name, key, state, _onnx_of(run, name, key, state, context))
-
-
-def _teacher_identity(prepared: Prepared) -> str | None:
-    teacher = prepared.request.teacher
-    if teacher is None:
-        return None
-    if isinstance(teacher, nn.Module):
-        return open_model(
-            teacher, replace(prepared.request.opening, inputs=prepared.opened.state.signature.inputs)
-        ).state.torch.base.digest
-    return sha256(Path(teacher))

@@ -1,6 +1,7 @@
 """A request: everything a person may ask for, read and checked before any work."""
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,7 +18,7 @@ from edgekd.data.calibration_sets import set_names, set_signature
 from edgekd.data.sources import as_dataset
 from edgekd.errors import InputError
 from edgekd.metrics import Metric, choose_metric
-from edgekd.models.signature import Signature, TensorSpec
+from edgekd.models.signature import Signature, tensor_spec
 from edgekd.models.source import Opened, Opening, open_model
 from edgekd.recipe import Recipe, load_recipe
 from edgekd.stages import KINDS
@@ -46,6 +47,7 @@ class Request:
     device: str = "auto"
     threads: int | None = None
     teacher: str | Path | nn.Module | None = None
+    teacher_factory: str | None = None
     opening: Opening = Opening()
     budget: Budget | None = None
     resume: bool = True
@@ -63,7 +65,8 @@ class Prepared:
     opened: Opened
     recipe: Recipe
     dataset: Dataset
-    data_path: Path | None  # where the data lie, if they lie in files
+    data_name: str | None  # where the data lie, or the name of their set; None for data in memory or made by code
+    teacher: Opened | None
     contexts: tuple[Context, ...]
     remarks: tuple[str, ...]
 
@@ -113,9 +116,9 @@ def prepare(request: Request) -> Prepared:
     metric = choose_metric(
         request.metric or recipe.metric or signature.metric, signature.task, labelled=dataset.targets is not None
     )
-    contexts = tuple(_context(request, recipe, target, opened, parts, metric) for target in targets)
-    data_path = Path(source) if isinstance(source, (str, Path)) and Path(source).exists() else None
-    return Prepared(request, opened, recipe, dataset, data_path, contexts, tuple(remarks))
+    teacher = _teacher(request, opened)
+    contexts = tuple(_context(request, recipe, target, opened, parts, metric, teacher) for target in targets)
+    return Prepared(request, opened, recipe, dataset, _data_name(source), teacher, contexts, tuple(remarks))
 
 
 def _recipe(request: Request, opened: Opened, target: Target) -> Recipe:
@@ -135,10 +138,12 @@ def signature_of_data(data: Any) -> Signature | None:
     if isinstance(data, str) and data in set_names():
         return set_signature(data)
     if isinstance(data, tuple) and len(data) == 2 and hasattr(data[0], "shape"):
-        return Signature(inputs=(TensorSpec(name="input", shape=("batch", *map(int, data[0].shape[1:]))),))
+        return Signature(
+            inputs=(tensor_spec("input", [int(size) for size in data[0].shape[1:]], "float32", "the data"),)
+        )
     if isinstance(data, Dataset):
-        specs = tuple(TensorSpec(name=name, shape=("batch", *array.shape[1:])) for name, array in data.inputs.items())
-        return Signature(inputs=specs)
+        specs = (tensor_spec(name, array.shape[1:], "float32", "the data") for name, array in data.inputs.items())
+        return Signature(inputs=tuple(specs))
     return None
 
 
@@ -157,6 +162,14 @@ def _data_source(request: Request, recipe: Recipe, opened: Opened) -> Any:
     return data
 
 
+def _data_name(source: Any) -> str | None:
+    if not isinstance(source, (str, Path)):
+        return None
+    if Path(source).exists():
+        return str(Path(source).resolve())
+    return str(source) if str(source) in set_names() else None
+
+
 def _dataset(data: Any, recipe: Recipe, signature: Signature) -> Dataset:
     if isinstance(data, (str, Path)):
         dataset = load_dataset(data, signature, limit=recipe.data.limit)
@@ -167,17 +180,36 @@ def _dataset(data: Any, recipe: Recipe, signature: Signature) -> Dataset:
     return dataset
 
 
-def _context(request: Request, recipe: Recipe, target: Target, opened: Opened, parts: Parts, metric: Metric) -> Context:
+def _teacher(request: Request, opened: Opened) -> Opened | None:
+    """Open the teacher, with a factory of its own: it need not be of the student's architecture.
+
+    Raises:
+        InputError: it cannot be opened, or is no torch network.
+    """
+    if request.teacher is None:
+        return None
+    opening = Opening(request.opening.trust, request.teacher_factory, opened.state.signature.inputs)
+    try:
+        teacher = open_model(request.teacher, opening, network=True)
+    except InputError as error:
+        raise InputError(f"the teacher: {str(error).replace('--model', '--teacher-model')}") from error
+    if not isinstance(teacher.state.form, TorchForm):
+        raise InputError("the teacher must be a torch network")
+    return teacher
+
+
+def _context(
+    request: Request,
+    recipe: Recipe,
+    target: Target,
+    opened: Opened,
+    parts: Parts,
+    metric: Metric,
+    teacher: Opened | None,
+) -> Context:
     runtime = request.runtime or target.default_runtime
     if runtime not in target.runtime:
         raise InputError(f"{target.name} has no runtime {runtime!r}; it has {', '.join(target.runtime)}")
-    teacher = None
-    if request.teacher is not None:
-        teacher_model = open_model(request.teacher, replace(request.opening, inputs=opened.state.signature.inputs))
-        form = teacher_model.state.form
-        if not isinstance(form, TorchForm):
-            raise InputError("the teacher must be a torch network")
-        teacher = form.base.build
     threads = request.threads or torch.get_num_threads()
     torch.set_num_threads(threads)
     return Context(
@@ -186,7 +218,7 @@ def _context(request: Request, recipe: Recipe, target: Target, opened: Opened, p
         signature=opened.state.signature,
         parts=parts,
         metric=metric,
-        teacher=teacher,
+        teacher=None if teacher is None else lambda: copy.deepcopy(teacher.state.torch.module),
         seed=recipe.seed,
         device=request.device,
         threads=threads,

@@ -132,10 +132,11 @@ def load_state(folder: Path, base: Base | None) -> ModelState:
     try:
         content = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         changed = [name for name, digest in content["files"].items() if sha256(folder / name) != digest]
-    except (OSError, ValueError, KeyError) as error:
+        signature = Signature.model_validate(content["signature"])
+        kind = FORMS[content["form"]]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StageError(f"cannot read the stage output {folder}: {error}") from error
     if changed:
         raise StageError(f"the stage output {folder} was changed: {', '.join(changed)}")
-    signature = Signature.model_validate(content["signature"])
-    form = FORMS[content["form"]].load(folder, content["kept"], base, signature)
+    form = kind.load(folder, content["kept"], base, signature)
     return ModelState(signature, form, tuple(content["lineage"]), content["notes"])

@@ -87,6 +87,12 @@ def work_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 "--teacher", type=click.Path(path_type=Path), help="Default: the model before it was compressed."
             ),
             click.option(
+                "--teacher-model",
+                "teacher_factory",
+                metavar="PACKAGE.MODULE:FACTORY",
+                help="Builds the teacher for a file of weights.",
+            ),
+            click.option(
                 "-o",
                 "--output",
                 type=click.Path(path_type=Path, file_okay=False),
@@ -187,6 +193,7 @@ def make_request(options: dict[str, Any], recipe: Any, *, arms: bool = False) ->
         device=options["device"],
         threads=options["threads"],
         teacher=options["teacher"],
+        teacher_factory=options["teacher_factory"],
         opening=opening_of(options),
         budget=budget_of(options),
         resume=options["resume"],

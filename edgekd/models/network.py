@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.errors import InputError
-from edgekd.models.signature import BATCH, Signature, TensorSpec
+from edgekd.models.signature import Signature, make_signature, tensor_spec
 
 
 def named_outputs(raw: Any) -> dict[str, Tensor]:
@@ -56,14 +56,18 @@ def learn_outputs(module: nn.Module, signature: Signature) -> Signature:
         raise
     except Exception as error:  # whatever the user's forward raises
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if (fixed := getattr(module, "meta", {}).get("static_batch")) is not None:
+            raise InputError(
+                f"the network does not run on {shapes}: {first}; it was exported for a batch of {fixed} only, so export it "
+                'again with a free one: torch.export.export(model, inputs, dynamic_shapes=({0: torch.export.Dim("batch")},))'
+            ) from error
         raise InputError(f"the network does not run on {shapes}: {first}; give --input [NAME:]SHAPE") from error
     specs = []
     for name, tensor in outputs.items():
         if tensor.ndim < 1 or len(tensor) != 2:
             raise InputError(f"output {name} has shape {tuple(tensor.shape)}: its first axis is not the batch of two")
-        dtype = str(tensor.dtype).removeprefix("torch.")
-        specs.append(TensorSpec(name=name, shape=(BATCH, *tensor.shape[1:]), dtype=dtype))  # type: ignore[arg-type]
-    return signature.model_copy(update={"outputs": tuple(specs)})
+        specs.append(tensor_spec(name, tensor.shape[1:], str(tensor.dtype).removeprefix("torch."), f"output {name!r}"))
+    return make_signature("the network", **{**dict(signature), "outputs": tuple(specs)})
 
 
 def count_macs(module: nn.Module, signature: Signature) -> int:

@@ -1,6 +1,8 @@
 """Reading an ONNX graph: its signature, multiply-accumulates, parameters, operators and precision."""
 
+import contextlib
 import math
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 from edgekd.errors import InputError
-from edgekd.models.signature import BATCH, Signature, TensorSpec
+from edgekd.models.signature import Signature, TensorSpec, make_signature, tensor_spec
 
 _DTYPES = {
     TensorProto.FLOAT: "float32",
@@ -19,35 +21,45 @@ _DTYPES = {
     TensorProto.UINT8: "uint8",
     TensorProto.BOOL: "bool",
 }
+_MULTIPLIES = re.compile("Conv|MatMul|Gemm|GRU|LSTM|RNN|Attention|Einsum")
 
 
 def graph_signature(model: onnx.ModelProto, signature: Signature | None = None) -> Signature:
     """Return the signature that the graph itself tells, with the rest (preprocessing, labels, task) of `signature`.
 
     Raises:
-        InputError: an axis other than the batch has no fixed size, or a dtype is not supported.
+        InputError: an axis other than the batch has no fixed size, or a dtype or a name is not supported.
     """
+    parts = dict(signature) if signature is not None else {}
+    parts["inputs"] = tuple(_spec(value) for value in graph_inputs(model))
+    parts["outputs"] = tuple(_spec(value) for value in model.graph.output)
+    return make_signature("the ONNX graph", **parts)
+
+
+def graph_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """Return what the graph is fed with: old files list the weights among the inputs too."""
     weights = {tensor.name for tensor in model.graph.initializer}
-    inputs = tuple(_spec(value) for value in model.graph.input if value.name not in weights)
-    outputs = tuple(_spec(value) for value in model.graph.output)
-    if signature is None:
-        return Signature(inputs=inputs, outputs=outputs)
-    return signature.model_copy(update={"inputs": inputs, "outputs": outputs})
+    return [value for value in model.graph.input if value.name not in weights]
 
 
 def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
     kind = value.type.tensor_type
+    if kind.elem_type not in _DTYPES:
+        known = TensorProto.DataType.Name(kind.elem_type).lower() if kind.elem_type else "no tensor"
+        raise InputError(
+            f"{value.name!r} is {known}; inputs and outputs of {', '.join(_DTYPES.values())} are supported"
+        )
     sizes = [axis.dim_value if axis.HasField("dim_value") else 0 for axis in kind.shape.dim]
-    if kind.elem_type not in _DTYPES or not sizes or any(size < 1 for size in sizes[1:]):
+    if not sizes or any(size < 1 for size in sizes[1:]):
         shape = [axis.dim_value or axis.dim_param or "?" for axis in kind.shape.dim]
-        raise InputError(f"{value.name} has shape {shape}: only the first axis, the batch, may be free; export it so")
-    return TensorSpec(name=value.name, shape=(BATCH, *sizes[1:]), dtype=_DTYPES[kind.elem_type])  # type: ignore[arg-type]
+        raise InputError(f"{value.name!r} has shape {shape}: only the first axis, the batch, may be free; export it so")
+    return tensor_spec(value.name, sizes[1:], _DTYPES[kind.elem_type], f"{value.name!r} of the ONNX graph")
 
 
 def fixed_batch(model: onnx.ModelProto) -> int | None:
     """Return the batch size that the graph is fixed to, or None where it is free."""
-    first = model.graph.input[0].type.tensor_type.shape.dim[0]
-    return first.dim_value if first.HasField("dim_value") and first.dim_value > 0 else None
+    axes = [axis for value in graph_inputs(model)[:1] for axis in value.type.tensor_type.shape.dim[:1]]
+    return axes[0].dim_value if axes and axes[0].dim_value > 0 else None
 
 
 def precision(model: onnx.ModelProto) -> str:
@@ -66,25 +78,43 @@ def count_parameters(model: onnx.ModelProto) -> int:
     return sum(size for size in sizes if size > 1)
 
 
-def count_macs(path: Path) -> int:
-    """Return the multiply-accumulates of one sample: Conv, ConvTranspose, Gemm, MatMul, GRU and LSTM."""
-    return sum(macs for _, macs in node_macs(onnx.load(str(path))))
+def count_macs(path: Path) -> int | None:
+    """Return the multiply-accumulates of one sample: Conv, ConvTranspose, Gemm, MatMul, GRU and LSTM.
 
-
-def node_macs(model: onnx.ModelProto) -> list[tuple[onnx.NodeProto, int]]:
-    """Return the nodes of a graph with their multiply-accumulates for one sample.
-
-    Shapes come from ONNX's shape inference at batch 1.
+    None where a node multiplies and its shapes are not known, or it is of a kind that is not counted.
     """
-    inferred = shape_inference.infer_shapes(at_batch(model, 1), data_prop=True)
-    shapes: dict[str, list[int]] = {tensor.name: list(tensor.dims) for tensor in inferred.graph.initializer}
+    counts = [macs for _, macs in node_macs(onnx.load(str(path)))]
+    known = [macs for macs in counts if macs is not None]
+    return sum(known) if len(known) == len(counts) else None
+
+
+def node_macs(model: onnx.ModelProto) -> list[tuple[onnx.NodeProto, int | None]]:
+    """Return the nodes of a graph with their multiply-accumulates for one sample, None where they are not known.
+
+    Shapes come from ONNX's shape inference at batch 1, which knows nothing behind an operator that is not ONNX's own.
+    """
+    inferred = at_batch(model, 1)
+    with contextlib.suppress(shape_inference.InferenceError):  # shapes that contradict each other are not known
+        inferred = shape_inference.infer_shapes(inferred, data_prop=True)
+    shapes: dict[str, list[int]] = {}
     for value in (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output):
-        shapes[value.name] = [axis.dim_value for axis in value.type.tensor_type.shape.dim]
-    return [(node, _node_macs(node, shapes)) for node in inferred.graph.node]
+        sizes = [axis.dim_value for axis in value.type.tensor_type.shape.dim]
+        if value.type.tensor_type.HasField("shape") and all(size > 0 for size in sizes):
+            shapes[value.name] = sizes
+    shapes |= {tensor.name: list(tensor.dims) for tensor in inferred.graph.initializer}
+    found: list[tuple[onnx.NodeProto, int | None]] = []
+    for node in inferred.graph.node:
+        try:
+            found.append((node, _node_macs(node, shapes)))
+        except (KeyError, IndexError, ValueError):  # of a shape that is not known, or no shape for such a node
+            found.append((node, None))
+    return found
 
 
-def _node_macs(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:
-    output = shapes.get(node.output[0], [])
+def _node_macs(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int | None:
+    if not _MULTIPLIES.search(node.op_type):
+        return 0
+    output = shapes[node.output[0]]
     if node.op_type == "Conv":
         return math.prod(output) * math.prod(shapes[node.input[1]][1:])
     if node.op_type == "ConvTranspose":
@@ -97,7 +127,7 @@ def _node_macs(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:
     if node.op_type in ("GRU", "LSTM"):
         steps, batch, _ = shapes[node.input[0]]
         return steps * batch * (math.prod(shapes[node.input[1]]) + math.prod(shapes[node.input[2]]))
-    return 0
+    return None
 
 
 def external_files(path: Path) -> list[Path]:
@@ -118,7 +148,7 @@ def at_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
     fixed = onnx.ModelProto()
     fixed.CopyFrom(model)
     del fixed.graph.value_info[:]
-    for value in (*fixed.graph.input, *fixed.graph.output):
+    for value in (*graph_inputs(fixed), *fixed.graph.output):
         axes = value.type.tensor_type.shape.dim
         if len(axes):
             axes[0].Clear()

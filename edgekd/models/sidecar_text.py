@@ -59,7 +59,7 @@ def commented(model: Path) -> str:
 
 def _tables(specs: Sequence[TensorSpec]) -> str:
     return "\n".join(
-        f"[[inputs]]\nname = {json.dumps(spec.name)}\nshape = {json.dumps(list(spec.shape))}\n"
+        f"[[inputs]]\nname = {json.dumps(spec.name, ensure_ascii=False)}\nshape = {json.dumps(list(spec.shape))}\n"
         f"dtype = {json.dumps(spec.dtype)}\n"
         for spec in specs
     )

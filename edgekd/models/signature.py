@@ -3,7 +3,7 @@
 import re
 import tomllib
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 import numpy as np
@@ -24,12 +24,25 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _no_code(value: str | None) -> str | None:
+    if value is not None and ":" in value:
+        raise ValueError("a file beside a model names no code; give package.module:function on the command line")
+    return value
+
+
 class TensorSpec(_Frozen):
     """Name, shape and dtype of one input or output. The first axis is the batch; its size there is `"batch"`."""
 
-    name: str = Field(pattern=r"^[A-Za-z_]\w*$")
+    name: str = Field(min_length=1)
     shape: tuple[int | str, ...] = Field(min_length=1)
     dtype: Dtype = "float32"
+
+    @field_validator("name")
+    @classmethod
+    def _printable(cls, name: str) -> str:
+        if not name.isprintable():
+            raise ValueError("a name is printable text on one line")
+        return name
 
     @field_validator("shape")
     @classmethod
@@ -72,6 +85,11 @@ class Signature(_Frozen):
     task: Task = "classification"
     metric: str | None = None
 
+    @field_validator("metric")
+    @classmethod
+    def _names_no_code(cls, value: str | None) -> str | None:
+        return _no_code(value)
+
     @model_validator(mode="after")
     def _names_differ(self) -> "Signature":
         names = [spec.name for spec in (*self.inputs, *self.outputs)]
@@ -107,8 +125,13 @@ class Sidecar(_Frozen):
     @field_validator("data", "metric")
     @classmethod
     def _names_no_code(cls, value: str | None) -> str | None:
-        if value is not None and ":" in value:
-            raise ValueError("a sidecar names no code; give package.module:function on the command line")
+        return _no_code(value)
+
+    @field_validator("data")
+    @classmethod
+    def _lies_beside(cls, value: str | None) -> str | None:
+        if value is not None and (PurePath(value).is_absolute() or ".." in PurePath(value).parts):
+            raise ValueError("a folder or .npz beside the sidecar, or the name of a set; give --data for any other")
         return value
 
 
@@ -148,10 +171,29 @@ def parse_inputs(texts: Sequence[str]) -> tuple[TensorSpec, ...]:
             raise InputError(f"--input {text!r} is not [NAME:]SHAPE[:DTYPE]; for example image:Nx3x224x224:float32")
         name = match["name"] or ("input" if len(texts) == 1 else f"input{position + 1}")
         _, *sizes = match["shape"].split("x")
-        try:
-            specs.append(
-                TensorSpec(name=name, shape=(BATCH, *map(int, sizes)), dtype=match["dtype"] or "float32")  # type: ignore[arg-type]
-            )
-        except ValidationError as error:
-            raise InputError(f"--input {text!r}: {explain(error)}") from error
+        specs.append(tensor_spec(name, tuple(map(int, sizes)), match["dtype"] or "float32", f"--input {text!r}"))
     return tuple(specs)
+
+
+def tensor_spec(name: str, sizes: Sequence[int], dtype: str, where: str) -> TensorSpec:
+    """Return the description of a tensor with these sizes after the batch axis.
+
+    Raises:
+        InputError: name, sizes or dtype cannot be; the message begins with `where`.
+    """
+    try:
+        return TensorSpec(name=name, shape=(BATCH, *sizes), dtype=dtype)  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise InputError(f"{where}: {explain(error)}") from error
+
+
+def make_signature(where: str, **parts: Any) -> Signature:
+    """Return a signature of these parts.
+
+    Raises:
+        InputError: they do not fit each other; the message begins with `where`.
+    """
+    try:
+        return Signature.model_validate(parts)
+    except ValidationError as error:
+        raise InputError(f"{where}: {explain(error)}") from error

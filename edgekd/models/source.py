@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,10 +15,12 @@ from torch import nn
 from edgekd.code import code_digest
 from edgekd.errors import InputError
 from edgekd.files import digest, folder_in_one_step, sha256
-from edgekd.models.loading import archive_inputs, detect_format, load_network, load_onnx
+from edgekd.models.loading import archive_inputs, check_weights, detect_format, load_network, load_onnx
+from edgekd.models.loading.factory import code_of
+from edgekd.models.loading.reading import shown
 from edgekd.models.network import learn_outputs, unfrozen
 from edgekd.models.onnx_graph import external_files, graph_signature, precision
-from edgekd.models.signature import Sidecar, Signature, TensorSpec, read_sidecar, sidecar_path
+from edgekd.models.signature import Sidecar, Signature, TensorSpec, make_signature, read_sidecar, sidecar_path
 from edgekd.state import Base, ModelState, OnnxForm, TorchForm, load_state
 
 SOURCE = "source/source.json"  # in a run directory: what the run was made from
@@ -43,10 +46,13 @@ class Opened:
     identity: str
 
 
-def open_model(model: str | Path | nn.Module, opening: Opening, fallback: Signature | None = None) -> Opened:
+def open_model(
+    model: str | Path | nn.Module, opening: Opening, fallback: Signature | None = None, *, network: bool = False
+) -> Opened:
     """Open a model file or the last state of a run directory, or take a network in memory.
 
     The inputs come from `opening`, else from the sidecar, else from the archive (`.pt2`, ONNX), else from `fallback`.
+    With `network`, the last state of a run that is still a torch network is taken, where it has one.
 
     Raises:
         InputError: it cannot be read, asks for code that is not trusted, or its inputs are not known or wrong.
@@ -55,7 +61,7 @@ def open_model(model: str | Path | nn.Module, opening: Opening, fallback: Signat
         return _in_memory(model, opening, fallback)
     path = Path(model)
     if (path / SOURCE).is_file():
-        return _from_run(path)
+        return _from_run(path, opening, fallback, network)
     kind = detect_format(path)
     sidecar = read_sidecar(path)
     if kind == "onnx":
@@ -87,7 +93,8 @@ def open_model(model: str | Path | nn.Module, opening: Opening, fallback: Signat
 
     module = build()
     signature = learn_outputs(module, signature)
-    identity = digest([sha256(path), kind, opening.factory, _code_of(module)])
+    factory = [opening.factory, code_of(opening.factory), str(module)] if opening.factory else []
+    identity = digest([sha256(path), kind, factory, _code_of(module)])
     return Opened(path.stem, kind, ModelState(signature, TorchForm(Base(build, identity), module)), sidecar, identity)
 
 
@@ -95,7 +102,8 @@ def _in_memory(module: nn.Module, opening: Opening, fallback: Signature | None) 
     specs = opening.inputs or (fallback.inputs if fallback else ())
     if not specs:
         raise InputError("the inputs of the network are not known: give inputs=['1x3x224x224'], or data with arrays")
-    kept = unfrozen(copy.deepcopy(module).cpu().eval())
+    kept = unfrozen(copy.deepcopy(module).cpu().float().eval())
+    check_weights("the network", kept)
     sha = hashlib.sha256(f"{kept} {_code_of(kept)}".encode())
     for name, tensor in kept.state_dict().items():
         sha.update(name.encode())
@@ -106,10 +114,11 @@ def _in_memory(module: nn.Module, opening: Opening, fallback: Signature | None) 
     return Opened(type(module).__name__.lower(), "in memory", state, Sidecar(), base.digest)
 
 
-def keep_source(model: str | Path | nn.Module, opening: Opening, data: Path | None, directory: Path) -> None:
+def keep_source(model: str | Path | nn.Module, opening: Opening, data: str | None, directory: Path) -> None:
     """Keep what a run was made from in its directory, so that the run can be taken as a model later.
 
-    A network in memory is not kept: nothing without pickle can hold its code.
+    `data` is where the data lie, or the set's name. Code is not kept: which packages and factory it needs is written
+    down for the message, and has to be given again. A network in memory is not kept: nothing without pickle can hold its code.
     """
     if isinstance(model, nn.Module):
         return
@@ -118,37 +127,76 @@ def keep_source(model: str | Path | nn.Module, opening: Opening, data: Path | No
         if (path / SOURCE).is_file():
             shutil.copytree((path / SOURCE).parent, partial, dirs_exist_ok=True)
             return
-        for file in (path, sidecar_path(path)):
+        external = external_files(path) if detect_format(path) == "onnx" else []
+        for file in (path, sidecar_path(path), *external):
             if file is not None:
-                shutil.copyfile(file, partial / file.name)
+                copy_path = partial / file.relative_to(path.parent)
+                copy_path.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, copy_path)
         content = {
             "file": path.name,
             "trust": list(opening.trust),
             "factory": opening.factory,
             "inputs": [spec.model_dump(mode="json") for spec in opening.inputs],
-            "data": None if data is None else str(data.resolve()),
+            "data": None if data is None or ":" in data else data,
         }
         (partial / Path(SOURCE).name).write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
-def _from_run(directory: Path) -> Opened:
-    """Open the state that the last stage of a finished run left."""
+def _from_run(directory: Path, opening: Opening, fallback: Signature | None, network: bool) -> Opened:
+    """Open the state that the last stage of a finished run left.
+
+    The directory may come from a stranger, so it names no code: what its model needs is given again by the caller.
+    """
     try:
         kept = json.loads((directory / SOURCE).read_text(encoding="utf-8"))
         report = json.loads((directory / "report.json").read_text(encoding="utf-8"))
-        (folder,) = (directory / "stages").glob(f"*-{report['stages'][-1]['key'][:16]}")
-        inputs = tuple(TensorSpec.model_validate(spec) for spec in kept["inputs"])
-        opening = Opening(tuple(kept["trust"]), kept["factory"], inputs)
-        file = directory / "source" / str(kept["file"])
+        folders = [_stage_folder(directory, stage["key"]) for stage in report["stages"]]
+        if not folders:
+            raise ValueError("no stages")
+        inputs = opening.inputs or tuple(TensorSpec.model_validate(spec) for spec in kept["inputs"])
+        file, data = _inside(directory / "source", kept["file"]), kept["data"]
+        if data is not None and ":" in data:
+            raise ValueError("its data would be code")
+        asked = [f"--trust {shown(str(name))}" for name in kept["trust"] if name not in opening.trust]
+        asked += [f"--model {shown(str(kept['factory']))}"] if kept["factory"] and opening.factory is None else []
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise InputError(
-            f"{directory} holds no finished run for one target ({type(error).__name__}: {error}); give a model file"
+            f"{directory} holds no finished run for one target ({type(error).__name__}: {shown(str(error))}); "
+            "give a model file"
         ) from error
-    first = open_model(file, opening)
+    if asked:
+        raise InputError(
+            f"{directory} was made with code of yours, and a folder is not trusted to name code: if you know it, "
+            f"give {' '.join(asked)} again"
+        )
+    first = open_model(file, Opening(opening.trust, opening.factory, inputs), fallback)
     form = first.state.form
-    state = load_state(folder, form.base if isinstance(form, TorchForm) else None)
-    sidecar = first.sidecar.model_copy(update={"data": kept["data"] or first.sidecar.data})
+    base = form.base if isinstance(form, TorchForm) else None
+    for folder in reversed(folders):
+        state = load_state(folder, base)
+        if not network or isinstance(state.form, TorchForm):
+            break
+    if isinstance(state.form, OnnxForm):
+        load_onnx(state.form.path)  # as careful as with any other ONNX file
+    sidecar = first.sidecar.model_copy(update={"data": data or first.sidecar.data})
     return Opened(first.name, "run directory", state, sidecar, digest([first.identity, sha256(folder / "state.json")]))
+
+
+def _stage_folder(directory: Path, key: str) -> Path:
+    """Return the folder that holds a stage's output."""
+    if not re.fullmatch(r"[0-9a-f]{64}", key):
+        raise ValueError("a stage's key is no hash")
+    (folder,) = (directory / "stages").glob(f"*-{key[:16]}")
+    return folder
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """Return the path of a file that lies in a folder itself, and not behind a link."""
+    path = folder / name
+    if path.resolve().parent != folder.resolve():
+        raise ValueError("its model file lies outside")
+    return path
 
 
 def _code_of(module: nn.Module) -> str:
@@ -158,7 +206,8 @@ def _code_of(module: nn.Module) -> str:
 
 
 def _signature(specs: tuple[TensorSpec, ...], sidecar: Sidecar, fallback: Signature | None) -> Signature:
-    return Signature(
+    return make_signature(
+        "the inputs",
         inputs=specs,
         preprocessing=sidecar.preprocessing or (fallback.preprocessing if fallback else None),
         labels=sidecar.labels or (fallback.labels if fallback else None),

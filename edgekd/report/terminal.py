@@ -49,7 +49,7 @@ def _row(name: str, stage: dict[str, Any]) -> list[str]:
         name,
         f"{figures['score']['value']:.2f}" + (f"\n{round(parent['score'], 2) + 0.0:+.2f}" if parent else ""),
         f"{figures['size_kb']['value']:,.1f}",
-        f"{figures['macs']['value'] / 1e6:.2f} M",
+        "not known" if figures["macs"]["value"] is None else f"{figures['macs']['value'] / 1e6:.2f} M",
         _latency(figures["latency_p50_ms"]),
         _latency(figures["latency_p95_ms"]),
         _speedup(baseline),

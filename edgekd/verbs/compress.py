@@ -62,8 +62,8 @@ def compress(
         inputs: `[NAME:]SHAPE[:DTYPE]` texts, where neither the sidecar nor the archive tells.
         trust: packages whose layer classes a pickled model may use.
         factory: `package.module:function` that builds the network for a file of weights.
-        options: the other fields of `Request`: recipe, runtime, metric, seed, device, threads, teacher, budget, resume,
-            arms, say, explain, progress.
+        options: the other fields of `Request`: recipe, runtime, metric, seed, device, threads, teacher, teacher_factory,
+            budget, resume, arms, say, explain, progress.
 
     Returns:
         A `Result`, or a list of them for a sequence of targets.
@@ -102,7 +102,8 @@ def execute(prepared: Prepared) -> list[Result]:
             run.log(remark)
         run.describe(prepared.opened.name, [context.target.name for context in prepared.contexts])
         write_json(directory / "recipe.json", prepared.recipe.to_json())
-        keep_source(request.model, request.opening, prepared.data_path, directory)
+        opening = replace(request.opening, inputs=prepared.opened.state.signature.inputs)
+        keep_source(request.model, opening, prepared.data_name, directory)
         several = len(prepared.contexts) > 1
         artifact, results = directory / "artifact", []
         with folder_in_one_step(artifact) as unseen:  # delivered when all of it is checked and measured

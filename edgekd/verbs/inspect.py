@@ -284,8 +284,10 @@ def _onnx_file(found: Inspection, path: Path, targets: Sequence[Target]) -> Insp
     if signature is not None:
         try:
             macs = onnx_graph.count_macs(path)
-        except Exception as error:  # shapes that ONNX cannot infer
+        except Exception as error:  # a graph that ONNX cannot infer
             notes.append(f"the multiply-accumulates cannot be counted: {type(error).__name__}: {error}")
+        else:
+            notes += [] if macs is not None else ["the multiply-accumulates cannot be counted: shapes are not known"]
     precision = onnx_graph.precision(graph)
     parameters = onnx_graph.count_parameters(graph)
     opset = next((entry.version for entry in graph.opset_import if entry.domain in ("", "ai.onnx")), None)
@@ -297,7 +299,7 @@ def _onnx_file(found: Inspection, path: Path, targets: Sequence[Target]) -> Insp
         operators=_operators(graph),
         inputs=inputs,
         outputs=signature.outputs if signature else (),
-        batch=onnx_graph.fixed_batch(graph) if graph.graph.input else None,
+        batch=onnx_graph.fixed_batch(graph),
         parameters=parameters,
         macs=macs,
         layers=tuple(_nodes(graph)),
@@ -381,7 +383,7 @@ def _wrong_graph(target: Target, graph: onnx.ModelProto, opset: int | None) -> l
         foreign = sorted({shown(node.op_type) for node in graph.graph.node} - handled)
         if foreign:
             reasons.append(f"operators it does not execute: {', '.join(foreign)}")
-    batch = onnx_graph.fixed_batch(graph) if graph.graph.input else None
+    batch = onnx_graph.fixed_batch(graph)
     if batch is not None:
         if isinstance(runtime.batch, int) and batch != runtime.batch:
             reasons.append(f"the batch is fixed to {batch}, it takes {runtime.batch}")

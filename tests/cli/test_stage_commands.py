@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 from .conftest import Cli
 
@@ -77,3 +79,12 @@ def test_quantize_makes_an_int8_artifact(quantized: Path) -> None:
 
 def test_export_makes_a_float_artifact(exported: Path) -> None:
     assert json.loads((exported / "artifact/manifest.json").read_text())["precision"] == "fp32"
+
+
+def test_a_run_keeps_what_its_data_told(cli: Cli) -> None:
+    """Inputs and preprocessing came from a set of `calibration/`: there is no sidecar, and nothing is asked again."""
+    torch.save(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), "net.pt")
+    made = cli("export", "net.pt", "-t", "raspberry-pi-5", "--data", "fashion-mnist", "-o", "a")
+    assert made.code == 0, made.err
+    planned = cli("plan", "a", "-t", "raspberry-pi-5", "--recipe", "quantize")
+    assert planned.code == 0, planned.out + planned.err

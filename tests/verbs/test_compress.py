@@ -23,6 +23,7 @@ from edgekd.device.manifest import read_manifest
 from edgekd.device.runtimes import open_session
 from edgekd.errors import BudgetMissed, InputError
 from edgekd.recipe import Recipe, parse_recipe
+from edgekd.request import Request, prepare
 from edgekd.stages import KINDS
 from edgekd.verbs.compress import Result
 
@@ -362,6 +363,13 @@ def test_stages_run_alone_one_after_the_other(example: Path, tmp_path: Path) -> 
     assert [stage["name"] for stage in made.report["stages"]] == ["baseline", "distill", "quantize"]
     assert made.report["stages"][0]["figures"]["macs"] == pruned.report["final"]["figures"]["macs"]
     assert made.report["stages"][0]["figures"]["score"] == pruned.report["final"]["figures"]["score"]
+    learned = prepare(Request(example / "model.pt", ("raspberry-pi-5",), teacher=tmp_path / "rest", threads=1))
+    assert learned.teacher is not None and learned.contexts[0].teacher is not None
+    assert learned.teacher.state.lineage == ("prune", "distill")  # the last one before quantize
+    weights = learned.contexts[0].teacher().state_dict()
+    assert all(
+        (weights[name] == tensor).all() for name, tensor in learned.teacher.state.torch.module.state_dict().items()
+    )
 
 
 def test_a_directory_that_is_no_run_is_refused(tmp_path: Path) -> None:

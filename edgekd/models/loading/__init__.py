@@ -18,7 +18,15 @@ if TYPE_CHECKING:
 
     from edgekd.models.signature import TensorSpec
 
-__all__ = ["Format", "archive_inputs", "detect_format", "load_network", "load_onnx", "requested_globals"]
+__all__ = [
+    "Format",
+    "archive_inputs",
+    "check_weights",
+    "detect_format",
+    "load_network",
+    "load_onnx",
+    "requested_globals",
+]
 
 _NAMED = 3  # tensors that a message names; the rest is counted
 
@@ -73,7 +81,7 @@ def load_network(
             network = _filled(path, network, factory)
         is_graph = form in ("torchscript", "exported-program")
         _check_names(path, network)
-        _check_weights(path, network, is_graph)
+        check_weights(path, network, is_graph)
         return network.eval() if is_graph else network.float().eval()
 
 
@@ -130,8 +138,12 @@ def _check_names(path: Path, network: nn.Module) -> None:
                 raise InputError(f"{path}: {where} has a part named {shown(str(name))!r}. Give it a plain name.")
 
 
-def _check_weights(path: Path, network: nn.Module, is_graph: bool) -> None:
-    """Refuse a network without weights, and weights that no training or export could use."""
+def check_weights(path: str | Path, network: nn.Module, is_graph: bool = False) -> None:
+    """Refuse a network without weights, and weights that no training or export could use; `path` begins the message.
+
+    Raises:
+        InputError: there are none, they are no plain float32 tensors, or they are not finite.
+    """
     tensors = [*network.named_parameters(), *network.named_buffers()]
     if not tensors:
         raise InputError(f"{path} has no weights at all: there is nothing to compress. Is it the right file?")

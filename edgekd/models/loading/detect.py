@@ -108,6 +108,12 @@ def _is_safetensors(path: Path, start: bytes, size: int) -> bool:
 def _is_onnx(path: Path) -> bool:
     import onnx
 
+    from edgekd.models.loading.onnx_file import MAX_SIZE
+
+    if path.stat().st_size >= MAX_SIZE:
+        if path.suffix == ".onnx":
+            raise InputError(f"{path} is larger than ONNX allows (2 GiB). Export it with external data.")
+        return False
     try:
         model = onnx.ModelProto.FromString(path.read_bytes())
     except Exception:  # protobuf's DecodeError, which has moved between versions

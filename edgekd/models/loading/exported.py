@@ -52,6 +52,8 @@ _SYMPY = frozenset({
 _ARITHMETIC = ast.Add | ast.Sub | ast.Mult | ast.Div | ast.FloorDiv | ast.Mod
 _MAX_EXPRESSION = 2000
 _MAX_POWER = 8
+_POWERS = ("Pow", "PowByNatural")
+_MAX_NUMBER = 2**63  # no size is larger
 
 
 def load_exported(path: Path) -> fx.GraphModule:
@@ -261,7 +263,7 @@ def _expression(text: str) -> str:
 
 
 def _check_expression(node: ast.expr) -> None:
-    if isinstance(node, ast.Constant) and type(node.value) in (int, float, bool):
+    if isinstance(node, ast.Constant) and type(node.value) in (int, float, bool) and abs(node.value) <= _MAX_NUMBER:
         return
     if isinstance(node, ast.Name) and re.fullmatch(r"[a-z]+\d+|oo|int_oo|true|false", node.id):
         return
@@ -292,10 +294,19 @@ def _check_call(function: str, node: ast.Call) -> None:
     for keyword in node.keywords:
         if keyword.arg is None or not isinstance(keyword.value, ast.Constant) or isinstance(keyword.value.value, str):
             raise ValueError
-    if function in ("Pow", "PowByNatural"):  # a tower of powers would take forever
-        power = arguments[1].args[0] if isinstance(arguments[1], ast.Call) and arguments[1].args else arguments[1]
+    if function in _POWERS:  # a tower of powers would take forever
+        base, power = arguments
+        if (
+            isinstance(power, ast.Call)
+            and isinstance(power.func, ast.Name)
+            and power.func.id in ("Integer", "Rational")
+        ):
+            power = power.args[0]
         value = ast.literal_eval(power)
+        inner = (part.func for part in ast.walk(base) if isinstance(part, ast.Call))
         if not isinstance(value, int) or abs(value) > _MAX_POWER:
+            raise ValueError
+        if any(isinstance(name, ast.Name) and name.id in _POWERS for name in inner):
             raise ValueError
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from edgekd.code import code_digest
 from edgekd.errors import InputError
 from edgekd.models.loading.reading import shown
 from edgekd.models.loading.trust import working_directory_importable
@@ -16,7 +17,30 @@ _NAMED = 5  # tensors that a message names; the rest is counted
 
 
 def build(factory: str) -> nn.Module:
-    """Return the network that `package.module:function` builds when it is called without arguments."""
+    """Return the network that `package.module:function` builds when it is called without arguments.
+
+    Raises:
+        InputError: there is no such function, it fails, or it builds something else.
+    """
+    function = _function(factory)
+    try:
+        with working_directory_importable():
+            network = function()
+    except Exception as error:  # the user's own code runs here
+        raise InputError(
+            f"--model {factory} failed: {type(error).__name__}: {error}. It must be callable without arguments."
+        ) from error
+    if not isinstance(network, nn.Module):
+        raise InputError(f"--model {factory} returned a {type(network).__name__}, not a torch.nn.Module.")
+    return network
+
+
+def code_of(factory: str) -> str:
+    """Return the hash of the source of a factory: of its module, and of the file that defines the function itself."""
+    return code_digest(_function(factory), importlib.import_module(factory.partition(":")[0]))
+
+
+def _function(factory: str) -> Any:
     if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", factory):
         raise InputError(f"--model {shown(factory)}: write it as package.module:function.")
     module, _, name = factory.partition(":")
@@ -25,15 +49,11 @@ def build(factory: str) -> nn.Module:
             function: Any = importlib.import_module(module)
             for part in name.split("."):
                 function = getattr(function, part)
-            network = function()
     except Exception as error:  # the user's own code runs here
         raise InputError(
-            f"--model {factory} failed: {type(error).__name__}: {error}. "
-            "It must be importable from here and callable without arguments."
+            f"--model {factory} failed: {type(error).__name__}: {error}. It must be importable from here."
         ) from error
-    if not isinstance(network, nn.Module):
-        raise InputError(f"--model {factory} returned a {type(network).__name__}, not a torch.nn.Module.")
-    return network
+    return function
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:

@@ -17,7 +17,8 @@ _MAX_IR = 13  # what ONNX Runtime 1.31 accepts
 _MAX_OPSET = 26
 _MIN_OPSET = 7
 _PACKED_BITS = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
-_MAX_SIZE = 2 * 2**30  # protobuf's own limit
+MAX_SIZE = 2 * 2**30  # protobuf's own limit
+_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "GRU", "LSTM")
 
 
 def load_onnx_file(path: Path) -> "onnx.ModelProto":
@@ -29,7 +30,7 @@ def load_onnx_file(path: Path) -> "onnx.ModelProto":
     import onnx
 
     with reading(path):
-        if path.stat().st_size >= _MAX_SIZE:
+        if path.stat().st_size >= MAX_SIZE:
             raise InputError(f"{path} is larger than ONNX allows (2 GiB). Export it with external data.")
         model: onnx.ModelProto = onnx.ModelProto.FromString(path.read_bytes())  # onnx.load would go by the suffix
         _check_versions(path, model)
@@ -43,6 +44,7 @@ def load_onnx_file(path: Path) -> "onnx.ModelProto":
         except onnx.checker.ValidationError as error:
             reason = shown(str(error).strip().splitlines()[0], 300)
             raise InputError(f"{path} is not a valid ONNX model: {reason}. Export it again.") from error
+        _check_weights(path, model, messages)
         return model
 
 
@@ -87,6 +89,24 @@ def _check_operators(path: Path, messages: list[Any]) -> None:
             raise InputError(
                 f"{path} holds an EPContext node: code compiled for one device. Use the ONNX file it was made from."
             )
+
+
+def _check_weights(path: Path, model: "onnx.ModelProto", messages: list[Any]) -> None:
+    """Refuse NaN in any tensor and infinity in the weights of a layer; elsewhere it may be a mask."""
+    import numpy as np
+    import onnx
+
+    kinds = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16)
+    weights = {name for node in model.graph.node if node.op_type in _LAYERS for name in node.input[1:]}
+    for tensor in messages:
+        if isinstance(tensor, onnx.TensorProto) and tensor.data_type in kinds:
+            values = onnx.numpy_helper.to_array(tensor)
+            wrong = ~np.isfinite(values) if tensor.name in weights else np.isnan(values)
+            if wrong.any():
+                raise InputError(
+                    f"{path} has NaN or infinite weights in {shown(tensor.name)}. "
+                    "The training diverged or the file is damaged: take an earlier checkpoint."
+                )
 
 
 def _bring_in(path: Path, tensor: "onnx.TensorProto") -> None:

@@ -27,7 +27,9 @@ _SYMBOLIC = frozenset({  # arithmetic on sizes
 
 
 def is_plain_schema(schema: Any) -> bool:
-    """Return whether an operator takes and returns only tensors, numbers and harmless text."""
+    """Return whether an operator takes and returns only tensors, numbers and harmless text, and checks them itself."""
+    if any(argument.name == "unsafe" for argument in schema.arguments):
+        return False
     if any(_UNSAFE_TYPES.search(str(value.type)) for value in (*schema.arguments, *schema.returns)):
         return False
     texts = (argument.name for argument in schema.arguments if re.search(r"\bstr\b", str(argument.type)))

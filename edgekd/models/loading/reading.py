@@ -1,5 +1,6 @@
 """What every reader shares: one clear message for a file that cannot be read, and torch's zip archives."""
 
+import errno
 import io
 import logging
 import re
@@ -33,14 +34,22 @@ def reading(path: Path) -> Iterator[None]:
             yield
     except InputError:
         raise
+    except OSError as error:
+        if error.errno in (None, errno.EINVAL):  # what a parser says of an offset that cannot be
+            raise _damaged(path, error) from error
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
     except Exception as error:  # parsers of untrusted bytes raise anything: KeyError, struct.error, RecursionError, ...
-        reason = shown((str(error).strip().splitlines() or [""])[0]) or "no reason given"
-        raise InputError(
-            f"{path} cannot be read ({type(error).__name__}: {reason}). "
-            "It is damaged or incomplete: copy it again, or save it again from the training code."
-        ) from error
+        raise _damaged(path, error) from error
     finally:
         logging.disable(disabled)
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    reason = shown((str(error).strip().splitlines() or [""])[0]) or "no reason given"
+    return InputError(
+        f"{path} cannot be read ({type(error).__name__}: {reason}). "
+        "It is damaged or incomplete: copy it again, or save it again from the training code."
+    )
 
 
 @contextmanager

@@ -5,14 +5,16 @@ import io
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnx.version_converter
 
 from edgekd.errors import StageError
+from edgekd.models.onnx_graph import graph_inputs
 from edgekd.stages.export.onnx_writer import IR_VERSION
 from edgekd.stages.quantize.calibration import Range
 from edgekd.stages.quantize.observation import ACTIVATIONS
@@ -23,12 +25,14 @@ OPERATORS = (
     "Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Concat", "MaxPool", "AveragePool", "GlobalAveragePool", "Relu",
     "Clip", "LeakyRelu", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Resize", "Split", "Slice", "Pad",
 )  # fmt: skip
+_MIN_OPSET = 13  # the first one with a scale for each channel
+_MIN_IR = 7  # which came with it
 
 
-def prepare(source: Path, destination: Path) -> onnx.ModelProto:
+def prepare(source: Path, destination: Path, log: Callable[[str], None] = lambda message: None) -> onnx.ModelProto:
     """Fold what can be folded and infer shapes, so that batch norms and constants are not quantized on their own.
 
-    Every node of the graph that is written and returned has a name of its own.
+    A graph in an opset without a scale for each channel is converted to a later one. Every node of the graph that is written and returned has a name of its own.
 
     Raises:
         StageError: ONNX Runtime cannot read the graph.
@@ -38,10 +42,15 @@ def prepare(source: Path, destination: Path) -> onnx.ModelProto:
 
     try:
         with quiet():
+            source = _modern(source, destination.with_suffix(".converted.onnx"), log)
             quant_pre_process(str(source), str(destination), skip_symbolic_shape=True)
     except Exception as error:  # its errors have no common base
         raise StageError(f"ONNX Runtime cannot prepare the graph for quantization: {error}") from error
     prepared = onnx.load(str(destination))
+    inputs = graph_inputs(prepared)  # without weights, which old files list too
+    del prepared.graph.input[:]
+    prepared.graph.input.extend(inputs)
+    prepared.ir_version = max(prepared.ir_version, _MIN_IR)
     names: set[str] = {""}
     for node in prepared.graph.node:
         if node.name in names:
@@ -49,6 +58,17 @@ def prepare(source: Path, destination: Path) -> onnx.ModelProto:
         names.add(node.name)
     onnx.save(prepared, str(destination))
     return prepared
+
+
+def _modern(source: Path, destination: Path, log: Callable[[str], None]) -> Path:
+    """Return the graph in an opset that has a scale for each channel: the file itself, or a converted copy."""
+    model = onnx.load(str(source))
+    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), _MIN_OPSET)
+    if opset >= _MIN_OPSET:
+        return source
+    log(f"quantize: the graph is converted from opset {opset} to {_MIN_OPSET}")
+    onnx.save(onnx.version_converter.convert_version(model, _MIN_OPSET), str(destination))
+    return destination
 
 
 def write_int8(

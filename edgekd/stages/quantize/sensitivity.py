@@ -104,7 +104,7 @@ def _prices(model: onnx.ModelProto) -> dict[str, float]:
     layers = [
         (node.name, macs, sizes[node.input[1]])
         for node, macs in node_macs(model)
-        if node.op_type in ("Conv", "Gemm") and node.input[1] in sizes
+        if macs is not None and node.op_type in ("Conv", "Gemm") and node.input[1] in sizes
     ]
     macs = max(sum(layer[1] for layer in layers), 1)
     weights = max(sum(layer[2] for layer in layers), 1)

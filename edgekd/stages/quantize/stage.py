@@ -61,7 +61,7 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
         shutil.copyfile(state.form.path, source)
     else:
         write_onnx(state.torch.module, state.signature, source, opset=context.runtime.opset)
-    prepared = prepare(source, folder / "prepared.onnx")
+    prepared = prepare(source, folder / "prepared.onnx", context.log)
     _check_names(prepared, settings.keep_float)
     part = context.parts.validation
     candidates: list[Candidate] = list(itertools.product(settings.calibrators, settings.rounding))

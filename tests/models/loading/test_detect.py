@@ -73,3 +73,12 @@ def test_a_damaged_onnx_file_is_named_as_one(good_files: dict[str, Path], tmp_pa
     path.write_bytes(good_files["onnx"].read_bytes()[:-10])
     with pytest.raises(InputError, match="damaged or incomplete ONNX"):
         detect_format(path)
+
+
+def test_an_onnx_file_beyond_its_limit_is_not_called_damaged(tmp_path: Path) -> None:
+    for name, message in (("model.onnx", "larger than ONNX allows"), ("model.bin", "is not a model file")):
+        with (tmp_path / name).open("wb") as file:
+            file.write(b"\x08")
+            file.truncate(2**31)  # takes no space
+        with pytest.raises(InputError, match=message):
+            detect_format(tmp_path / name)

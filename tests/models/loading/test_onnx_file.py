@@ -163,3 +163,19 @@ def test_models_that_onnx_runtime_could_not_run_are_refused(
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(InputError, match=message):
         load_onnx(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused(value: float, good_files: dict[str, Path], tmp_path: Path) -> None:
+    model = onnx.load(good_files["onnx"])
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.full((2, 3), value, np.float32), "w"))
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(InputError, match="NaN or infinite weights in w"):
+        load_onnx(tmp_path / "model.onnx")
+
+
+def test_a_mask_may_be_infinite(good_files: dict[str, Path], tmp_path: Path) -> None:
+    model = onnx.load(good_files["onnx"])
+    model.graph.initializer.append(numpy_helper.from_array(np.float32([-np.inf]), "mask"))
+    onnx.save(model, tmp_path / "model.onnx")
+    load_onnx(tmp_path / "model.onnx")

@@ -1,5 +1,6 @@
 """Archives are read only where torch and Python would see the same records."""
 
+import errno
 import zipfile
 from pathlib import Path
 
@@ -58,3 +59,10 @@ def test_text_from_a_file_cannot_steer_the_terminal() -> None:
 def test_any_exception_becomes_one_message(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"KeyError: 'a'.*damaged or incomplete"), reading(tmp_path / "model.pt"):
         {}["a"]
+
+
+def test_what_the_system_says_is_shown_as_it_is(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="model.pt cannot be read: Permission denied$"), reading(tmp_path / "model.pt"):
+        raise PermissionError(errno.EACCES, "Permission denied")
+    with pytest.raises(InputError, match="damaged or incomplete"), reading(tmp_path / "model.pt"):
+        raise OSError(errno.EINVAL, "Invalid argument")

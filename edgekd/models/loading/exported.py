@@ -263,7 +263,7 @@ def _expression(text: str) -> str:
 
 
 def _check_expression(node: ast.expr) -> None:
-    if isinstance(node, ast.Constant) and type(node.value) in (int, float, bool) and abs(node.value) <= _MAX_NUMBER:
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float) and abs(node.value) <= _MAX_NUMBER:
         return
     if isinstance(node, ast.Name) and re.fullmatch(r"[a-z]+\d+|oo|int_oo|true|false", node.id):
         return

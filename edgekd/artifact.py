@@ -24,7 +24,22 @@ from edgekd.recipe import ExportSettings
 from edgekd.stages.export import EXPORTERS
 
 SAMPLES = 16
-OPEN_LICENCES = ("MIT", "Apache-2.0", "BSD", "CC0", "CC-BY", "public domain")
+# SPDX identifiers of licences that let samples be given away with no more than their origin named.
+OPEN_LICENCES = (
+    *(
+        "MIT",
+        "Apache-2.0",
+        "ISC",
+        "0BSD",
+        "BSD-2-Clause",
+        "BSD-3-Clause",
+        "Unlicense",
+        "PDDL-1.0",
+        "CC0-1.0",
+        "CC-PDDC",
+    ),
+    *("CC-BY-2.0", "CC-BY-2.5", "CC-BY-3.0", "CC-BY-4.0", "CDLA-Permissive-2.0"),
+)
 # An int8 file differs a little between instruction sets (x86 without VNNI saturates), so a board may differ a little too.
 COSINE = {"int8": 0.98, "fp16": 0.999, "fp32": 0.9999}
 AGREEMENT = {"int8": 0.8, "fp16": 0.95, "fp32": 0.99}
@@ -133,7 +148,7 @@ def _samples(
     part: Part, signature: Signature, settings: ExportSettings, *, inside: bool
 ) -> tuple[dict[str, NDArray[Any]], str]:
     """Return self-check inputs: real ones where the licence is open or the user says so, else random ones."""
-    open_licence = any(word.lower() in part.dataset.licence.lower() for word in OPEN_LICENCES)
+    open_licence = part.dataset.licence.strip() in OPEN_LICENCES
     name = signature.inputs[0].name
     if settings.include_samples or open_licence:
         chosen = part.take(SAMPLES)

@@ -8,7 +8,7 @@ import onnx
 
 from edgekd.context import Context
 from edgekd.errors import InputError
-from edgekd.evaluate import judge_outputs, run_onnx
+from edgekd.evaluate import deciding_metric, judge_outputs, run_onnx
 from edgekd.metrics import signal_to_noise
 from edgekd.recipe import StageSettings
 from edgekd.stages.export.onnx_writer import write_onnx
@@ -59,6 +59,7 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
         write_onnx(state.torch.module, state.signature, source, opset=context.runtime.opset)
     prepared = prepare(source, folder / "prepared.onnx")
     part = context.parts.validation
+    metric = deciding_metric(context.metric, part)
     with context.progress("quantize", len(settings.calibrators) + 2) as advance:
         observed = observe(prepared, context.parts.calibration, folder, context.threads)
         layers = round_layers(prepared, observed.moments, scheme, settings)
@@ -80,13 +81,13 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
         scores: dict[Calibrator, tuple[float, float]] = {}
         for calibrator in settings.calibrators:
             outputs = run_onnx(write(calibrator, kept), part, context.threads)
-            value = judge_outputs(outputs, reference, part, context.metric)
+            value = judge_outputs(outputs, reference, part, metric)
             fidelity = min(signal_to_noise(outputs[name], reference[name]) for name in reference)
-            scores[calibrator] = (value if context.metric.higher_is_better else -value, fidelity)
-            context.log(f"quantize: {calibrator}: {context.metric.name} {value:.4g}, {fidelity:.1f} dB on validation")
+            scores[calibrator] = (value if metric.higher_is_better else -value, fidelity)
+            context.log(f"quantize: {calibrator}: {metric.name} {value:.4g}, {fidelity:.1f} dB on validation")
             advance(1)
     # The share of equal decisions is a coarse measure of how near two networks are; the ratio is a fine one.
-    best = max(scores, key=lambda one: scores[one][::-1] if context.metric.fidelity else scores[one])
+    best = max(scores, key=lambda one: scores[one][::-1] if metric.fidelity else scores[one])
     form = OnnxForm(_only(folder, f"{best}.onnx"), "int8")
     notes = {
         "calibrator": best,

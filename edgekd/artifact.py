@@ -157,7 +157,7 @@ def _samples(
             raise StageError('export.input = "uint8" needs data of unsigned bytes')
         return (
             {name: raw} if inside else chosen.inputs()
-        ), f"{part.dataset.origin.split(',')[0]} ({part.dataset.licence})"
+        ), f"{part.dataset.origin.split(',')[0]} ({part.dataset.licence}; {part.dataset.provenance})"
     if inside:
         random = np.random.default_rng(0).integers(0, 256, signature.inputs[0].sized(SAMPLES))
         return {name: random.astype(np.uint8)}, "synthetic: random values"

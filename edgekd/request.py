@@ -204,9 +204,8 @@ def _dataset(data: Any, request: Request, recipe: Recipe, opened: Opened) -> Dat
         dataset = load_dataset(data, signature, limit=recipe.data.limit)
     else:
         dataset = as_dataset(data, signature)
-    if isinstance(data, (str, Path)) and data == sidecar_data(
-        request.model, sidecar
-    ):  # what the sidecar says is said of its own data
+    own = sidecar_data(request.model, sidecar)
+    if own is not None and isinstance(data, (str, Path)) and data == own:
         dataset = replace(
             dataset,
             provenance=sidecar.data_origin or dataset.provenance,

@@ -71,6 +71,7 @@ def test_samples_travel_under_open_licences_only(
     part = made.contexts[0].parts.evaluation
     _, origin = _samples(part, made.opened.state.signature, ExportSettings(), inside=False)
     assert origin.startswith("synthetic") is not open_one
+    assert not open_one or origin == f"Fashion-MNIST ({licence}; not stated)"
 
 
 def test_calibration_leaves_half_to_training(network: nn.Module, fashion: Dataset) -> None:

@@ -226,10 +226,16 @@ def _check_targets(dataset: Dataset, signature: Signature) -> None:
         raise InputError(f"{given}; they hold NaN or infinite values")
     if shape is None or task == "anomaly":
         return
-    if task == "regression" and targets[0].size != np.prod(shape):
+    if task == "regression" and targets[0].size != np.prod(signature.outputs[0].sized(1)):
         raise InputError(f"{given}; a regression needs a target for every value of the output")
     if task == "classification" and len(shape) != 1:
         raise InputError(f"{given}; the first output of a classification is (N, classes), or (N, 1) for two classes")
+    if task == "classification" and dataset.labels is not None and len(dataset.labels) != max(2, int(shape[0])):
+        raise InputError(
+            f"{dataset.origin} has {len(dataset.labels)} classes ({', '.join(dataset.labels[:5])} ...) and the network "
+            f"tells {max(2, int(shape[0]))}; list all labels in model.toml in the order of its outputs, or give the images "
+            "in one folder, without classes"
+        )
     if task == "segmentation" and (len(shape) != 3 or class_masks(targets).shape[1:] != shape[1:]):
         raise InputError(f"{given}; a segmentation needs masks of the output's height and width")
     if task in ("classification", "segmentation"):

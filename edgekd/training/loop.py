@@ -140,7 +140,7 @@ def fresh(module: nn.Module) -> nn.Module:
     """Return a copy with newly initialized weights, layer by layer as torch does.
 
     Parameters that no layer initializes (a position embedding, for one) are drawn from a normal distribution of standard
-    deviation 0.02, cut at 2, as in Dosovitskiy et al., 2021; vectors among them become 0 if they are biases, else 1.
+    deviation 0.02, as in Dosovitskiy et al., 2021; vectors among them become 0 if they are biases, else 1.
     """
     module = copy.deepcopy(module)
     trained = [parameter for parameter in module.parameters() if parameter.is_floating_point()]
@@ -154,7 +154,7 @@ def fresh(module: nn.Module) -> nn.Module:
     for name, parameter in module.named_parameters():
         if parameter.is_floating_point() and parameter.isnan().any():
             if parameter.ndim > 1:
-                nn.init.trunc_normal_(parameter, std=0.02)
+                nn.init.normal_(parameter, std=0.02)
             else:
                 parameter.fill_(0.0 if "bias" in name.rpartition(".")[2] else 1.0)
     return module

@@ -185,3 +185,11 @@ def test_calibration_takes_a_share_at_most() -> None:
 def test_targets_that_are_a_single_value_are_refused() -> None:
     with pytest.raises(InputError, match="targets is a single value"):
         dataset(20, targets=np.array(1))
+
+
+def test_as_many_labels_as_the_network_tells_classes() -> None:
+    """Three folders say nothing of which three of ten outputs they are."""
+    labelled = dataset(20, targets=np.arange(20) % 3, labels=("a", "b", "c"))
+    check_fit(labelled, signature_of("classification", (3,)))
+    with pytest.raises(InputError, match="has 3 classes .*and the network tells 10; list all labels"):
+        check_fit(labelled, signature_of("classification", (10,)))

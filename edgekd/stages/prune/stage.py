@@ -112,11 +112,8 @@ def _check(settings: StageSettings, state: ModelState, context: Context) -> None
     assert isinstance(settings, PruneSettings)
     if settings.to_latency is not None:
         check_measurable(context)
-    if (
-        settings.importance == "taylor"
-        and state.signature.task != "anomaly"
-        and context.parts.calibration.targets is None
-    ):
+    labelled = context.parts.calibration.targets is not None or state.signature.task == "anomaly"
+    if settings.importance == "taylor" and not labelled:
         raise InputError("the taylor importance needs labels and the data have none; use magnitude")
     if isinstance(state.form, TorchForm):
         check_names(state.form.module, settings.keep)

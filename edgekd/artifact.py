@@ -24,7 +24,22 @@ from edgekd.recipe import ExportSettings
 from edgekd.stages.export import EXPORTERS
 
 SAMPLES = 16
-OPEN_LICENCES = ("MIT", "Apache-2.0", "BSD", "CC0", "CC-BY", "public domain")
+# SPDX identifiers of licences that let samples be given away with no more than their origin named.
+OPEN_LICENCES = (
+    *(
+        "MIT",
+        "Apache-2.0",
+        "ISC",
+        "0BSD",
+        "BSD-2-Clause",
+        "BSD-3-Clause",
+        "Unlicense",
+        "PDDL-1.0",
+        "CC0-1.0",
+        "CC-PDDC",
+    ),
+    *("CC-BY-2.0", "CC-BY-2.5", "CC-BY-3.0", "CC-BY-4.0", "CDLA-Permissive-2.0"),
+)
 # An int8 file differs a little between instruction sets (x86 without VNNI saturates), so a board may differ a little too.
 COSINE = {"int8": 0.98, "fp16": 0.999, "fp32": 0.9999}
 AGREEMENT = {"int8": 0.8, "fp16": 0.95, "fp32": 0.99}
@@ -151,12 +166,13 @@ def _samples(
     part: Part, signature: Signature, settings: ExportSettings, *, inside: bool
 ) -> tuple[dict[str, NDArray[Any]], str]:
     """Return self-check inputs: real ones where the licence is open or the user says so, else random ones."""
-    open_licence = any(word.lower() in part.dataset.licence.lower() for word in OPEN_LICENCES)
+    open_licence = part.dataset.licence.strip() in OPEN_LICENCES
     name = signature.inputs[0].name
     if settings.include_samples or open_licence:
         chosen = part.take(SAMPLES)
         inputs = (chosen.raw() if inside else chosen).inputs()
-        return inputs, f"{part.dataset.origin.split(',')[0]} ({part.dataset.licence})"
+        data = part.dataset
+        return inputs, f"{data.origin.split(',')[0]} ({data.licence}; {data.provenance})"
     if inside:
         random = np.random.default_rng(0).integers(0, 256, signature.inputs[0].sized(SAMPLES))
         return {name: random.astype(np.uint8)}, "synthetic: random values"

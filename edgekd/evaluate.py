@@ -10,7 +10,7 @@ from edgekd.data import Part
 from edgekd.device.runtimes import open_session
 from edgekd.device.runtimes.session import Session
 from edgekd.errors import InputError
-from edgekd.metrics import Metric
+from edgekd.metrics import METRICS, Metric
 
 Outputs = dict[str, NDArray[Any]]
 
@@ -33,6 +33,16 @@ def run_session(session: Session, part: Part, batch: int = 100) -> Outputs:
         for name, array in session.run(feeds).items():
             collected.setdefault(name, []).append(array[:count])
     return {name: np.concatenate(arrays) for name, arrays in collected.items()}
+
+
+def one_class(part: Part) -> bool:
+    """Return whether a part has samples of one class only; the area under the curve has no value there."""
+    return part.targets is not None and len(np.unique(part.targets)) < 2
+
+
+def deciding_metric(metric: Metric, part: Part) -> Metric:
+    """Return the metric that decides on a part: the signal-to-noise ratio where the area under the curve has no value."""
+    return METRICS["sqnr"] if metric.name == "auc" and one_class(part) else metric
 
 
 def judge_outputs(outputs: Outputs, reference: Outputs | None, part: Part, metric: Metric) -> float:

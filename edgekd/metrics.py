@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.code import code_digest, import_object
+from edgekd.data.dataset import class_masks
 from edgekd.errors import InputError
 from edgekd.models.signature import Task
 
@@ -38,9 +39,14 @@ class Metric:
         return before - after if self.higher_is_better else after - before
 
 
+def decisions(outputs: Array) -> Array:
+    """Return the class that the logits (N, C, ...) decide for; one logit (N, 1, ...) decides for 1 above 0, else for 0."""
+    return outputs.argmax(1) if outputs.shape[1] > 1 else (outputs[:, 0] > 0).astype(np.intp)
+
+
 def accuracy(outputs: Array, targets: Array) -> float:
-    """Share of samples (N, C) whose largest logit is the target (N,), in percent."""
-    return float(100 * (outputs.argmax(1) == targets).mean())
+    """Share of samples (N, C), or (N, 1) for two classes, whose decision is the target (N,), in percent."""
+    return float(100 * (decisions(outputs) == targets).mean())
 
 
 def mean_squared_error(outputs: Array, targets: Array) -> float:
@@ -56,10 +62,18 @@ def mean_absolute_error(outputs: Array, targets: Array) -> float:
 def mean_iou(outputs: Array, targets: Array) -> float:
     """Intersection over union of masks (N, H, W), averaged over the classes that occur, in percent.
 
-    `outputs` are logits (N, C, H, W), or (N, 1, H, W) for one class against background. Negative targets are ignored.
+    `outputs` are logits (N, C, H, W), or (N, 1, H, W) for one class against background. Masks may have a channel axis of
+    one. Negative targets, and 255 in masks of bytes, are ignored.
+
+    Raises:
+        InputError: outputs and masks differ in shape, or nothing is left to compare.
     """
-    predicted = outputs.argmax(1) if outputs.shape[1] > 1 else (outputs[:, 0] > 0).astype(targets.dtype)
+    predicted, targets = decisions(outputs), class_masks(targets)
+    if predicted.shape != targets.shape:
+        raise InputError(f"the masks have the shape {targets.shape}, the outputs decide {predicted.shape}")
     valid = targets >= 0
+    if not valid.any():
+        raise InputError("every pixel of the masks is marked to be ignored")
     scores = []
     for label in np.unique(targets[valid]):
         wanted, found = (targets == label) & valid, (predicted == label) & valid
@@ -82,8 +96,8 @@ def area_under_curve(outputs: Array, targets: Array) -> float:
 
 
 def agreement(outputs: Array, reference: Array) -> float:
-    """Share of decisions (argmax over axis 1) that equal the uncompressed network's, in percent."""
-    return float(100 * (outputs.argmax(1) == reference.argmax(1)).mean())
+    """Share of decisions that equal the uncompressed network's, in percent."""
+    return float(100 * (decisions(outputs) == decisions(reference)).mean())
 
 
 def signal_to_noise(outputs: Array, reference: Array) -> float:
@@ -116,12 +130,18 @@ def choose_metric(name: str | None, task: Task, *, labelled: bool) -> Metric:
     Without labels the task's own is a fidelity: agreement for classification, else the signal-to-noise ratio.
 
     Raises:
-        InputError: no such metric, or it needs labels that the data lack.
+        InputError: no such metric, it is no function, or it needs labels that the data lack.
     """
     if name is None:
         name = BY_TASK[task] if labelled else "agreement" if task == "classification" else "sqnr"
     if ":" in name:
         function = import_object(name)
+        if not callable(function):
+            raise InputError(f"the metric {name!r} is no function but {type(function).__name__}")
+        if not labelled:
+            raise InputError(
+                f"the metric {name!r} is called with targets and the data have none; use agreement or sqnr"
+            )
         return Metric(name, "", True, function, version=code_digest(function))
     if name not in METRICS:
         raise InputError(f"unknown metric {name!r}; one of {', '.join(METRICS)}, or package.module:function")

@@ -72,7 +72,7 @@ def _ingredients(prepared: Prepared, context: Context, before: Step, settings: S
         "threads": context.threads,
         "uses": uses,
         "metric": context.metric.identity,
-        "cut": prepared.recipe.data.model_dump(mode="json"),
+        "cut": [prepared.recipe.data.model_dump(mode="json"), context.parts.sizes()],
         "data": prepared.data_digest if uses.get("data") else None,
         "teacher": prepared.teacher.identity if prepared.teacher and uses.get("teacher") else None,
     }

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -17,11 +18,12 @@ from edgekd.data import Dataset, Parts, load_dataset, split
 from edgekd.data.calibration_sets import set_names, set_signature
 from edgekd.data.sources import as_dataset
 from edgekd.errors import InputError
+from edgekd.evaluate import deciding_metric, one_class
 from edgekd.metrics import Metric, choose_metric
-from edgekd.models.signature import Signature, tensor_spec
-from edgekd.models.source import Opened, Opening, open_model
+from edgekd.models.signature import Sidecar, Signature, tensor_spec
+from edgekd.models.source import Opened, Opening, open_model, sidecar_data, sidecar_of
 from edgekd.recipe import Recipe, load_recipe
-from edgekd.stages import KINDS
+from edgekd.stages import KINDS, STAGES
 from edgekd.state import OnnxForm, TorchForm
 from edgekd.target import Target, load_target
 
@@ -101,36 +103,82 @@ def prepare(request: Request) -> Prepared:
         remarks += [meaning] if meaning else []
     if request.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch sees no GPU here; use --device cpu, or install a CUDA build of torch")
-    opened = open_model(request.model, request.opening, signature_of_data(request.data))
-    recipe = _recipe(request, opened, targets[0])
+    given = _given_recipe(request)
+    named = _data_source(request, given, sidecar_of(request.model))
+    opened = open_model(request.model, request.opening, signature_of_data(named))
+    recipe = given or _default_recipe(opened, targets[0])
+    if request.seed is not None:
+        recipe = recipe.model_copy(update={"seed": request.seed})
     if isinstance(opened.state.form, OnnxForm) and request.recipe is None:
         remarks.append(f"an ONNX model can be quantized and exported only: recipe {recipe.name}")
-    source = _data_source(request, recipe, opened)
-    dataset = _dataset(source, recipe, opened.state.signature)
+    source = named if named is not None else _data_source(request, recipe, opened.sidecar)
+    dataset = _dataset(source, request, recipe, opened)
     signature = opened.state.signature
     if signature.labels is None and dataset.labels is not None:
         signature = signature.model_copy(update={"labels": dataset.labels})
     opened = replace(opened, state=replace(opened.state, signature=signature))
     cut = recipe.data
-    parts = split(dataset, signature, calibration=cut.calibration, validation=cut.validation, evaluation=cut.evaluation)
+    trains = any(STAGES[type(settings)].trains for settings in recipe.stages)
+    parts = split(
+        dataset,
+        signature,
+        calibration=cut.calibration,
+        validation=cut.validation,
+        evaluation=cut.evaluation,
+        largest_calibration=0.5 if trains else 1.0,
+    )
     metric = choose_metric(
         request.metric or recipe.metric or signature.metric, signature.task, labelled=dataset.targets is not None
     )
+    if metric.name == "auc" and one_class(parts.evaluation):
+        raise InputError(
+            f"{dataset.origin}: the evaluation part ({len(parts.evaluation)} samples) has normal or anomalous samples only, "
+            "and the area under the curve needs both; give more data, or --metric sqnr"
+        )
+    remarks += _remarks(parts, metric, recipe, signature)
     teacher = _teacher(request, opened)
     contexts = tuple(_context(request, recipe, target, opened, parts, metric, teacher) for target in targets)
     return Prepared(request, opened, recipe, dataset, _data_name(source), teacher, contexts, tuple(remarks))
 
 
-def _recipe(request: Request, opened: Opened, target: Target) -> Recipe:
-    if isinstance(request.recipe, Recipe):
-        recipe = request.recipe
-    elif request.recipe is not None:
-        recipe = load_recipe(request.recipe, KINDS)
-    elif isinstance(opened.state.form, OnnxForm):
-        recipe = load_recipe("quantize" if opened.state.form.precision == "fp32" else "export", KINDS)
-    else:
-        recipe = load_recipe(target.default_recipe, KINDS)
-    return recipe if request.seed is None else recipe.model_copy(update={"seed": request.seed})
+def _given_recipe(request: Request) -> Recipe | None:
+    if request.recipe is None or isinstance(request.recipe, Recipe):
+        return request.recipe
+    return load_recipe(request.recipe, KINDS)
+
+
+def _default_recipe(opened: Opened, target: Target) -> Recipe:
+    if isinstance(opened.state.form, OnnxForm):
+        return load_recipe("quantize" if opened.state.form.precision == "fp32" else "export", KINDS)
+    return load_recipe(target.default_recipe, KINDS)
+
+
+def _remarks(parts: Parts, metric: Metric, recipe: Recipe, signature: Signature) -> list[str]:
+    """Return what a person should know about the data before any work."""
+    remarks = []
+    data, used = parts.train.dataset, len(parts.calibration)
+    if used < recipe.data.calibration and len(parts.train):
+        remarks.append(
+            f"calibration takes {used:,} samples, not {recipe.data.calibration:,}: half of what validation and evaluation "
+            "leave is for training"
+        )
+    raw = [
+        spec.name
+        for spec in signature.inputs
+        if data.inputs[spec.name].dtype == np.uint8 and spec.dtype.startswith("float")
+    ]
+    if raw and signature.preprocessing is None:
+        remarks.append(
+            f"no preprocessing is known: the bytes of {', '.join(raw)} go in as they are, 0 to 255; "
+            "if the network expects other values, set [preprocessing] in its model.toml"
+        )
+    decides = deciding_metric(metric, parts.validation)
+    if decides is not metric:
+        remarks.append(
+            f"the validation part has normal or anomalous samples only: {decides.name} decides there in place of "
+            f"{metric.name}"
+        )
+    return remarks
 
 
 def signature_of_data(data: Any) -> Signature | None:
@@ -147,19 +195,36 @@ def signature_of_data(data: Any) -> Signature | None:
     return None
 
 
-def _data_source(request: Request, recipe: Recipe, opened: Opened) -> Any:
-    """Return the data as asked for, else the recipe's, else the sidecar's (beside the model, or a name)."""
-    data = request.data if request.data is not None else recipe.data.source
-    if data is None and opened.sidecar.data is not None:
-        data = opened.sidecar.data
-        beside = Path(request.model).parent / data if not isinstance(request.model, nn.Module) else Path(data)
-        data = beside if beside.exists() else data
+def _data_source(request: Request, recipe: Recipe | None, sidecar: Sidecar) -> Any:
+    """Return the data as asked for, else the recipe's, else the sidecar's (beside the model, or a name), or None."""
+    if request.data is not None:
+        return request.data
+    if recipe is not None and recipe.data.source is not None:
+        return recipe.data.source
+    return sidecar_data(request.model, sidecar)
+
+
+def _dataset(data: Any, request: Request, recipe: Recipe, opened: Opened) -> Dataset:
+    signature, sidecar = opened.state.signature, opened.sidecar
     if data is None:
         raise InputError(
             "no data: give --data (an image folder, .npz, set name or package.module:function), or name them in model.toml; "
             "calibration data are never invented"
         )
-    return data
+    if isinstance(data, (str, Path)):
+        dataset = load_dataset(data, signature, limit=recipe.data.limit)
+    else:
+        dataset = as_dataset(data, signature)
+    own = sidecar_data(request.model, sidecar)
+    if own is not None and isinstance(data, (str, Path)) and data == own:
+        dataset = replace(
+            dataset,
+            provenance=sidecar.data_origin or dataset.provenance,
+            licence=sidecar.data_licence or dataset.licence,
+        )
+    if recipe.data.augmentations is not None:
+        dataset = replace(dataset, augmentations=recipe.data.augmentations)
+    return dataset
 
 
 def _data_name(source: Any) -> str | None:
@@ -168,16 +233,6 @@ def _data_name(source: Any) -> str | None:
     if Path(source).exists():
         return str(Path(source).resolve())
     return str(source) if str(source) in set_names() else None
-
-
-def _dataset(data: Any, recipe: Recipe, signature: Signature) -> Dataset:
-    if isinstance(data, (str, Path)):
-        dataset = load_dataset(data, signature, limit=recipe.data.limit)
-    else:
-        dataset = as_dataset(data, signature)
-    if recipe.data.augmentations is not None:
-        dataset = replace(dataset, augmentations=recipe.data.augmentations)
-    return dataset
 
 
 def _teacher(request: Request, opened: Opened) -> Opened | None:

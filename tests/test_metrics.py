@@ -8,6 +8,7 @@ from edgekd.metrics import (
     agreement,
     area_under_curve,
     choose_metric,
+    decisions,
     mean_absolute_error,
     mean_iou,
     mean_squared_error,
@@ -86,3 +87,32 @@ def test_wrong_metrics_are_refused() -> None:
 def test_a_drop_is_positive_when_it_gets_worse() -> None:
     assert METRICS["accuracy"].drop(90, 89) == 1
     assert METRICS["mse"].drop(1.0, 1.5) == 0.5
+
+
+def test_one_logit_decides_between_two_classes() -> None:
+    outputs = np.array([[2.0], [-1.0], [0.5], [-3.0]])
+    assert decisions(outputs).tolist() == [1, 0, 1, 0]
+    assert accuracy(outputs, np.array([1, 0, 0, 1])) == 50.0
+    assert agreement(outputs, -outputs) == 0.0
+
+
+def test_masks_with_a_channel_axis_are_the_same_masks() -> None:
+    outputs = np.random.default_rng(0).standard_normal((3, 2, 4, 5))
+    masks = np.random.default_rng(1).integers(0, 2, (3, 4, 5))
+    assert mean_iou(outputs, masks[:, None]) == mean_iou(outputs, masks) < 100
+    with pytest.raises(InputError, match="masks have the shape"):
+        mean_iou(outputs, masks[:, :3])
+
+
+def test_ignored_pixels_of_byte_masks_do_not_count() -> None:
+    outputs = np.array([[[[1.0, -1.0], [1.0, 5.0]]]])
+    assert mean_iou(outputs, np.array([[[1, 0], [1, 255]]], np.uint8)) == 100.0
+    with pytest.raises(InputError, match="marked to be ignored"):
+        mean_iou(outputs, np.full((1, 2, 2), 255, np.uint8))
+
+
+def test_a_users_metric_needs_labels_and_must_be_a_function() -> None:
+    with pytest.raises(InputError, match="no function but float"):
+        choose_metric("math:pi", "classification", labelled=True)
+    with pytest.raises(InputError, match="the data have none"):
+        choose_metric("math:sqrt", "classification", labelled=False)

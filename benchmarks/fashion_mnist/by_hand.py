@@ -72,7 +72,9 @@ def distill(student: torch.nn.Module, teacher: torch.nn.Module, images: np.ndarr
     teacher.to(memory_format=torch.channels_last).eval()
     steps = len(images) // BATCH
     optimizer = torch.optim.SGD(student.parameters(), LEARNING_RATE, momentum=0.9, nesterov=True, weight_decay=5e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=EPOCHS * steps, pct_start=0.2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, LEARNING_RATE, total_steps=EPOCHS * steps, pct_start=0.2, cycle_momentum=False
+    )
     targets = torch.from_numpy(labels)
     for epoch in range(EPOCHS):
         order = np.random.permutation(len(images))

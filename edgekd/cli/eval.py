@@ -65,7 +65,8 @@ def _show(found: "Score") -> None:
     interval = "" if found.low is None else f" (95 % interval {found.low:.2f} to {found.high:.2f})"
     unit = f" {found.unit}" if found.unit else ""
     results.print(f"{found.model}: {found.metric} {found.value:.4g}{unit}{interval}, {found.samples:,} samples")
-    results.print(f"{found.kind} in {found.runs_in}; {found.part} part of {found.data}")
+    cut = "" if found.part == "all" else f", cut as by {found.cut}"
+    results.print(f"{found.kind} in {found.runs_in}; {found.part} part of {found.data}{cut}")
     if found.classes:
         results.print()
         rows = [

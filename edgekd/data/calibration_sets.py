@@ -77,6 +77,7 @@ def load_calibration_set(name: str, signature: Signature) -> Dataset:
         labels=described.labels,
         augmentations=described.augmentations,
         origin=f"{name}: {described.title}, {extent}",
+        provenance=described.origin,
         licence=described.licence,
     )
 

@@ -6,22 +6,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.data.dataset import Dataset
+from edgekd.device.machine import available_memory_mib
 from edgekd.errors import InputError
 from edgekd.models.signature import Signature
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
-HELD_OUT = ("test", "val", "validation", "evaluation")
+HELD_OUT = ("test", "val", "valid", "validation", "eval", "evaluation", "dev")
+NORMAL = ("good", "normal", "ok")  # folders of the task anomaly whose samples are normal, in any case of letters
 
 
 def load_image_folder(folder: Path, signature: Signature, limit: int) -> Dataset:
     """Read a folder of images into unsigned bytes (N, C, H, W), resized and centre-cropped to the model's input.
 
-    Sub-folders are classes, in the order of the signature's labels if their names are these, else sorted. A folder
-    that holds `train/` and one of `test/`, `val/`, `validation/`, `evaluation/` keeps that one for evaluation. Images
-    without class folders are unlabelled.
+    Sub-folders are classes, in the order of the signature's labels if there are any, else sorted. For the task anomaly
+    a folder `good`, `normal` or `ok` is normal (0) and every other one anomalous (1). A folder that holds `train/` and
+    one of `test/`, `val/`, `valid/`, `validation/`, `eval/`, `evaluation/`, `dev/` keeps that one for evaluation. Images
+    without class folders are unlabelled, and so are those of tasks whose targets are no classes.
 
     Raises:
-        InputError: no images, an unreadable image, or a model that takes no image.
+        InputError: no images, an unreadable image, images beside class folders, folders that are none of the labels, no
+            normal folder, more pixels than memory, or a model that takes no image.
     """
     spec = signature.inputs[0]
     if len(signature.inputs) != 1 or len(spec.shape) != 4 or spec.shape[1] not in (1, 3):
@@ -35,22 +39,60 @@ def load_image_folder(folder: Path, signature: Signature, limit: int) -> Dataset
     if len(files) > limit:
         keep = np.sort(np.random.default_rng(0).permutation(len(files))[:limit])
         files = [files[i] for i in keep]
-    classes = sorted(
-        {path.relative_to(roots[number]).parts[0] for path, number in files if path.parent != roots[number]}
-    )
-    labelled = bool(classes) and all(path.parent != roots[number] for path, number in files)
-    if signature.labels and set(classes) <= set(signature.labels):
-        classes = list(signature.labels)
     _, channels, height, width = spec.sized(1)
-    images = np.stack([_read(path, channels, height, width) for path, _ in files])
-    targets = [classes.index(path.relative_to(roots[number]).parts[0]) for path, number in files] if labelled else None
+    _check_memory(len(files) * channels * height * width, folder, limit)
+    targets, labels = _classes(folder, [path.relative_to(roots[number]) for path, number in files], signature)
+    images = np.empty((len(files), channels, height, width), np.uint8)
+    for position, (path, _) in enumerate(files):
+        images[position] = _read(path, channels, height, width)
     return Dataset(
         inputs={spec.name: images},
-        targets=None if targets is None else np.array(targets),
+        targets=targets,
         held_out=np.array([number == 1 for _, number in files]) if split_by_source else None,
-        labels=tuple(classes) if labelled else None,
+        labels=labels,
         origin=folder.name,
     )
+
+
+def _classes(
+    folder: Path, files: list[Path], signature: Signature
+) -> tuple[NDArray[np.int64] | None, tuple[str, ...] | None]:
+    """Return the class index of every file by the folder that it lies in, and the labels; None without classes."""
+    loose = [path for path in files if len(path.parts) == 1]
+    if len(loose) == len(files) or signature.task not in ("classification", "anomaly"):
+        return None, None
+    if loose:
+        raise InputError(
+            f"{folder} holds class folders and {len(loose)} images beside them, {loose[0].name} for one; "
+            "move them into their class, or away"
+        )
+    names = [path.parts[0] for path in files]
+    found = sorted(set(names))
+    if signature.task == "anomaly":
+        if not any(name.lower() in NORMAL for name in found):
+            raise InputError(
+                f"{folder} holds the folders {', '.join(found)}; the task anomaly needs one of normal samples, "
+                f"named {', '.join(NORMAL[:-1])} or {NORMAL[-1]}"
+            )
+        return np.array([name.lower() not in NORMAL for name in names], np.int64), ("normal", "anomalous")
+    labels = signature.labels or tuple(found)
+    strangers = [name for name in found if name not in labels]
+    if strangers:
+        raise InputError(
+            f"{folder}: the folders {', '.join(strangers[:10])} are none of the model's labels "
+            f"({', '.join(labels[:10])}{', ...' if len(labels) > 10 else ''}); rename the folders or correct the labels"
+        )
+    return np.array([labels.index(name) for name in names], np.int64), labels
+
+
+def _check_memory(wanted: int, folder: Path, limit: int) -> None:
+    """Refuse images that would not fit into the memory that is free."""
+    free = available_memory_mib()
+    if free is not None and wanted > free * 2**20:
+        raise InputError(
+            f"the pixels of {folder} need {wanted / 2**20:,.0f} MiB and {free:,.0f} MiB of memory are free; "
+            f"lower [data] limit (it is {limit:,})"
+        )
 
 
 def _is_image(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 import difflib
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,12 @@ def load_npz(path: Path, signature: Signature) -> Dataset:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         raise InputError(f"cannot read {path}: {error}") from error
+    except RuntimeError as error:  # the words of zipfile for an encrypted archive
+        raise InputError(f"cannot read {path}: {error}; write it without a password") from error
+    except TypeError as error:  # a plain .npy under another name is one array, no archive
+        raise InputError(f"cannot read {path}: it holds one array without a name; write it with np.savez") from error
     return _from_arrays(arrays, signature, origin=path.name)
 
 
@@ -56,9 +61,17 @@ def load_function(name: str, signature: Signature) -> Dataset:
     """Call `package.module:function()`; it returns a `Dataset`, a dictionary as an `.npz` holds, or (inputs, targets).
 
     Raises:
-        InputError: it cannot be imported, or returns something else.
+        InputError: it cannot be imported, is no function, fails, or returns something else.
     """
-    made = import_object(name)()
+    function = import_object(name)
+    if not callable(function):
+        raise InputError(f"{name} is no function but {type(function).__name__}")
+    try:
+        made = function()
+    except InputError:
+        raise
+    except Exception as error:  # the user's function may raise anything
+        raise InputError(f"{name} fails: {type(error).__name__}: {error}") from error
     return as_dataset(made, signature, origin=name)
 
 
@@ -91,6 +104,8 @@ def _from_arrays(arrays: dict[str, NDArray[Any]], signature: Signature, origin: 
         raise InputError(f"{origin} has no array {', '.join(missing)}; it holds {', '.join(arrays) or 'nothing'}")
     targets = arrays.get("targets", arrays.get("y"))
     held_out = arrays.get("held_out")
+    if held_out is not None and held_out.dtype.kind not in "biu":
+        raise InputError(f"{origin}: held_out has dtype {held_out.dtype}; it is true or false a sample")
     return Dataset(
         inputs={name: arrays[name] for name in names},
         targets=targets,

@@ -122,6 +122,11 @@ def peak_memory_mib(root: Path = _ROOT) -> float | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
+def available_memory_mib(root: Path = _ROOT) -> float | None:
+    """Return the memory that new work may take without swapping, in MiB; None where Linux does not tell."""
+    return _field(root / "proc/meminfo", "MemAvailable:", 1 / 1024)
+
+
 def _cores() -> int | None:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -16,6 +16,8 @@ HEAD = """\
 task = "classification"  # or regression, segmentation, anomaly
 # metric = "accuracy"      # by default the task's own: accuracy, mse, miou, auc
 # data = "images"          # an image folder or .npz beside this file, or a set of calibration/ such as fashion-mnist
+# data_origin = "https://example.org/photos"  # who made them; stands in the report
+# data_licence = "CC-BY-4.0"  # SPDX identifier; where it is an open one, some samples go into the artifact
 # labels = ["cat", "dog"]  # the classes, in the order of the network's outputs
 """
 PREPROCESSING = """\

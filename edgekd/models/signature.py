@@ -111,8 +111,9 @@ class Signature(_Frozen):
 class Sidecar(_Frozen):
     """`model.toml` beside a model file: its signature, and the data it goes with.
 
-    `data` is a folder or `.npz` beside the sidecar, or the name of a set of `calibration/`. A sidecar travels with
-    an untrusted model, so it never names code.
+    `data` is a folder or `.npz` beside the sidecar, or the name of a set of `calibration/`; `data_origin` and
+    `data_licence` (an SPDX identifier) say whose they are. A sidecar travels with an untrusted model, so it never names
+    code.
     """
 
     inputs: tuple[TensorSpec, ...] | None = None
@@ -121,6 +122,8 @@ class Sidecar(_Frozen):
     task: Task = "classification"
     metric: str | None = None
     data: str | None = None
+    data_origin: str | None = None
+    data_licence: str | None = None
 
     @field_validator("data", "metric")
     @classmethod

@@ -114,6 +114,23 @@ def _in_memory(module: nn.Module, opening: Opening, fallback: Signature | None) 
     return Opened(type(module).__name__.lower(), "in memory", state, Sidecar(), base.digest)
 
 
+def sidecar_data(model: str | Path | nn.Module, sidecar: Sidecar) -> str | Path | None:
+    """Return the data that a sidecar names: the path where they lie beside the model, else the name of a set, or None."""
+    if sidecar.data is None:
+        return None
+    beside = Path(sidecar.data) if isinstance(model, nn.Module) else Path(model).parent / sidecar.data
+    return beside if beside.exists() else sidecar.data
+
+
+def sidecar_of(model: str | Path | nn.Module) -> Sidecar:
+    """Return the sidecar of a model file; an empty one for a network in memory, and for a run directory.
+
+    Raises:
+        InputError: the sidecar is wrong.
+    """
+    return Sidecar() if isinstance(model, nn.Module) or not Path(model).is_file() else read_sidecar(Path(model))
+
+
 def keep_source(model: str | Path | nn.Module, opening: Opening, data: str | None, directory: Path) -> None:
     """Keep what a run was made from in its directory, so that the run can be taken as a model later.
 

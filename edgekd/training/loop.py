@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -94,8 +95,13 @@ def train(
         nesterov=settings.momentum > 0,
         weight_decay=settings.weight_decay,
     )
+    total_steps = settings.epochs * steps + 1
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.learning_rate, total_steps=settings.epochs * steps + 1, pct_start=settings.warmup
+        optimizer,
+        settings.learning_rate,
+        total_steps=total_steps,
+        pct_start=settings.warmup if settings.warmup * total_steps > 1 else 0.0,  # a rise of no step divides by it
+        cycle_momentum=False,
     )
     losses = []
     with context.progress(description, settings.epochs * steps) as advance:
@@ -129,14 +135,36 @@ def train(
     return losses
 
 
+@torch.no_grad()
 def fresh(module: nn.Module) -> nn.Module:
-    """Return a copy with newly initialized weights, layer by layer as torch does."""
+    """Return a copy with newly initialized weights, layer by layer as torch does.
+
+    Parameters that no layer initializes (a position embedding, for one) are drawn from a normal distribution of standard
+    deviation 0.02, as in Dosovitskiy et al., 2021; vectors among them become 0 if they are biases, else 1.
+    """
     module = copy.deepcopy(module)
+    trained = [parameter for parameter in module.parameters() if parameter.is_floating_point()]
+    for parameter in trained:
+        parameter.fill_(math.nan)  # so that it shows what nothing initializes
     for layer in module.modules():
-        reset = getattr(layer, "reset_parameters", None)
-        if callable(reset):
-            reset()
+        for name in ("_reset_parameters", "reset_parameters"):
+            reset = getattr(layer, name, None)
+            if callable(reset):
+                reset()
+    for name, parameter in module.named_parameters():
+        if parameter.is_floating_point() and parameter.isnan().any():
+            if parameter.ndim > 1:
+                nn.init.normal_(parameter, std=0.02)
+            else:
+                parameter.fill_(0.0 if "bias" in name.rpartition(".")[2] else 1.0)
     return module
+
+
+def training_part(part: Part) -> Part:
+    """Return what of a part is trained on: all of it, for the task anomaly the samples that are known to be normal."""
+    if part.signature.task != "anomaly" or part.targets is None:
+        return part
+    return replace(part, indices=part.indices[part.targets == 0])
 
 
 def _move(module: nn.Module, device: str, layout: torch.memory_format) -> nn.Module:
@@ -159,6 +187,5 @@ def _batch(
                 tensor = augment(tensor, augmentations, generator)
             tensor = tensor.contiguous(memory_format=layout)
         inputs[name] = tensor
-    all_targets = part.dataset.targets
-    targets = None if all_targets is None else torch.from_numpy(all_targets[part.indices[positions]]).to(device)
-    return inputs, targets
+    targets = part.targets_at(positions)
+    return inputs, None if targets is None else torch.from_numpy(targets).to(device)

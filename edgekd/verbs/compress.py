@@ -146,7 +146,9 @@ def _one_target(run: Run, prepared: Prepared, context: Context, artifact: Path) 
         "recipe": prepared.recipe.to_json(),
         "data": {
             "origin": prepared.dataset.origin,
+            "provenance": prepared.dataset.provenance,
             "licence": prepared.dataset.licence,
+            "sha256": prepared.data_digest,
             "parts": context.parts.sizes(),
             "labelled": prepared.dataset.targets is not None,
         },

@@ -1,5 +1,6 @@
 """How good a model is on data: a network, an ONNX file or an artifact, scored alone."""
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -11,18 +12,19 @@ import torch
 from numpy.typing import NDArray
 
 from edgekd.data import Dataset, Part, load_dataset, split
-from edgekd.data.dataset import check_inputs
+from edgekd.data.dataset import check_fit
 from edgekd.device.artifact import open_artifact
 from edgekd.device.manifest import Manifest
 from edgekd.device.runtimes import open_session
 from edgekd.errors import InputError, device_errors_as
 from edgekd.evaluate import Outputs, judge_outputs, run_session
-from edgekd.metrics import accuracy, choose_metric
+from edgekd.metrics import accuracy, choose_metric, decisions
 from edgekd.models.network import run_network
 from edgekd.models.signature import Preprocessing, Signature, TensorSpec
-from edgekd.models.source import Opening, open_model
+from edgekd.models.source import Opening, open_model, sidecar_data, sidecar_of
 from edgekd.recipe import DataSettings
 from edgekd.request import signature_of_data
+from edgekd.run import MARKER
 from edgekd.state import OnnxForm
 from edgekd.verbs.artifact_path import artifact_folder, is_artifact
 
@@ -43,13 +45,17 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Score:
-    """A metric on one part of the data; `low` and `high` are the ends of a 95 % interval where one is known."""
+    """A metric on one part of the data; `low` and `high` are the ends of a 95 % interval where one is known.
+
+    `cut` says whose settings cut the data into parts.
+    """
 
     model: str
     kind: str
     runs_in: str
     data: str
     part: str
+    cut: str
     metric: str
     unit: str
     value: float
@@ -93,7 +99,8 @@ def score(
         data: as for `compress`; by default what the model's sidecar names. An artifact has none.
         opening: how to open a model file.
         metric: by default the model's own.
-        part: `evaluation` and `validation` are cut as `compress` does by default; `all` is everything there is.
+        part: `evaluation` and `validation` are cut as the run did that made the model, or as `compress` does by default;
+            `all` is everything there is.
         reference: another model, for metrics that compare outputs (agreement, sqnr).
         threads: of the runtime; by default those that torch takes.
 
@@ -104,8 +111,9 @@ def score(
         torch.set_num_threads(threads)
     threads = threads or torch.get_num_threads()
     subject = _open(model, data, opening, threads)
-    dataset = _dataset(subject, data)
-    chosen = _part(dataset, subject.signature, part)
+    cut, whose = _cut_of(model)
+    dataset = _dataset(subject, data, cut)
+    chosen = _part(dataset, subject.signature, part, cut)
     fidelity = "agreement" if subject.signature.task == "classification" else "sqnr"
     wanted = metric or subject.signature.metric or (fidelity if reference is not None else None)
     if wanted is None and dataset.targets is None:
@@ -120,12 +128,12 @@ def score(
     expected = None
     if reference is not None:
         other = _open(reference, data, opening, threads)
-        others = _dataset(other, data)
+        others = _dataset(other, data, cut)
         if len(others) != len(dataset):
             raise InputError(
                 f"model and reference read different data ({dataset.origin}; {others.origin}): give --data"
             )
-        expected = other.run(_part(others, other.signature, part))
+        expected = other.run(_part(others, other.signature, part, cut))
     value = judge_outputs(outputs, expected, chosen, chosen_metric)
     low, high = (
         _interval(value, len(chosen)) if chosen_metric.unit == "%" and _counts(chosen_metric.name) else (None,) * 2
@@ -137,6 +145,7 @@ def score(
         runs_in=subject.runs_in,
         data=dataset.origin,
         part=part,
+        cut="none" if part == "all" else whose,
         metric=chosen_metric.name,
         unit=chosen_metric.unit,
         value=value,
@@ -152,11 +161,9 @@ def score(
 def _open(model: Path, data: str | None, opening: Opening, threads: int) -> _Subject:
     if model.is_dir() and is_artifact(model):
         return _artifact(artifact_folder(model), threads)
-    opened = open_model(model, opening, signature_of_data(data))
+    opened = open_model(model, opening, signature_of_data(data or sidecar_data(model, sidecar_of(model))))
     form = opened.state.form
-    named = opened.sidecar.data
-    beside = None if named is None else model.parent / named
-    source = beside if beside is not None and beside.exists() else named
+    source = sidecar_data(model, opened.sidecar)
     if isinstance(form, OnnxForm):
         session = open_session("onnxruntime", form.path, threads)
         where = f"ONNX Runtime, {form.precision}"
@@ -217,20 +224,31 @@ def _signature(manifest: Manifest) -> Signature:
         ) from error
 
 
-def _dataset(subject: _Subject, data: str | None) -> Dataset:
+def _dataset(subject: _Subject, data: str | None, cut: DataSettings) -> Dataset:
     source = data if data is not None else subject.data
     if source is None:
         raise InputError(
             f"no data: give --data (an image folder, .npz, set name or package.module:function); {subject.name} names none"
         )
-    return load_dataset(source, subject.signature)
+    return load_dataset(source, subject.signature, limit=cut.limit)
 
 
-def _part(dataset: Dataset, signature: Signature, name: PartName) -> Part:
+def _cut_of(model: Path) -> tuple[DataSettings, str]:
+    """Return how the run that a model lies in cut its data, else the default; and in words whose cut it is."""
+    for folder in (model, *model.parents[:3]) if model.is_dir() else ():
+        if (folder / MARKER).is_file():
+            path = folder / "recipe.json"
+            try:
+                return DataSettings.model_validate(json.loads(path.read_text(encoding="utf-8"))["data"]), str(path)
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise InputError(f"cannot read how the run cut its data from {path}: {error}") from error
+    return DataSettings(), "the default settings"
+
+
+def _part(dataset: Dataset, signature: Signature, name: PartName, cut: DataSettings) -> Part:
     if name == "all":
-        check_inputs(dataset, signature)
+        check_fit(dataset, signature)
         return Part(dataset, np.arange(len(dataset)), signature)
-    cut = DataSettings()
     parts = split(dataset, signature, calibration=cut.calibration, validation=cut.validation, evaluation=cut.evaluation)
     return parts.evaluation if name == "evaluation" else parts.validation
 
@@ -251,7 +269,7 @@ def _interval(percent: float, samples: int) -> tuple[float, float]:
 
 def _by_class(outputs: NDArray[Any], targets: NDArray[Any], labels: tuple[str, ...] | None) -> list[ClassScore]:
     """Return how each class fares."""
-    answers = outputs.argmax(1)
+    answers = decisions(outputs)
 
     def label(index: int) -> str:
         return labels[index] if labels is not None and 0 <= index < len(labels) else str(index)

@@ -1,6 +1,8 @@
 import json
 from pathlib import Path
 
+import numpy as np
+
 from .conftest import Cli
 
 
@@ -41,9 +43,12 @@ def test_a_problem_is_part_of_the_plan(cli: Cli, model: Path) -> None:
 
 
 def test_too_few_samples_to_train(cli: Cli, model: Path) -> None:
-    outcome = cli("plan", model, "-t", "raspberry-pi")
+    with np.load(model.parent / "images.npz") as arrays:
+        np.savez("few.npz", x=arrays["image"][:300], y=arrays["y"][:300])
+    outcome = cli("plan", model, "-t", "raspberry-pi", "--data", "few.npz")
     assert outcome.code == 2 and "raspberry-pi means raspberry-pi-5" in outcome.err
-    assert "no samples are left" in outcome.out
+    assert "calibration takes 114 samples, not 512" in outcome.err
+    assert "114 samples are left to train on, fewer than a batch of 128" in outcome.out
 
 
 def test_json(cli: Cli, model: Path) -> None:

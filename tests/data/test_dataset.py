@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgekd.data import Dataset, split
+from edgekd.data import Dataset, Part, split
+from edgekd.data.dataset import check_fit
 from edgekd.errors import InputError
 from edgekd.models.signature import Preprocessing, Signature, TensorSpec
 
@@ -100,8 +101,6 @@ def test_bytes_are_preprocessed_and_floats_are_not() -> None:
     )
     raw = Dataset(inputs={"x": np.array([[[[0, 255]]]] * 4, np.uint8)})
     ready = Dataset(inputs={"x": np.array([[[[0.0, 1.0]]]] * 4, np.float32)})
-    from edgekd.data import Part
-
     everything = np.arange(4)
     np.testing.assert_allclose(Part(raw, everything, signature).inputs()["x"][0], [[[-2.0, 2.0]]])
     np.testing.assert_allclose(Part(ready, everything, signature).inputs()["x"][0], [[[0.0, 1.0]]])
@@ -116,3 +115,81 @@ def test_the_digest_sees_values_targets_and_settings() -> None:
         dataset(groups=np.arange(200)).digest(),
     }
     assert len(digests) == 5 and dataset().digest() in digests
+
+
+@pytest.mark.parametrize(
+    ("task", "output", "targets", "words"),
+    [
+        ("classification", (10,), np.arange(20) % 10 + 1, r"\[10\].*from 0 to 9"),
+        ("classification", (1,), np.arange(20) % 3, "tells 2 classes"),
+        ("classification", (3,), np.arange(20) % 3 - 1, r"\[-1\]"),
+        ("classification", (3,), np.zeros((20, 3)), r"integers \(N,\)"),
+        ("classification", (3, 4, 4), np.arange(20) % 3, r"\(N, classes\)"),
+        ("segmentation", (2, 4, 4), np.full((20, 4, 4), 2), "from 0 to 1"),
+        ("segmentation", (2, 4, 4), np.zeros((20, 5, 4), int), "height and width"),
+        ("segmentation", (2, 4, 4), np.zeros((20, 4, 4)), "masks of class indices"),
+        ("regression", (3,), np.zeros((20, 2)), "every value of the output"),
+        ("regression", (1,), np.array(["a"] * 20), "are numbers"),
+        ("regression", (1,), np.full(20, np.nan), "NaN"),
+        ("anomaly", (2,), np.arange(20) % 3, "0 for normal and 1 for anomalous"),
+        ("anomaly", (2,), np.zeros((20, 4, 4), int), r"integers \(N,\)"),
+    ],
+)
+def test_targets_that_do_not_fit_the_outputs_are_named(
+    task: str, output: tuple[int, ...], targets: np.ndarray, words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        check_fit(dataset(20, targets=targets), signature_of(task, output))
+
+
+@pytest.mark.parametrize(
+    ("task", "output", "targets"),
+    [
+        ("classification", (1,), np.arange(20) % 2),
+        ("segmentation", (2, 4, 4), np.full((20, 1, 4, 4), 255, np.uint8)),
+        ("segmentation", (1, 4, 4), np.full((20, 4, 4), True)),
+        ("segmentation", (2, 4, 4), np.full((20, 4, 4), -100)),
+        ("regression", (1,), np.zeros(20)),
+        ("anomaly", (2,), np.arange(20) % 2),
+    ],
+)
+def test_targets_that_fit_are_taken(task: str, output: tuple[int, ...], targets: np.ndarray) -> None:
+    check_fit(dataset(20, targets=targets), signature_of(task, output))
+
+
+def signature_of(task: str, output: tuple[int, ...]) -> Signature:
+    outputs = (TensorSpec(name="output", shape=("batch", *output)),)
+    return SIGNATURE.model_copy(update={"task": task, "outputs": outputs})
+
+
+def test_a_part_gives_masks_as_training_and_metric_take_them() -> None:
+    masks = np.array([[[[0, 255]]]] * 4, np.uint8)
+    part = Part(dataset(4, targets=masks), np.arange(4), signature_of("segmentation", (2, 1, 2)))
+    assert part.targets is not None and part.targets.tolist() == [[[0, -1]]] * 4
+
+
+def test_bytes_are_preprocessed_for_every_float() -> None:
+    spec = TensorSpec(name="x", shape=("batch", 1, 1, 2), dtype="float16")
+    signature = Signature(inputs=(spec,), preprocessing=Preprocessing(scale=1 / 255, mean=(0.5,), std=(0.25,)))
+    raw = Dataset(inputs={"x": np.array([[[[0, 255]]]] * 4, np.uint8)})
+    made = Part(raw, np.arange(4), signature).inputs()["x"]
+    assert made.dtype == np.float16
+    np.testing.assert_allclose(made[0], [[[-2.0, 2.0]]], atol=1e-2)
+
+
+def test_calibration_takes_a_share_at_most() -> None:
+    parts = split(dataset(200), SIGNATURE, calibration=512, validation=0.1, evaluation=0.2, largest_calibration=0.5)
+    assert parts.sizes() == {"train": 72, "calibration": 72, "validation": 16, "evaluation": 40}
+
+
+def test_targets_that_are_a_single_value_are_refused() -> None:
+    with pytest.raises(InputError, match="targets is a single value"):
+        dataset(20, targets=np.array(1))
+
+
+def test_as_many_labels_as_the_network_tells_classes() -> None:
+    """Three folders say nothing of which three of ten outputs they are."""
+    labelled = dataset(20, targets=np.arange(20) % 3, labels=("a", "b", "c"))
+    check_fit(labelled, signature_of("classification", (3,)))
+    with pytest.raises(InputError, match="has 3 classes .*and the network tells 10; list all labels"):
+        check_fit(labelled, signature_of("classification", (10,)))

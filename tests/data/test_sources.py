@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgekd.data import load_dataset
+from edgekd.artifact import OPEN_LICENCES
+from edgekd.data import image_folder, load_dataset
 from edgekd.data.calibration_sets import read_set, set_names, set_signature
 from edgekd.data.idx import read_idx
 from edgekd.data.sources import as_dataset
@@ -151,3 +152,103 @@ def test_a_damaged_idx_file_is_refused(tmp_path: Path) -> None:
         (tmp_path / "a.gz").write_bytes(content)
         with pytest.raises(InputError, match="gzipped IDX"):
             read_idx(tmp_path / "a.gz")
+
+
+ANOMALY = IMAGES.model_copy(update={"task": "anomaly"})
+
+
+def test_folders_of_the_task_anomaly_are_told_apart_by_the_normal_one(tmp_path: Path) -> None:
+    for name in ("train/Good/a", "test/broken/b", "test/Good/c", "test/scratch/d"):
+        paint(tmp_path / f"{name}.png", (9, 9, 9))
+    found = load_dataset(tmp_path, ANOMALY)
+    assert found.targets is not None and found.held_out is not None
+    assert found.targets.tolist() == [0, 0, 1, 1] and found.held_out.tolist() == [False, True, True, True]
+    assert found.labels == ("normal", "anomalous")
+
+
+def test_the_task_anomaly_needs_a_normal_folder(tmp_path: Path) -> None:
+    for name in ("bad", "worse"):
+        paint(tmp_path / name / "a.png", (9, 9, 9))
+    with pytest.raises(InputError, match="bad, worse.*good, normal or ok"):
+        load_dataset(tmp_path, ANOMALY)
+
+
+def test_folders_that_are_no_labels_are_refused(tmp_path: Path) -> None:
+    for name in ("cat", "dgo"):
+        paint(tmp_path / name / "a.png", (9, 9, 9))
+    with pytest.raises(InputError, match=r"dgo are none of the model's labels \(cat, dog\)"):
+        load_dataset(tmp_path, IMAGES.model_copy(update={"labels": ("cat", "dog")}))
+
+
+def test_images_beside_class_folders_are_reported(tmp_path: Path) -> None:
+    paint(tmp_path / "cat" / "a.png", (9, 9, 9))
+    paint(tmp_path / "stray.png", (9, 9, 9))
+    with pytest.raises(InputError, match=r"1 images beside them, stray\.png"):
+        load_dataset(tmp_path, IMAGES)
+
+
+@pytest.mark.parametrize("half", ["valid", "eval", "dev"])
+def test_other_names_of_the_held_out_half(tmp_path: Path, half: str) -> None:
+    for folder in ("train", half):
+        paint(tmp_path / folder / "cat" / "a.png", (9, 9, 9))
+    found = load_dataset(tmp_path, IMAGES)
+    assert found.labels == ("cat",) and found.held_out is not None and found.held_out.tolist() == [False, True]
+
+
+def test_folders_are_no_targets_of_a_regression(tmp_path: Path) -> None:
+    paint(tmp_path / "cat" / "a.png", (9, 9, 9))
+    assert load_dataset(tmp_path, IMAGES.model_copy(update={"task": "regression"})).targets is None
+
+
+def test_more_pixels_than_memory_name_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i in range(3):
+        paint(tmp_path / f"{i}.png", (i, 0, 0))
+    monkeypatch.setattr(image_folder, "available_memory_mib", lambda: 0.0001)
+    with pytest.raises(InputError, match=r"lower \[data\] limit \(it is 60,000\)"):
+        load_dataset(tmp_path, IMAGES)
+
+
+def test_a_plain_array_under_the_name_of_an_archive(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.ones((5, 4)))
+    (tmp_path / "a.npy").rename(tmp_path / "a.npz")
+    with pytest.raises(InputError, match=r"write it with np\.savez"):
+        load_dataset(tmp_path / "a.npz", VECTORS)
+
+
+def test_a_damaged_or_encrypted_member_is_refused(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "a.npz", x=np.random.default_rng(0).random((50, 4)))
+    whole = bytearray((tmp_path / "a.npz").read_bytes())
+    start = whole.index(b"x.npy") + 5
+    damaged = whole.copy()
+    damaged[start + 20 : start + 60] = b"\xff" * 40
+    encrypted = whole.copy()
+    encrypted[6] |= 1  # the flag in the local header, and in the directory
+    encrypted[whole.rindex(b"PK\x01\x02") + 8] |= 1
+    for content, words in ((damaged, "cannot read"), (encrypted, "without a password")):
+        (tmp_path / "b.npz").write_bytes(content)
+        with pytest.raises(InputError, match=words):
+            load_dataset(tmp_path / "b.npz", VECTORS)
+
+
+def test_held_out_is_true_or_false(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.ones((2, 4)), held_out=np.array(["no", "yes"]))
+    with pytest.raises(InputError, match="held_out has dtype"):
+        load_dataset(tmp_path / "a.npz", VECTORS)
+
+
+def test_a_function_that_fails_or_is_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_failing_data.py").write_text("value = 3\ndef load():\n    raise KeyError('gone')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(InputError, match="my_failing_data:load fails: KeyError: 'gone'"):
+        load_dataset("my_failing_data:load", VECTORS)
+    with pytest.raises(InputError, match="my_failing_data:value is no function but int"):
+        load_dataset("my_failing_data:value", VECTORS)
+
+
+@pytest.mark.parametrize("name", set_names())
+def test_shipped_sets_bring_their_licence_and_provenance(name: str) -> None:
+    described, folder = read_set(name)
+    assert described.licence in OPEN_LICENCES and "Copyright" in (folder / "LICENSE").read_text()
+    found = load_dataset(name, set_signature(name))
+    assert (found.licence, found.provenance) == (described.licence, described.origin)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgekd.device import cpuinfo
-from edgekd.device.machine import Machine, int8_isa, peak_memory_mib, read_machine, warnings
+from edgekd.device.machine import Machine, available_memory_mib, int8_isa, peak_memory_mib, read_machine, warnings
 
 _PI_5 = """processor\t: 0
 BogoMIPS\t: 108.00
@@ -37,7 +37,7 @@ def raspberry_pi(tmp_path: Path) -> Path:
             "proc/cpuinfo": _PI_5,
             "proc/device-tree/model": "Raspberry Pi 5 Model B Rev 1.0\0",
             "proc/sys/kernel/arch": "aarch64\n",
-            "proc/meminfo": "MemTotal:        4147744 kB\nMemFree: 1 kB\n",
+            "proc/meminfo": "MemTotal:        4147744 kB\nMemAvailable:    2097152 kB\n",
             "proc/loadavg": "0.52 0.58 0.59 1/467 12345\n",
             "proc/pressure/cpu": "some avg10=1.25 avg60=0.50 avg300=0.10 total=100\nfull avg10=0.00\n",
             "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "ondemand\n",
@@ -58,6 +58,7 @@ def test_raspberry_pi(raspberry_pi: Path) -> None:
     assert machine.cpu_model == "Cortex-A76" and machine.int8_isa == "asimddp" and not machine.emulated
     assert machine.instruction_sets == ("asimd", "asimdhp", "asimddp")
     assert machine.memory_mib == pytest.approx(4050.5, abs=0.1)
+    assert available_memory_mib(raspberry_pi) == 2048
     assert (machine.governor, machine.clock_mhz, machine.clock_max_mhz) == ("ondemand", 1500.0, 2400.0)
     assert machine.temperature_celsius == 61.75 and machine.throttled == ("under-voltage", "throttled")
     assert machine.load_1min == 0.52 and machine.pressure_cpu_percent == 1.25

@@ -1,19 +1,25 @@
 import copy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from edgekd import host
 from edgekd.context import Context
-from edgekd.data import Dataset
-from edgekd.errors import BudgetMissed, InputError
+from edgekd.data import Dataset, split
+from edgekd.errors import BudgetMissed, InputError, StageError
 from edgekd.models.network import count_macs, example_inputs, learn_outputs
 from edgekd.models.networks import NETWORKS
 from edgekd.models.signature import Signature, TensorSpec
+from edgekd.recipe import parse_recipe
 from edgekd.request import Request, prepare
+from edgekd.stages import KINDS
 from edgekd.stages.prune import STAGE, PruneSettings
+from edgekd.stages.prune.latency import latency_of
 from edgekd.stages.prune.pruner import prunable_groups, prune_until, structure_of
 
 IMAGE = (3, 32, 32)
@@ -214,3 +220,95 @@ def test_frozen_weights_are_no_obstacle(example: Path, tmp_path: Path) -> None:
     after = STAGE.run(prepared.opened.state, PruneSettings(to_macs=0.6, granularity=8), prepared.contexts[0])
     assert after.torch.module.classifier.out_features == 10  # type: ignore[union-attr]
     assert all(parameter.requires_grad for parameter in after.torch.module.parameters())
+
+
+class FixedWidth(nn.Module):
+    """A forward that counts on the 32 channels it was written for."""
+
+    def __init__(self, *, rows: bool) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 32, 3, padding=1), nn.Linear(32, 5)
+        self.rows = rows
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).relu().mean((2, 3))
+        return self.head(x.view(-1, 32) if self.rows else x.view(len(x), 32))
+
+
+@pytest.mark.parametrize("rows", [True, False])
+def test_a_forward_of_fixed_width_is_told_how_to_change(rows: bool) -> None:
+    network = FixedWidth(rows=rows).eval()
+    signature = Signature(inputs=(TensorSpec(name="x", shape=("batch", 3, 8, 8)),))
+    signature = learn_outputs(network, signature)
+    with pytest.raises(StageError, match=r"write x\.flatten\(1\), or name the layers before it in keep"):
+        prune_until(network, signature, PruneSettings(to_macs=0.5), 8, lambda m: False)
+
+
+@pytest.mark.parametrize("task", ["anomaly", "segmentation", "classification"])
+def test_taylor_takes_the_loss_of_the_task(task: str) -> None:
+    """Unlabelled reconstruction, masks with ignored pixels, one logit for two classes."""
+    images = torch.rand(200, 1, 8, 8)
+    body = nn.Sequential(
+        nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 2 if task == "segmentation" else 1, 1)
+    )
+    network = nn.Sequential(*body, nn.Flatten(), nn.Linear(64, 1)) if task == "classification" else body
+    masks = (images[:, 0] > 0.5).byte()
+    masks[:, 0] = 255
+    targets = {"anomaly": None, "segmentation": masks.numpy(), "classification": (masks[:, 4, 4] > 0).long().numpy()}
+    data = Dataset({"input": images.numpy()}, targets=targets[task])
+    recipe = parse_recipe("[data]\ncalibration = 100", KINDS)
+    inputs = (TensorSpec(name="input", shape=("batch", 1, 8, 8)),)
+    network.eval()
+    signature = learn_outputs(network, Signature(inputs=inputs, task=task))  # type: ignore[arg-type]
+    prepared = prepare(Request(network, ("generic-x86",), data=replace(data, targets=None), recipe=recipe, threads=1))
+    state = replace(prepared.opened.state, signature=signature)
+    parts = split(data, signature, calibration=100, validation=0.1, evaluation=0.1)
+    context = replace(prepared.contexts[0], parts=parts)
+    settings = PruneSettings(to_parameters=0.6, importance="taylor", granularity=8)
+    STAGE.check(settings, state, context)
+    assert STAGE.run(state, settings, context).notes["parameters_share"] <= 0.6
+
+
+def test_taylor_without_targets_is_refused_before_any_work(state: object, context: Context) -> None:
+    unlabelled = replace(context.parts.calibration, dataset=replace(context.parts.calibration.dataset, targets=None))
+    without = replace(context, parts=replace(context.parts, calibration=unlabelled))
+    with pytest.raises(InputError, match="needs labels"):
+        STAGE.check(PruneSettings(to_macs=0.5, importance="taylor"), state, without)  # type: ignore[arg-type]
+
+
+def test_a_latency_budget_is_met_against_the_network_timed_beside_it(
+    state: object, context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions = []
+
+    def time_files(files: dict[str, Path], *given: object, **options: object) -> object:
+        sessions.append(list(files))
+        return measured(files, *given, **options)
+
+    measured, short = host.time_files, partial(host.interleave, warmup_s=0.02)
+    monkeypatch.setattr(host, "interleave", lambda runs, **_: short(runs, blocks=6, block_ms=5.0))
+    monkeypatch.setattr(host, "time_files", time_files)
+    settings = PruneSettings(to_latency=0.9, granularity=8, steps=10)
+    after = STAGE.run(state, settings, replace(context, workdir=tmp_path))  # type: ignore[arg-type]
+    assert after.notes["latency_share"] <= 0.9
+    assert sessions and all(files == ["before", "candidate"] for files in sessions)
+    assert STAGE.depends_on(settings, context)["machine"] == [
+        host.describe(host.this_machine()), host.this_machine().system, host.this_machine().cores,
+    ]  # fmt: skip
+    assert "machine" not in STAGE.depends_on(PruneSettings(to_macs=0.5), context)
+
+
+def test_networks_of_as_many_parameters_are_timed_each(
+    state: object, context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Session:
+        def comparison(self, *_: str) -> object:
+            return SimpleNamespace(speedup=float(len(timed)))
+
+    timed: list[object] = []
+    monkeypatch.setattr(host, "time_files", lambda files, *_, **__: timed.append(files) or Session())
+    signature = Signature(inputs=(TensorSpec(name="x", shape=("batch", 1, 8, 8)),))
+    networks = [nn.Conv2d(1, 2, size) for size in (3, (1, 9), (9, 1))]
+    signature = signature.model_copy(update={"inputs": (TensorSpec(name="x", shape=("batch", 1, 12, 12)),)})
+    latency = latency_of(networks[0], signature, replace(context, workdir=tmp_path))
+    assert [latency(network) for network in (*networks, networks[1])] == [1.0, 1.0, 0.5, 1.0]

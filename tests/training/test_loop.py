@@ -8,11 +8,13 @@ import torch
 from torch import nn
 
 from edgekd.context import Context
-from edgekd.data import Dataset
+from edgekd.data import Dataset, Part
 from edgekd.errors import StageError
+from edgekd.models.networks.vit import ViT
+from edgekd.models.signature import Signature, TensorSpec
 from edgekd.request import Request, prepare
 from edgekd.training.augment import augment
-from edgekd.training.loop import TrainingSettings, fresh, train
+from edgekd.training.loop import TrainingSettings, fresh, train, training_part
 from edgekd.training.objective import Objective
 
 SETTINGS = TrainingSettings(epochs=1, batch_size=64, precision="float32")
@@ -148,3 +150,56 @@ def test_unlabelled_data_suffice_to_distill(trained: nn.Module, fashion: Dataset
         "t",
     )
     assert np.isfinite(losses).all()
+
+
+@pytest.mark.parametrize("steps", range(1, 7))
+def test_a_handful_of_steps_is_enough(context: Context, trained: nn.Module, steps: int) -> None:
+    student = copy.deepcopy(trained)
+    part = context.parts.train.take(16 * steps)
+    settings = SETTINGS.model_copy(update={"batch_size": 16})
+    train(student, None, part, Objective("classification", 0.0, 1.0), settings, (), context, "test")
+    assert not torch.equal(weights(student), weights(trained)) and torch.isfinite(weights(student)).all()
+
+
+def test_momentum_counts(context: Context, trained: nn.Module) -> None:
+    made = []
+    for momentum in (0.5, 0.9):
+        student = copy.deepcopy(trained)
+        settings = SETTINGS.model_copy(update={"momentum": momentum})
+        train(student, None, context.parts.train, Objective("classification", 0.0, 1.0), settings, (), context, "test")
+        made.append(weights(student))
+    assert not torch.equal(*made)
+
+
+class Plain(nn.Module):
+    """Parameters that no layer of torch initializes, or only under the name `_reset_parameters`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.position = nn.Parameter(torch.zeros(1, 5, 8))
+        self.scale, self.bias = nn.Parameter(torch.ones(8)), nn.Parameter(torch.zeros(8))
+        self.norm, self.head = nn.BatchNorm1d(8), nn.Linear(8, 3)
+
+
+@pytest.mark.parametrize("network", [Plain(), ViT()], ids=["plain", "vit"])
+def test_from_scratch_keeps_no_trained_tensor(network: nn.Module) -> None:
+    network = copy.deepcopy(network)
+    with torch.no_grad():
+        for tensor in network.state_dict().values():
+            tensor.fill_(7)
+    torch.manual_seed(0)
+    for name, tensor in fresh(network).state_dict().items():
+        assert torch.isfinite(tensor).all() and not (tensor == 7).any(), name
+        if tensor.ndim > 1:
+            assert 0 < tensor.std() < 1, name
+
+
+def test_only_normal_samples_train_a_detector_of_anomalies() -> None:
+    targets = np.arange(20) % 2
+    data = Dataset({"x": np.zeros((20, 4), np.float32)}, targets=targets)
+    signature = Signature(inputs=(TensorSpec(name="x", shape=("batch", 4)),), task="anomaly")
+    part = Part(data, np.arange(20), signature)
+    assert training_part(part).indices.tolist() == list(range(0, 20, 2))
+    assert training_part(replace(part, dataset=replace(data, targets=None))).indices.tolist() == list(range(20))
+    assert training_part(replace(part, signature=signature.model_copy(update={"task": "regression"}))) is not None

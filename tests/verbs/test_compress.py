@@ -102,6 +102,12 @@ def test_private_samples_stay_at_home(result: Result, fashion: Dataset) -> None:
         assert samples["input.image"].min() < -2  # random, not pixels
 
 
+def test_the_report_says_which_data_and_whose(result: Result, example: Path) -> None:
+    data = result.report["data"]
+    assert (data["provenance"], data["licence"]) == ("not stated", "not stated")
+    assert len(data["sha256"]) == 64 and int(data["sha256"], 16)
+
+
 def test_the_report_and_the_recipe_are_beside_it(result: Result) -> None:
     folder = result.artifact.parent
     assert json.loads((folder / "report.json").read_text()) == result.report

@@ -1,7 +1,11 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from edgekd.verbs.score import _by_class, _interval
+from edgekd.errors import InputError
+from edgekd.recipe import DataSettings
+from edgekd.verbs.score import _by_class, _cut_of, _interval
 
 
 def test_classes() -> None:
@@ -20,3 +24,22 @@ def test_classes() -> None:
 def test_wilsons_interval(percent: float, samples: int, low: float, high: float) -> None:
     found = _interval(percent, samples)
     assert found == pytest.approx((low, high), abs=0.01)
+
+
+def test_one_logit_has_two_classes() -> None:
+    outputs = np.array([[3.0], [-1.0], [2.0], [-2.0]])
+    no, yes = _by_class(outputs, np.array([1, 1, 0, 0]), ("no", "yes"))
+    assert (no.accuracy, yes.accuracy, yes.mistaken_for) == (50.0, 50.0, "no")
+
+
+@pytest.mark.parametrize("where", ["", "artifact", "artifact/raspberry-pi-5"])
+def test_a_run_says_how_its_data_were_cut(tmp_path: Path, where: str) -> None:
+    (tmp_path / where).mkdir(parents=True, exist_ok=True)
+    assert _cut_of(tmp_path / where) == (DataSettings(), "the default settings")
+    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / "recipe.json").write_text('{"data": {"evaluation": 0.5, "limit": 100}}')
+    cut, whose = _cut_of(tmp_path / where)
+    assert (cut.evaluation, cut.limit, whose) == (0.5, 100, str(tmp_path / "recipe.json"))
+    (tmp_path / "recipe.json").write_text("[]")
+    with pytest.raises(InputError, match="how the run cut its data"):
+        _cut_of(tmp_path / where)

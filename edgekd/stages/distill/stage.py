@@ -12,7 +12,7 @@ from edgekd.recipe import StageSettings
 from edgekd.stages.distill.settings import DistillSettings
 from edgekd.stages.stage import Stage
 from edgekd.state import ModelState, TorchForm
-from edgekd.training.loop import chosen_device, chosen_precision, fresh, train
+from edgekd.training.loop import chosen_device, chosen_precision, fresh, train, training_part
 from edgekd.training.objective import Objective
 
 
@@ -77,7 +77,7 @@ def _train(
     context: Context,
     description: str,
 ) -> list[float]:
-    part = context.parts.train
+    part = training_part(context.parts.train)
     return train(student, teacher, part, objective, settings, part.dataset.augmentations, context, description)
 
 
@@ -96,16 +96,39 @@ def _depends_on(settings: StageSettings, context: Context) -> dict[str, object]:
 
 
 def _check(settings: StageSettings, state: ModelState, context: Context) -> None:
-    """Refuse a teacher that answers in other shapes."""
+    """Refuse fewer samples than a batch, augmentations that part a sample from its target, and an unlike teacher."""
+    assert isinstance(settings, DistillSettings)
+    count = len(training_part(context.parts.train))
+    if count < settings.batch_size:
+        raise InputError(
+            f"{count} samples are left to train on, fewer than a batch of {settings.batch_size}; "
+            "give more data, or lower batch_size or [data] calibration"
+        )
+    _check_augmentations(state, context)
     if context.teacher is not None and isinstance(state.form, TorchForm):
         check_outputs(state.form.module, context.teacher(), state)
+
+
+def _check_augmentations(state: ModelState, context: Context) -> None:
+    """Refuse to move an image and leave its mask, or the other image that belongs to it, where they are."""
+    data, signature = context.parts.train.dataset, state.signature
+    if not data.augmentations:
+        return
+    images = [spec.name for spec in signature.inputs if len(spec.shape) == 4]
+    spatial = data.targets is not None and signature.task != "anomaly" and len(signature.outputs[0].shape) == 4
+    if spatial or len(images) > 1:
+        other = "its targets" if spatial else f"the other of {', '.join(images)}"
+        raise InputError(
+            f"the augmentations {', '.join(data.augmentations)} would move an image and not {other}; "
+            "set [data] augmentations = []"
+        )
 
 
 def _describe(settings: StageSettings, context: Context) -> str:
     assert isinstance(settings, DistillSettings)
     device = chosen_device(context.device)
     return (
-        f"train {settings.epochs} epochs over {len(context.parts.train):,} samples, {settings.alpha:.0%} towards the teacher "
+        f"train {settings.epochs} epochs over {len(training_part(context.parts.train)):,} samples, {settings.alpha:.0%} towards the teacher "
         f"at T = {settings.temperature:g}, on {device} in {chosen_precision(settings, device)}"
     )
 

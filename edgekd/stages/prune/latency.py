@@ -1,19 +1,16 @@
 """Latency as a pruning budget: the network is written and timed on this machine, which has to be the target."""
 
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 
 from torch import nn
 
 from edgekd import host
 from edgekd.context import Context
-from edgekd.device.latency import measure
-from edgekd.device.runtimes import open_session
 from edgekd.errors import InputError
-from edgekd.models.network import count_parameters
 from edgekd.models.signature import Signature
 from edgekd.stages.export.onnx_writer import write_onnx
+
+_ROUNDS = 12
 
 
 def check_measurable(context: Context) -> None:
@@ -29,24 +26,32 @@ def check_measurable(context: Context) -> None:
         )
 
 
-def latency_of(signature: Signature, context: Context) -> Callable[[nn.Module], float]:
-    """Return a function that gives the p50 of one float inference in milliseconds."""
+def machine_identity() -> list[object]:
+    """Return what of this machine a measured latency depends on."""
+    machine = host.this_machine()
+    return [host.describe(machine), machine.system, machine.cores]
+
+
+def latency_of(module: nn.Module, signature: Signature, context: Context) -> Callable[[nn.Module], float]:
+    """Return a function that gives the latency of one float inference as a share of this network's.
+
+    Both are timed in the same interleaved rounds: the machine of some minutes ago is another one.
+    """
     check_measurable(context)
+    files = {name: context.workdir / f"{name}.onnx" for name in ("before", "candidate")}
+    write_onnx(module, signature, files["before"], opset=context.runtime.opset)
+    known = {_widths(module): 1.0}  # many steps cut nothing, because channel counts stay multiples of the granularity
 
-    known: dict[int, float] = {}  # many steps cut nothing, because channel counts stay multiples of the granularity
-
-    def latency(module: nn.Module) -> float:
-        parameters = count_parameters(module)
-        if parameters not in known:
-            known[parameters] = timed(module)
-        return known[parameters]
-
-    def timed(module: nn.Module) -> float:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "candidate.onnx"
-            write_onnx(module, signature, path, opset=context.runtime.opset)
-            session = open_session("onnxruntime", path, context.runtime.threads)
-            feeds = signature.random_inputs(1)
-            return measure(lambda: session.run(feeds), duration_s=2.0, warmup_s=1.0).p50_ms
+    def latency(candidate: nn.Module) -> float:
+        widths = _widths(candidate)
+        if widths not in known:
+            write_onnx(candidate, signature, files["candidate"], opset=context.runtime.opset)
+            timed = host.time_files(files, "onnxruntime", signature, context.runtime.threads, rounds=_ROUNDS)
+            known[widths] = 1 / timed.comparison("before", "candidate").speedup
+        return known[widths]
 
     return latency
+
+
+def _widths(module: nn.Module) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(parameter.shape) for parameter in module.parameters())

@@ -12,11 +12,14 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from edgekd.errors import InputError, StageError
-from edgekd.models.network import example_inputs, named_outputs, run_network
+from edgekd.models.network import example_inputs, run_network
 from edgekd.models.signature import Signature
 from edgekd.stages.prune.settings import PruneSettings
 
 WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear)
+_FIXED_WIDTH = (
+    "where forward names a width, as x.view(-1, 320) does, write x.flatten(1), or name the layers before it in keep"
+)
 
 
 class _Origins:
@@ -135,7 +138,7 @@ def prune_until(
 
     Raises:
         InputError: the network cannot be traced, or a name in `keep` is no module.
-        StageError: nothing more may be cut and the budget is not met, or the outputs changed shape.
+        StageError: the network does not run with fewer channels, or its outputs changed shape.
     """
     import torch_pruning as tp
 
@@ -147,7 +150,7 @@ def prune_until(
         "taylor": tp.importance.GroupTaylorImportance,
         "random": tp.importance.RandomImportance,
     }[settings.importance]()
-    shapes = {name: tensor.shape[1:] for name, tensor in _outputs(module, signature).items()}
+    shapes = _shapes(module, signature)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -173,10 +176,14 @@ def prune_until(
                 break
             if gradients is not None:
                 gradients(module)
-            pruner.step()
-    after = {name: tensor.shape[1:] for name, tensor in _outputs(module, signature).items()}
-    if after != shapes:
-        raise StageError(f"pruning changed the outputs from {shapes} to {after}; name their layers in keep")
+            try:
+                pruner.step()
+                after = _shapes(module, signature)
+            except Exception as error:  # whatever a forward raises that finds other widths than it was written for
+                first = (str(error).strip() or type(error).__name__).splitlines()[0]
+                raise StageError(f"the network does not run with fewer channels: {first}; {_FIXED_WIDTH}") from error
+            if after != shapes:  # the batch too: a view to a fixed width takes what is missing from it
+                raise StageError(f"pruning changed the outputs from {shapes} to {after}; {_FIXED_WIDTH}")
     return [list(entry) for entry in pruner.pruning_history()]
 
 
@@ -213,5 +220,5 @@ def _ignored(module: nn.Module, structure: Structure, keep: Sequence[str]) -> li
 
 
 @torch.no_grad()
-def _outputs(module: nn.Module, signature: Signature) -> dict[str, Tensor]:
-    return named_outputs(module(*example_inputs(signature).values()))
+def _shapes(module: nn.Module, signature: Signature) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in run_network(module, example_inputs(signature)).items()}

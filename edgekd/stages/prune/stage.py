@@ -6,18 +6,21 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from edgekd.context import Context
 from edgekd.errors import BudgetMissed, InputError
 from edgekd.models.edits import prune_edit
-from edgekd.models.network import count_macs, count_parameters, named_outputs
+from edgekd.models.network import count_macs, count_parameters, run_network
 from edgekd.recipe import StageSettings
-from edgekd.stages.prune.latency import check_measurable, latency_of
+from edgekd.stages.prune.latency import check_measurable, latency_of, machine_identity
 from edgekd.stages.prune.pruner import check_names, prune_until
 from edgekd.stages.prune.settings import PruneSettings
 from edgekd.stages.stage import Stage
 from edgekd.state import ModelState, TorchForm
+from edgekd.training.loop import training_part
+from edgekd.training.objective import Objective
+
+_BATCH = 64
 
 
 def granularity(settings: PruneSettings, context: Context) -> int:
@@ -73,7 +76,7 @@ def _budget(
     if settings.to_parameters is not None:
         return "parameters", settings.to_parameters, count_parameters
     if settings.to_latency is not None:
-        return "latency", settings.to_latency, latency_of(state.signature, context)
+        return "latency", settings.to_latency, latency_of(state.torch.module, state.signature, context)
     assert settings.to_macs is not None
     return "macs", settings.to_macs, lambda module: count_macs(module, state.signature)
 
@@ -82,37 +85,36 @@ def _gradients(state: ModelState, settings: PruneSettings, context: Context) -> 
     """Return a function that fills gradients of the loss on calibration samples, for the Taylor importance."""
     if settings.importance != "taylor":
         return None
-    part = context.parts.calibration
-    targets = part.targets
-    if targets is None:
-        raise InputError("the taylor importance needs labels and the data have none; use magnitude")
-    inputs = {name: torch.from_numpy(array) for name, array in part.inputs().items()}
-    labels = torch.from_numpy(targets)
+    part = training_part(context.parts.calibration)
+    objective = Objective(state.signature.task, alpha=0.0, temperature=1.0)
 
     def fill(module: nn.Module) -> None:
         module.zero_grad()
-        output = next(iter(named_outputs(module(*inputs.values())).values()))
-        loss = (
-            functional.cross_entropy(output, labels.long())
-            if state.signature.task in ("classification", "segmentation")
-            else functional.mse_loss(output, labels.reshape(output.shape).float())
-        )
-        loss.backward()  # type: ignore[no-untyped-call]
+        for start in range(0, len(part), _BATCH):
+            positions = slice(start, start + _BATCH)
+            inputs = {name: torch.from_numpy(array) for name, array in part.inputs(positions).items()}
+            targets = part.targets_at(positions)
+            labels = None if targets is None else torch.from_numpy(targets)
+            loss = objective(run_network(module, inputs), None, labels, inputs)
+            (loss * len(part.indices[positions]) / len(part)).backward()
 
     return fill
 
 
 def _depends_on(settings: StageSettings, context: Context) -> dict[str, Any]:
     assert isinstance(settings, PruneSettings)
-    data = settings.importance == "taylor"
-    return {"granularity": granularity(settings, context), "data": data}
+    uses: dict[str, Any] = {"granularity": granularity(settings, context), "data": settings.importance == "taylor"}
+    return uses if settings.to_latency is None else {**uses, "machine": machine_identity()}
 
 
 def _check(settings: StageSettings, state: ModelState, context: Context) -> None:
-    """Refuse names that are no module, and a latency budget that cannot be measured here."""
+    """Refuse names that are no module, a latency budget that cannot be measured here, and Taylor without targets."""
     assert isinstance(settings, PruneSettings)
     if settings.to_latency is not None:
         check_measurable(context)
+    labelled = context.parts.calibration.targets is not None or state.signature.task == "anomaly"
+    if settings.importance == "taylor" and not labelled:
+        raise InputError("the taylor importance needs labels and the data have none; use magnitude")
     if isinstance(state.form, TorchForm):
         check_names(state.form.module, settings.keep)
 

@@ -10,7 +10,7 @@ import onnx
 
 from edgekd.context import Context
 from edgekd.errors import InputError
-from edgekd.evaluate import judge_outputs, run_onnx
+from edgekd.evaluate import deciding_metric, judge_outputs, run_onnx
 from edgekd.metrics import signal_to_noise
 from edgekd.recipe import StageSettings
 from edgekd.stages.export.onnx_writer import write_onnx
@@ -64,6 +64,7 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
     prepared = prepare(source, folder / "prepared.onnx", context.log)
     _check_names(prepared, settings.keep_float)
     part = context.parts.validation
+    metric = deciding_metric(context.metric, part)
     candidates: list[Candidate] = list(itertools.product(settings.calibrators, settings.rounding))
     with context.progress("quantize", len(candidates) + 2) as advance:
         observed = observe(prepared, context.parts.calibration, folder, context.threads)
@@ -92,15 +93,13 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
         scores: dict[Candidate, tuple[float, float]] = {}
         for candidate in candidates:
             outputs = run_onnx(write(candidate, kept), part, context.threads)
-            value = judge_outputs(outputs, reference, part, context.metric)
+            value = judge_outputs(outputs, reference, part, metric)
             fidelity = min(signal_to_noise(outputs[name], reference[name]) for name in reference)
-            scores[candidate] = (value if context.metric.higher_is_better else -value, fidelity)
-            context.log(
-                f"quantize: {', '.join(candidate)}: {context.metric.name} {value:.4g}, {fidelity:.1f} dB on validation"
-            )
+            scores[candidate] = (value if metric.higher_is_better else -value, fidelity)
+            context.log(f"quantize: {', '.join(candidate)}: {metric.name} {value:.4g}, {fidelity:.1f} dB on validation")
             advance(1)
     # The share of equal decisions is a coarse measure of how near two networks are; the ratio is a fine one.
-    best = max(scores, key=lambda one: scores[one][::-1] if context.metric.fidelity else scores[one])
+    best = max(scores, key=lambda one: scores[one][::-1] if metric.fidelity else scores[one])
     form = OnnxForm(_only(folder, f"{best[0]}-{best[1]}.onnx"), "int8")
     notes = {
         "calibrator": best[0],

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgekd.context import Context
 from edgekd.device.runtimes import open_session
 from edgekd.errors import InputError
+from edgekd.metrics import METRICS
 from edgekd.request import Request, prepare
 from edgekd.stages.quantize import STAGE, QuantizeSettings
 from edgekd.stages.quantize.onnxruntime_executor import prepare as fold
@@ -26,8 +28,6 @@ def prepared(example: Path) -> tuple[ModelState, Context]:
 def quantized(
     prepared: tuple[ModelState, Context], folder: Path, settings: QuantizeSettings
 ) -> tuple[onnx.ModelProto, dict]:
-    from dataclasses import replace
-
     folder.mkdir(exist_ok=True)
     after = STAGE.run(prepared[0], settings, replace(prepared[1], workdir=folder))
     assert isinstance(after.form, OnnxForm) and after.form.precision == "int8"
@@ -138,3 +138,13 @@ def test_a_network_in_integers_already_is_refused(prepared: tuple[ModelState, Co
     state = ModelState(prepared[0].signature, OnnxForm(tmp_path / "m.onnx", "int8"))
     with pytest.raises(InputError, match="int8 already"):
         STAGE.check(QuantizeSettings(), state, prepared[1])
+
+
+def test_validation_of_one_class_picks_by_fidelity(prepared: tuple[ModelState, Context], tmp_path: Path) -> None:
+    state, context = prepared
+    part = context.parts.validation
+    assert part.dataset.targets is not None
+    normal = replace(part, dataset=replace(part.dataset, targets=np.zeros_like(part.dataset.targets)))
+    context = replace(context, metric=METRICS["auc"], parts=replace(context.parts, validation=normal))
+    _, notes = quantized((state, context), tmp_path / "a", QuantizeSettings(calibrators=("min-max", "mse")))
+    assert all(pair[0] > 10 and np.isfinite(pair).all() for pair in notes["validation"].values())  # in dB

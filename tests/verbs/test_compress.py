@@ -159,8 +159,8 @@ def test_a_changed_setting_makes_only_what_depends_on_it(result: Result, example
         example / "model.pt", "raspberry-pi-5", output=result.artifact.parent, threads=1, explain=explained.append,
         recipe=small(SMALL.replace('["min-max", "mse"]', '["mse"]')),
     )  # fmt: skip
-    assert [line.split()[1] for line in explained] == ["reused"] * 3 + ["made:"]
-    assert "other settings" in explained[-1]
+    assert [line.split()[1] for line in explained[:4]] == ["reused"] * 3 + ["made:"]
+    assert "other settings" in explained[3]
 
 
 def test_several_targets_share_the_training(example: Path, tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_a_row_of_activation_functions_has_the_range_of_the_last(tmp_path: Path)
     write_int8(model, {"x": (-1.0, 1.0), "y": (0.0, 2.0)}, [], QuantizationScheme(), (), tmp_path / "int8.onnx")
     x = np.random.default_rng(0).uniform(-1, 1, (1, 4, 4, 4)).astype(np.float32)
     found = open_session("onnxruntime", tmp_path / "int8.onnx", 1).run({"x": x})["y"]
-    assert found.max() > 1.5
+    assert found.max() > 1.2
     np.testing.assert_allclose(found, np.clip(x.sum(1, keepdims=True).repeat(4, 1), 0, 2), atol=0.03)
 
 

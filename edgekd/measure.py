@@ -43,8 +43,9 @@ def obtain_figures(run: Run, context: Context, chain: Sequence[Step], exported: 
     figures, comparisons = {}, {}
     names = list(files)
     for parent, name in zip([None, *names], names, strict=False):
+        low, high = context.metric.interval(scores[name], count)
         figures[name] = {
-            "score": Figure(context.metric.unit, scores[name], "measured", on, samples=count),
+            "score": Figure(context.metric.unit, scores[name], "measured", on, low, high, count),
             "size_kb": Figure("kB", files[name].stat().st_size / 1000, "counted"),
             "macs": _macs(files[name]),
             "parameters": Figure("", onnx_graph.count_parameters(onnx.load(str(files[name]))), "counted"),
@@ -167,11 +168,13 @@ def limits_of(
 
 def figures_on_target(context: Context, last: dict[str, Figure], machine: Machine) -> dict[str, Any]:
     """Return the figures of the target itself: measured where this machine is one, else absent with the reason."""
-    if host.is_target(context.target, machine):
-        return {"latency_p50_ms": last["latency_p50_ms"].to_dict(), "latency_p95_ms": last["latency_p95_ms"].to_dict()}
+    here = host.is_target(context.target, machine)
     reason = f"this machine is no {context.target.title}: copy the artifact there and run `python3 run.pyz profile`"
-    return {
-        "latency_p50_ms": Figure.absent("ms", reason).to_dict(),
-        "energy_mj": Figure.absent("mJ", reason).to_dict(),
-        "memory_mb": Figure.absent("MB", reason).to_dict(),
+    latencies = {
+        name: last[name] if here else Figure.absent("ms", reason) for name in ("latency_p50_ms", "latency_p95_ms")
     }
+    others = {
+        "energy_mj": Figure.absent("mJ", "no energy sensor is read here" if here else reason),
+        "memory_mb": Figure.absent("MB", "`python3 run.pyz profile` measures it" if here else reason),
+    }
+    return {name: figure.to_dict() for name, figure in {**latencies, **others}.items()}

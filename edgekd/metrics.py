@@ -1,5 +1,6 @@
 """Metrics: how good the outputs of a network are, each a pure function of outputs and targets."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +15,15 @@ from edgekd.models.signature import Task
 
 Array = NDArray[Any]
 
+_Z = 1.959964  # 95 % of a normal distribution lie within this many standard deviations
+
 
 @dataclass(frozen=True)
 class Metric:
     """A function (outputs, targets) -> number, with its unit and direction.
 
-    `fidelity` metrics take the outputs of the uncompressed network as targets, so they need no labels.
+    `fidelity` metrics take the outputs of the uncompressed network as targets, so they need no labels. A `share` is a
+    share of samples in percent, so its spread is known.
     """
 
     name: str
@@ -27,6 +31,7 @@ class Metric:
     higher_is_better: bool
     function: Callable[[Array, Array], float]
     fidelity: bool = False
+    share: bool = False
     version: str = ""  # hash of a user's own code
 
     @property
@@ -37,6 +42,16 @@ class Metric:
     def drop(self, before: float, after: float) -> float:
         """Return how much worse `after` is, in the metric's unit; negative when it is better."""
         return before - after if self.higher_is_better else after - before
+
+    def interval(self, value: float, samples: int) -> tuple[float, float] | tuple[None, None]:
+        """Return the 95 % interval of a share of samples (Wilson's), in percent; of another metric, none is known."""
+        if not self.share:
+            return None, None
+        share = value / 100
+        centre = share + _Z**2 / (2 * samples)
+        spread = _Z * math.sqrt(share * (1 - share) / samples + _Z**2 / (4 * samples**2))
+        scale = 100 / (1 + _Z**2 / samples)
+        return scale * (centre - spread), scale * (centre + spread)
 
 
 def decisions(outputs: Array) -> Array:
@@ -112,12 +127,12 @@ def signal_to_noise(outputs: Array, reference: Array) -> float:
 METRICS = {
     metric.name: metric
     for metric in (
-        Metric("accuracy", "%", True, accuracy),
+        Metric("accuracy", "%", True, accuracy, share=True),
         Metric("mse", "", False, mean_squared_error),
         Metric("mae", "", False, mean_absolute_error),
         Metric("miou", "%", True, mean_iou),
         Metric("auc", "%", True, area_under_curve),
-        Metric("agreement", "%", True, agreement, fidelity=True),
+        Metric("agreement", "%", True, agreement, fidelity=True, share=True),
         Metric("sqnr", "dB", True, signal_to_noise, fidelity=True),
     )
 }

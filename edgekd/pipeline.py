@@ -83,7 +83,13 @@ def _stored(
 ) -> tuple[ModelState, str]:
     form = prepared.opened.state.form
     base = form.base if isinstance(form, TorchForm) else None
-    return run.stage(name, ingredients, base, make)
+
+    def remake(workdir: Path) -> ModelState:
+        for old in (run.directory / "onnx").glob(f"{name}-{stage_key(ingredients)[:16]}-*"):
+            old.unlink()
+        return make(workdir)
+
+    return run.stage(name, ingredients, base, remake)
 
 
 def _onnx_of(run: Run, name: str, key: str, state: ModelState, context: Context) -> Path:

@@ -116,3 +116,11 @@ def test_a_users_metric_needs_labels_and_must_be_a_function() -> None:
         choose_metric("math:pi", "classification", labelled=True)
     with pytest.raises(InputError, match="the data have none"):
         choose_metric("math:sqrt", "classification", labelled=False)
+
+
+@pytest.mark.parametrize(
+    ("percent", "samples", "low", "high"), [(90.0, 100, 82.56, 94.48), (100.0, 50, 92.87, 100.0), (0.0, 50, 0.0, 7.13)]
+)
+def test_the_interval_of_a_share(percent: float, samples: int, low: float, high: float) -> None:
+    assert METRICS["accuracy"].interval(percent, samples) == pytest.approx((low, high), abs=0.01)  # Wilson's
+    assert METRICS["auc"].interval(percent, samples) == (None, None)

@@ -20,6 +20,7 @@ from edgekd.recipe import ExportSettings, Recipe, parse_recipe
 from edgekd.request import Prepared, Request, prepare
 from edgekd.stages import KINDS, STAGES
 from edgekd.stages.distill.settings import DistillSettings
+from edgekd.verbs.compress import execute
 
 TARGETS = ("generic-x86",)
 INPUTS = '[[inputs]]\nname = "image"\nshape = ["batch", 1, 28, 28]\n'
@@ -62,8 +63,13 @@ def test_the_sidecar_says_whose_its_data_are(example: Path, tmp_path: Path) -> N
     (tmp_path / "model.toml").write_text(said + (example / "model.toml").read_text())
     data = prepare(Request(tmp_path / "model.pt", TARGETS, recipe=recipe(""), threads=1)).dataset
     assert (data.provenance, data.licence) == ("https://example.org", "CC-BY-4.0")
-    other = prepare(Request(tmp_path / "model.pt", TARGETS, example / "images.npz", recipe=recipe(""), threads=1))
-    assert other.dataset.licence == "not stated"
+    private = tmp_path / "private.npz"
+    private.write_bytes((example / "images.npz").read_bytes())
+    made = Request(tmp_path / "model.pt", TARGETS, private, recipe=recipe(""), output=tmp_path / "run", threads=1)
+    assert prepare(made).dataset.licence == "not stated"
+    execute(prepare(made))
+    again = prepare(Request(tmp_path / "run", TARGETS, recipe=recipe(""), threads=1))
+    assert (again.dataset.licence, again.dataset.origin) == ("not stated", "private.npz")
 
 
 @pytest.mark.parametrize(

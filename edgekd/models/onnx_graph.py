@@ -114,16 +114,15 @@ def node_macs(model: onnx.ModelProto) -> list[tuple[onnx.NodeProto, int | None]]
 def _node_macs(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int | None:
     if not _MULTIPLIES.search(node.op_type):
         return 0
-    output = shapes[node.output[0]]
     if node.op_type == "Conv":
-        return math.prod(output) * math.prod(shapes[node.input[1]][1:])
+        return math.prod(shapes[node.output[0]]) * math.prod(shapes[node.input[1]][1:])
     if node.op_type == "ConvTranspose":
         return math.prod(shapes[node.input[0]]) * math.prod(shapes[node.input[1]][1:])
     if node.op_type == "Gemm":
         transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
-        return math.prod(output) * shapes[node.input[0]][0 if transposed else 1]
+        return math.prod(shapes[node.output[0]]) * shapes[node.input[0]][0 if transposed else 1]
     if node.op_type == "MatMul":
-        return math.prod(output) * shapes[node.input[0]][-1]
+        return math.prod(shapes[node.output[0]]) * shapes[node.input[0]][-1]
     if node.op_type in ("GRU", "LSTM"):
         steps, batch, _ = shapes[node.input[0]]
         return steps * batch * (math.prod(shapes[node.input[1]]) + math.prod(shapes[node.input[2]]))

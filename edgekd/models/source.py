@@ -196,7 +196,9 @@ def _from_run(directory: Path, opening: Opening, fallback: Signature | None, net
             break
     if isinstance(state.form, OnnxForm):
         load_onnx(state.form.path)  # as careful as with any other ONNX file
-    sidecar = first.sidecar.model_copy(update={"data": data or first.sidecar.data})
+    # Whose the data are is not taken from a folder: what its sidecar says need not be of the data it was run on.
+    kept_data = {"data": data or first.sidecar.data, "data_origin": None, "data_licence": None}
+    sidecar = first.sidecar.model_copy(update=kept_data)
     return Opened(first.name, "run directory", state, sidecar, digest([first.identity, sha256(folder / "state.json")]))
 
 

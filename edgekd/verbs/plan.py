@@ -16,7 +16,9 @@ from edgekd.recipe import Recipe
 from edgekd.request import Prepared
 from edgekd.stages import STAGES
 from edgekd.stages.distill.settings import DistillSettings
+from edgekd.stages.distill.stage import has_targets
 from edgekd.stages.export import EXPORTERS
+from edgekd.stages.quantize.settings import QuantizeSettings
 from edgekd.state import ModelState, TorchForm
 
 
@@ -66,7 +68,8 @@ def check_order(state: ModelState, recipe: Recipe, context: Context, *, arms: bo
         raise InputError(f"{context.target.name}: the export for {context.runtime_name} is not there yet{way}")
     if recipe.export.input == "uint8":
         check_bytes(state.signature, context.parts.evaluation.dataset)
-    if arms and context.parts.train.targets is None:
+    distills = any(isinstance(settings, DistillSettings) for settings in recipe.stages)
+    if arms and distills and not has_targets(state, context):
         raise InputError("--arms trains without a teacher, on labels, and the data have none; leave it out")
     form, maker = state.form.kind, "the model is"
     kinds = [settings.kind for settings in recipe.stages]
@@ -111,8 +114,10 @@ def plan(prepared: Prepared, context: Context) -> Plan:
             seconds = 10.0
         elif isinstance(settings, DistillSettings) and rate is not None:
             seconds = settings.epochs * len(context.parts.train) * rate * (3 * share + 1)
-        elif settings.kind == "quantize":
-            seconds = 5.0 + (2 * len(context.parts.calibration) + 4 * len(context.parts.validation)) * (rate or 0)
+        elif isinstance(settings, QuantizeSettings):
+            tried = len(settings.calibrators) * len(settings.rounding)
+            runs = 2 * len(context.parts.calibration) + (tried + 1) * len(context.parts.validation)
+            seconds = 5.0 + runs * (rate or 0)
         seconds = 0.0 if is_stored else seconds
         steps.append(Step(settings.kind, description, None if seconds is None else round(seconds, 1), is_stored))
     exporter = EXPORTERS.get(context.runtime_name)

@@ -1,7 +1,6 @@
 """How good a model is on data: a network, an ONNX file or an artifact, scored alone."""
 
 import json
-import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,7 +29,6 @@ from edgekd.verbs.artifact_path import artifact_folder, is_artifact
 
 PartName = Literal["evaluation", "validation", "all"]
 _BATCH = 100
-_Z = 1.959964  # 95 % of a normal distribution lie within this many standard deviations
 
 
 @dataclass(frozen=True)
@@ -135,9 +133,7 @@ def score(
             )
         expected = other.run(_part(others, other.signature, part, cut))
     value = judge_outputs(outputs, expected, chosen, chosen_metric)
-    low, high = (
-        _interval(value, len(chosen)) if chosen_metric.unit == "%" and _counts(chosen_metric.name) else (None,) * 2
-    )
+    low, high = chosen_metric.interval(value, len(chosen))
     labels = subject.signature.labels or dataset.labels
     return Score(
         model=subject.name,
@@ -235,12 +231,14 @@ def _dataset(subject: _Subject, data: str | None, cut: DataSettings) -> Dataset:
 
 def _cut_of(model: Path) -> tuple[DataSettings, str]:
     """Return how the run that a model lies in cut its data, else the default; and in words whose cut it is."""
-    for folder in (model, *model.parents[:3]) if model.is_dir() else ():
+    for folder in (model.resolve(), *model.resolve().parents[:3]):
         if (folder / MARKER).is_file():
-            path = folder / "recipe.json"
+            path = folder / "report.json"
             try:
-                return DataSettings.model_validate(json.loads(path.read_text(encoding="utf-8"))["data"]), str(path)
-            except (OSError, ValueError, KeyError, TypeError) as error:
+                report = json.loads(path.read_text(encoding="utf-8"))
+                recipe = report.get("targets", [report])[0]["recipe"]
+                return DataSettings.model_validate(recipe["data"]), str(path)
+            except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
                 raise InputError(f"cannot read how the run cut its data from {path}: {error}") from error
     return DataSettings(), "the default settings"
 
@@ -251,20 +249,6 @@ def _part(dataset: Dataset, signature: Signature, name: PartName, cut: DataSetti
         return Part(dataset, np.arange(len(dataset)), signature)
     parts = split(dataset, signature, calibration=cut.calibration, validation=cut.validation, evaluation=cut.evaluation)
     return parts.evaluation if name == "evaluation" else parts.validation
-
-
-def _counts(metric: str) -> bool:
-    """Return whether a metric is a share of samples, for which the interval is known."""
-    return metric in ("accuracy", "agreement")
-
-
-def _interval(percent: float, samples: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share of samples, in percent (Wilson's)."""
-    share = percent / 100
-    centre = share + _Z**2 / (2 * samples)
-    spread = _Z * math.sqrt(share * (1 - share) / samples + _Z**2 / (4 * samples**2))
-    scale = 100 / (1 + _Z**2 / samples)
-    return scale * (centre - spread), scale * (centre + spread)
 
 
 def _by_class(outputs: NDArray[Any], targets: NDArray[Any], labels: tuple[str, ...] | None) -> list[ClassScore]:

@@ -22,7 +22,7 @@ def test_model_artifact_and_onnx_file_agree(cli: Cli, model: Path, exported: Pat
     assert one["value"] == two["value"] == three["value"]
     assert one["classes"] == two["classes"] == three["classes"]
     assert (one["kind"], two["kind"], three["kind"]) == ("module", "artifact", "ONNX")
-    assert (one["cut"], two["cut"]) == ("the default settings", str(exported / "recipe.json"))
+    assert (one["cut"], two["cut"]) == ("the default settings", str(exported / "report.json"))
     assert sum(entry["samples"] for entry in one["classes"]) == one["samples"] == 100
 
 

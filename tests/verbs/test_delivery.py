@@ -88,9 +88,6 @@ def test_what_fails_its_check_or_its_measurement_replaces_nothing(
 def test_a_file_of_eight_at_a_time_goes_through_and_says_so(folder: Path) -> None:
     compress(folder)
     model = at_batch(onnx.load(str(folder / "out" / "artifact" / "model.onnx")), 8)
-    for tensor in model.graph.initializer:  # a Reshape that names the batch
-        if tensor.data_type == onnx.TensorProto.INT64:
-            assert -8 not in onnx.numpy_helper.to_array(tensor)
     onnx.save(model, str(folder / "eight.onnx"))
     shutil.copy(folder / "model.toml", folder / "eight.toml")
     result = edgekd.compress(
@@ -107,7 +104,7 @@ def test_a_file_of_eight_at_a_time_goes_through_and_says_so(folder: Path) -> Non
     ("text", "options", "message"),
     [
         ('[[stage]]\nkind = "quantize"\n[[stage]]\nkind = "quantize"', {}, "stage 2 .*int8 by then"),
-        ("", {"arms": True}, "--arms"),
+        ('[[stage]]\nkind = "distill"', {"arms": True}, "--arms"),
         ('[export]\ninput = "uint8"', {}, "unsigned bytes"),
     ],
 )
@@ -120,3 +117,17 @@ def test_what_cannot_work_is_refused_before_any_work(
     with pytest.raises(InputError, match=message):
         compress(folder, recipe=parse_recipe(text, KINDS), data=folder / "floats.npz", **options)
     assert not (folder / "out").exists()
+
+
+def test_what_is_made_again_is_also_judged_again(folder: Path) -> None:
+    compress(folder)
+    (baseline,) = (folder / "out" / "onnx").iterdir()
+    baseline.write_bytes(b"an old file")
+    assert score(compress(folder, resume=False)[0]) > 60
+
+
+def test_arms_are_no_matter_where_nothing_is_distilled(folder: Path) -> None:
+    with np.load(folder / "images.npz") as arrays:
+        np.savez(folder / "unlabelled.npz", image=arrays["image"])
+    (result,) = compress(folder, data=folder / "unlabelled.npz", arms=True)
+    assert "does not distill" in result.report["arms"]["from-scratch"]["reason"]

@@ -5,7 +5,7 @@ import pytest
 
 from edgekd.errors import InputError
 from edgekd.recipe import DataSettings
-from edgekd.verbs.score import _by_class, _cut_of, _interval
+from edgekd.verbs.score import _by_class, _cut_of
 
 
 def test_classes() -> None:
@@ -18,14 +18,6 @@ def test_classes() -> None:
     assert _by_class(outputs, targets, None)[0].label == "0"
 
 
-@pytest.mark.parametrize(
-    ("percent", "samples", "low", "high"), [(90.0, 100, 82.56, 94.48), (100.0, 50, 92.87, 100.0), (0.0, 50, 0.0, 7.13)]
-)
-def test_wilsons_interval(percent: float, samples: int, low: float, high: float) -> None:
-    found = _interval(percent, samples)
-    assert found == pytest.approx((low, high), abs=0.01)
-
-
 def test_one_logit_has_two_classes() -> None:
     outputs = np.array([[3.0], [-1.0], [2.0], [-2.0]])
     no, yes = _by_class(outputs, np.array([1, 1, 0, 0]), ("no", "yes"))
@@ -33,13 +25,18 @@ def test_one_logit_has_two_classes() -> None:
 
 
 @pytest.mark.parametrize("where", ["", "artifact", "artifact/raspberry-pi-5"])
-def test_a_run_says_how_its_data_were_cut(tmp_path: Path, where: str) -> None:
+def test_a_run_says_how_its_data_were_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     (tmp_path / where).mkdir(parents=True, exist_ok=True)
     assert _cut_of(tmp_path / where) == (DataSettings(), "the default settings")
     (tmp_path / "run.json").write_text("{}")
-    (tmp_path / "recipe.json").write_text('{"data": {"evaluation": 0.5, "limit": 100}}')
-    cut, whose = _cut_of(tmp_path / where)
-    assert (cut.evaluation, cut.limit, whose) == (0.5, 100, str(tmp_path / "recipe.json"))
-    (tmp_path / "recipe.json").write_text("[]")
+    content = '{"recipe": {"data": {"evaluation": 0.5, "limit": 100}}}'
+    for report in (content, f'{{"targets": [{content}]}}'):
+        (tmp_path / "report.json").write_text(report)
+        cut, whose = _cut_of(tmp_path / where)
+        assert (cut.evaluation, cut.limit, whose) == (0.5, 100, str(tmp_path / "report.json"))
+    (tmp_path / where / "model.onnx").touch()
+    monkeypatch.chdir(tmp_path / where)
+    assert _cut_of(Path(".")) == _cut_of(Path("model.onnx")) == (cut, whose)
+    (tmp_path / "report.json").write_text("[]")
     with pytest.raises(InputError, match="how the run cut its data"):
         _cut_of(tmp_path / where)

@@ -41,7 +41,7 @@ def without_teacher(
     Raises:
         InputError: the data have no labels to train on.
     """
-    if not _has_targets(state, context):
+    if not has_targets(state, context):
         raise InputError("the arms without a teacher need labels")
     torch.manual_seed(context.seed)
     student = fresh(state.torch.module) if from_scratch else copy.deepcopy(state.torch.module)
@@ -81,12 +81,13 @@ def _train(
     return train(student, teacher, part, objective, settings, part.dataset.augmentations, context, description)
 
 
-def _has_targets(state: ModelState, context: Context) -> bool:
+def has_targets(state: ModelState, context: Context) -> bool:
+    """Return whether there is something to train towards without a teacher: labels, or the input itself."""
     return context.parts.train.targets is not None or state.signature.task == "anomaly"
 
 
 def _alpha(settings: DistillSettings, state: ModelState, context: Context) -> float:
-    return settings.alpha if _has_targets(state, context) else 1.0
+    return settings.alpha if has_targets(state, context) else 1.0
 
 
 def _depends_on(settings: StageSettings, context: Context) -> dict[str, object]:

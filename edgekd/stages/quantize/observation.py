@@ -84,16 +84,16 @@ class _Watched:
         inferred = onnx.shape_inference.infer_shapes(model)
         values = (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output)
         made = {name for node in model.graph.node for name in node.output} | set(self._inputs)
-        users: dict[str, set[str]] = {value.name: {"output"} for value in model.graph.output}
+        users: dict[str, list[str]] = {value.name: ["output"] for value in model.graph.output}
         for node in model.graph.node:
             for name in node.input:
-                users.setdefault(name, set()).add(node.op_type)
+                users.setdefault(name, []).append(node.op_type)
         tensors = {
             value.name: value
             for value in values
             if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
             and value.name in made
-            and not users.get(value.name, {"output"}) <= set(ACTIVATIONS)
+            and (len(users.get(value.name, ())) != 1 or users[value.name][0] not in ACTIVATIONS)
         }
         self.names = list(tensors)
         watched = onnx.ModelProto()

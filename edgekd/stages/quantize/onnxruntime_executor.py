@@ -92,12 +92,12 @@ def write_int8(
     kinds = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8, "int16": QuantType.QInt16, "int4": QuantType.QInt4}
     spans = {name: (np.float32(low), np.float32(high)) for name, (low, high) in ranges.items()}
     kept = {node.name for node in prepared.graph.node if node.name in keep_float or node.op_type in keep_float}
-    layers = [one for one in layers if one.layer.node not in kept]
+    operators = [name for name in scheme.operators or OPERATORS if name not in keep_float]
+    layers = [one for one in layers if one.layer.node not in kept and one.layer.kind in operators]
     rounded = with_rounded(prepared, layers)
     for node in reversed(rounded.graph.node):  # the last of a row of them has a range of its own
         if node.op_type in ACTIVATIONS and node.output[0] in spans:
             spans.setdefault(node.input[0], spans[node.output[0]])
-    operators = [name for name in scheme.operators or OPERATORS if name not in keep_float]
     try:
         with quiet():
             quantizer = QDQQuantizer(

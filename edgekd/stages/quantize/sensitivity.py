@@ -1,7 +1,7 @@
 """Sensitivity: which activations bear no rounding to 8 bits, measured one at a time.
 
 For every activation t that is quantized, the float network runs with t alone rounded; its noise is the squared change
-of the outputs. Noise of small independent errors adds up, so t's share of the sum says what keeping t in float saves.
+of the outputs, each as a share of the output's own squares. Noise of small independent errors adds up, so t's share of the sum says what keeping t in float saves.
 That share is large for a few: where an image is smooth, all pixels of an early activation have nearly one value, and its
 rounding error does not average out.
 """
@@ -9,9 +9,11 @@ rounding error does not average out.
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import helper
 
 from edgekd.data import Part
@@ -50,15 +52,15 @@ def measure_sensitivity(
     prices = _prices(prepared)
     path = workdir / "sensitivity.onnx"
     onnx.save(prepared, str(path))
-    reference = run_onnx(path, part, threads)
+    reference = {key: array for key, array in run_onnx(path, part, threads).items() if array.dtype.kind == "f"}
     noise: dict[str, float] = {}
     for node in quantized.graph.node:
         name = node.input[0]
         if node.op_type != "QuantizeLinear" or name in own or name in noise or name not in users:
             continue
-        onnx.save(_rounded(prepared, name, constants[node.input[1]], constants[node.input[2]]), str(path))
+        onnx.save(_rounded(prepared, node, constants[node.input[1]], constants[node.input[2]]), str(path))
         outputs = run_onnx(path, part, threads)
-        noise[name] = float(sum(np.square(outputs[key] - reference[key], dtype=np.float64).sum() for key in reference))
+        noise[name] = sum(_change(outputs[key], wanted) for key, wanted in reference.items())
     path.unlink()
     total = max(sum(noise.values()), 1e-30)
     found = []
@@ -72,12 +74,22 @@ def measure_sensitivity(
     return sorted(found, key=lambda one: -one.noise)
 
 
+def _change(output: NDArray[Any], wanted: NDArray[Any]) -> float:
+    """Return the squared change of an output, as a share of the output's own squares."""
+    finite = np.isfinite(output) & np.isfinite(wanted)
+    one, other = (np.where(finite, array, 0).astype(np.float64) for array in (output, wanted))
+    return float(np.square(one - other).sum() / max(np.square(other).sum(), 1e-30))
+
+
 def _rounded(
-    model: onnx.ModelProto, name: str, scale: onnx.TensorProto, zero_point: onnx.TensorProto
+    model: onnx.ModelProto, rounding: onnx.NodeProto, scale: onnx.TensorProto, zero_point: onnx.TensorProto
 ) -> onnx.ModelProto:
-    """Return the float graph in which everything that uses a tensor gets it rounded."""
+    """Return the float graph in which everything that uses a tensor gets it rounded, as `rounding` does it."""
+    name, domain = rounding.input[0], rounding.domain
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
+    if domain not in {one.domain for one in changed.opset_import}:
+        changed.opset_import.append(helper.make_opsetid(domain, 1))
     nodes = []
     for node in changed.graph.node:
         for position, wanted in enumerate(node.input):
@@ -86,8 +98,10 @@ def _rounded(
         nodes.append(node)
     integers = f"{name}/integers"
     pair = [
-        helper.make_node("QuantizeLinear", [name, scale.name, zero_point.name], [integers]),
-        helper.make_node("DequantizeLinear", [integers, scale.name, zero_point.name], [f"{name}/rounded"]),
+        helper.make_node("QuantizeLinear", [name, scale.name, zero_point.name], [integers], domain=domain),
+        helper.make_node(
+            "DequantizeLinear", [integers, scale.name, zero_point.name], [f"{name}/rounded"], domain=domain
+        ),
     ]
     position = next((number for number, node in enumerate(nodes) if name in node.output), -1) + 1
     ordered = [*nodes[:position], *pair, *nodes[position:]]

@@ -13,9 +13,9 @@ Rounding = Literal["nearest", "least-output-error"]
 class QuantizeSettings(StageSettings):
     """Static int8 in Q/DQ form, with ranges from the calibration part. The scheme comes from the target.
 
-    `calibrators` choose the ranges of the activations; a range that is too wide rounds coarsely, one too narrow clips.
-    `rounding` works on the weights; see `rounding.py`. `keep_float`, `least_channels` and `float_noise` name what stays in
-    float: dot-product instructions take four 8-bit values at a time, so narrow convolutions gain nothing from int8.
+    A range of activations that is too wide rounds coarsely, one too narrow clips. Weights are rounded to the nearest, or so
+    that the layer's output changes least. Dot-product instructions take four 8-bit values at a time, so convolutions of
+    fewer input channels gain nothing from int8.
     """
 
     kind: Literal["quantize"] = "quantize"

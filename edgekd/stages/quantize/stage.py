@@ -33,11 +33,15 @@ def scheme_of(context: Context) -> QuantizationScheme:
     """Return the target's scheme.
 
     Raises:
-        InputError: the target's runtime runs no integers.
+        InputError: the target's runtime runs no integers, or wants a scheme that this executor has not.
     """
     scheme = context.runtime.quantization
     if scheme is None:
         raise InputError(f"{context.target.name} with {context.runtime_name} runs no int8; leave quantize out")
+    if scheme.power_of_two or scheme.weight_axis != 0:
+        raise InputError(
+            f"{context.target.name}: power_of_two and weight_axis are for another executor than ONNX Runtime"
+        )
     return scheme
 
 
@@ -105,7 +109,9 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
         "calibrator": best[0],
         "rounding": best[1] if layers[best[1]] else "nearest",
         "validation": {", ".join(one): [round(value, 4) for value in pair] for one, pair in scores.items()},
-        "biases_corrected": sum(one.bias is not None and one.layer.node not in kept for one in layers[best[1]]),
+        "biases_corrected": sum(
+            one.bias is not None and not {one.layer.node, one.layer.kind} & set(kept) for one in layers[best[1]]
+        ),
         "kept_float": list(kept),
         "calibration_samples": len(context.parts.calibration),
     }
@@ -175,7 +181,8 @@ def _describe(settings: StageSettings, context: Context) -> str:
     scheme = scheme_of(context)
     return (
         f"static int8, {scheme.activation_dtype} activations, {'per-channel' if scheme.per_channel else 'per-tensor'} weights, "
-        f"{len(context.parts.calibration)} calibration samples, best of {', '.join(settings.calibrators)}"
+        f"{len(context.parts.calibration)} calibration samples, best of {', '.join(settings.calibrators)} with weights "
+        f"rounded to {' or '.join(settings.rounding)}"
     )
 
 

@@ -85,3 +85,10 @@ def test_infinite_values_are_no_extremes(x: np.ndarray, tmp_path: Path) -> None:
     one, other = observed.histograms["both"], observed.histograms["b"]
     assert (one.low, one.high) == (other.low, other.high)
     assert one.counts.sum() == other.counts.sum() and observed.histograms["m"].low == 0
+
+
+def test_what_two_activation_functions_take_is_counted_itself(x: np.ndarray, tmp_path: Path) -> None:
+    clip = helper.make_node("Clip", ["a", "", "ceiling"], ["k"], "clip")
+    model = graph(clip, helper.make_node("Add", ["b", "k"], ["c"], "add"))
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(0.5), "ceiling"))
+    assert {"a", "b", "k"} <= set(observe(model, part_of(x), tmp_path, threads=1).histograms)

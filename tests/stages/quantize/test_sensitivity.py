@@ -65,6 +65,23 @@ def test_the_input_is_an_activation_too(part: Part, tmp_path: Path) -> None:
     assert found.tensor == "x" and found.noise == 1.0 and set(found.nodes) == {"first"}
 
 
+def test_outputs_of_any_size_and_kind_weigh_the_same(part: Part, tmp_path: Path) -> None:
+    alone = measure_sensitivity(network(), rounded({"b": 1.5, "c": 0.2}), part, tmp_path, 1)
+    model = network()
+    more = [
+        helper.make_node("ArgMax", ["y"], ["class"], "argmax", axis=1),
+        helper.make_node("Greater", ["y", "zero"], ["sign"], "greater"),
+        helper.make_node("Mul", ["y", "many"], ["large"], "mul"),
+    ]
+    model.graph.node.extend(more)
+    for name, value in (("zero", 0.0), ("many", 1e6)):
+        model.graph.initializer.append(numpy_helper.from_array(np.float32(value), name))
+    for name, kind in (("class", TensorProto.INT64), ("sign", TensorProto.BOOL), ("large", TensorProto.FLOAT)):
+        model.graph.output.append(helper.make_tensor_value_info(name, kind, None))
+    found = measure_sensitivity(model, rounded({"b": 1.5, "c": 0.2}), part, tmp_path, 1)
+    assert [one.noise for one in found] == pytest.approx([one.noise for one in alone], rel=1e-3)
+
+
 def layers(*measured: Sensitivity, **settings: float) -> list[str]:
     return sensitive_layers(measured, (), QuantizeSettings(**settings), lambda _: None)  # type: ignore[arg-type]
 

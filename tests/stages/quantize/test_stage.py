@@ -63,6 +63,26 @@ def test_operators_named_stay_in_float(prepared: tuple[ModelState, Context], tmp
     assert constants[gemm.input[1]] == TensorProto.FLOAT
 
 
+def test_layers_of_other_operators_keep_their_weights(prepared: tuple[ModelState, Context], tmp_path: Path) -> None:
+    scheme = prepared[1].runtime.quantization
+    assert scheme is not None
+    runtime = prepared[1].runtime.model_copy(
+        update={"quantization": scheme.model_copy(update={"operators": ("Conv",)})}
+    )
+    target = prepared[1].target
+    changed = target.model_copy(update={"runtime": {**target.runtime, prepared[1].runtime_name: runtime}})
+    model, _ = quantized(
+        (prepared[0], replace(prepared[1], target=changed)), tmp_path / "a", QuantizeSettings(calibrators=("mse",))
+    )
+    gemm = next(node for node in model.graph.node if node.op_type == "Gemm")
+    weight = numpy_helper.to_array(next(one for one in model.graph.initializer if one.name == gemm.input[1]))
+    assert any(
+        np.array_equal(weight, tensor.numpy()) or np.array_equal(weight, tensor.numpy().T)
+        for tensor in prepared[0].torch.module.state_dict().values()
+        if tensor.ndim == 2
+    )
+
+
 def test_validation_picks_the_calibrator(prepared: tuple[ModelState, Context], tmp_path: Path) -> None:
     _, notes = quantized(prepared, tmp_path / "a", QuantizeSettings(calibrators=("min-max", "mse")))
     best = max(notes["validation"], key=lambda name: notes["validation"][name])

@@ -53,7 +53,9 @@ def recipes_page() -> str:
     """Return the page of the shipped recipes and every setting."""
     lines = ["# Recipes\n", NOTE]
     lines.append(
-        "A recipe is TOML: `[[stage]]` tables in order, and `[data]`, `[budget]`, `[export]`. `edgekd init` writes one with comments.\n\n"
+        "A recipe is TOML: `[[stage]]` tables in order, and `[data]`, `[budget]`, `[export]`. `edgekd init` writes one with comments.\n"
+        "It may name code of yours (`metric` and `[data] source` as `package.module:function`), which is then run: read a stranger's\n"
+        "recipe before you use it. A model, its sidecar and a run directory never name code.\n\n"
     )
     lines.append("| shipped recipe | what it does |\n|---|---|\n")
     for name in recipe_names():

@@ -1,5 +1,6 @@
 """Evaluating a written file: what is judged is what goes to the device."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def judge_outputs(outputs: Outputs, reference: Outputs | None, part: Part, metri
     The score of a reconstruction (task anomaly) is its mean squared error.
 
     Raises:
-        InputError: the metric cannot work on these outputs and targets; its own message is shown.
+        InputError: the metric cannot work on these outputs and targets, or gives no number; its own message is shown.
     """
     first = next(iter(outputs.values()))
     if metric.fidelity:
@@ -66,10 +67,14 @@ def judge_outputs(outputs: Outputs, reference: Outputs | None, part: Part, metri
             if first.shape == given.shape:
                 first = ((first - given) ** 2).reshape(len(first), -1).mean(1)
     try:
-        return float(metric.function(first, wanted))
+        value = float(metric.function(first, wanted))
     except InputError:
         raise
     except Exception as error:  # a user's metric may raise anything
         raise InputError(
             f"the metric {metric.name} fails on outputs {first.shape} and targets {wanted.shape}: {error}"
         ) from error
+    if not math.isfinite(value):
+        what = "the outputs hold NaN or infinite values" if not np.isfinite(first).all() else "the outputs are finite"
+        raise InputError(f"the metric {metric.name} gives {value} on {len(first):,} samples; {what}")
+    return value

@@ -93,9 +93,8 @@ def test_calibration_leaves_half_to_training(network: nn.Module, fashion: Datase
     assert any("calibration takes 266 samples, not 512" in remark for remark in made.remarks)
     quantized = prepare(Request(network, TARGETS, few, recipe="quantize", threads=1))
     assert len(quantized.contexts[0].parts.calibration) == 512 and not any("takes" in r for r in quantized.remarks)
-    check(made, DistillSettings(batch_size=266))
-    with pytest.raises(InputError, match=r"266 samples are left to train on, fewer than a batch of 267"):
-        check(made, DistillSettings(batch_size=267))
+    check(made, DistillSettings())
+    assert "266 samples in batches of 66" in STAGES[DistillSettings].describe(DistillSettings(), made.contexts[0])
 
 
 class Masks(nn.Module):

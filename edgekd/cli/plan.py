@@ -44,9 +44,8 @@ def command(recipe: str | None, as_json: bool, **options: Any) -> int:
                 results.print(f"budget: {limit} <= {value:g}")
             if one.problem:
                 results.print(f"CANNOT WORK: {one.problem}")
-    for one in plans:
-        if one.problem and as_json:
-            click.echo(f"edgekd: {one.problem}", err=True)
+    for problem in dict.fromkeys(one.problem for one in plans if one.problem and as_json):
+        click.echo(f"edgekd: {problem}", err=True)
     return 2 if any(one.problem for one in plans) else 0
 
 

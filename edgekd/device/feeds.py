@@ -10,13 +10,15 @@ from .manifest import Manifest, Preprocessing
 from .preprocessing import normalize, resize_center_crop
 from .runtimes.session import TensorInfo, check_shape
 
+NO_INPUTS = ("y", "held_out", "groups")  # what an .npz data set holds beside the inputs
+
 
 def read_feeds(path: Path, manifest: Manifest) -> dict[str, Array]:
     """Return the model's inputs from a `.npy` file (a model with one input) or a `.npz` file (one array an input).
 
     An array may lack the batch dimension. A uint8 array for the first input is a raw image, (H, W, C), (C, H, W) or
     (H, W), or several of them; it is cut to size and goes through the manifest's preprocessing. Any other array is
-    taken as already preprocessed.
+    taken as already preprocessed. A data set for edgekd goes too: `x` is the one input, `y` and the like are left out.
 
     Raises:
         DeviceError: The file cannot be read or does not fit the model; the message says what is expected.
@@ -27,6 +29,9 @@ def read_feeds(path: Path, manifest: Manifest) -> dict[str, Array]:
         arrays = {names[0]: arrays[""]}
     if any(name.startswith("input.") for name in arrays):  # a samples file
         arrays = {name[len("input.") :]: array for name, array in arrays.items() if name.startswith("input.")}
+    if len(names) == 1 and names[0] not in arrays and "x" in arrays:
+        arrays[names[0]] = arrays.pop("x")
+    arrays = {name: array for name, array in arrays.items() if name in names or name not in NO_INPUTS}
     if arrays.keys() != set(names):
         raise DeviceError(f"{path} holds {sorted(arrays)}, the model's inputs are {sorted(names)}")
     feeds = {}
@@ -34,6 +39,8 @@ def read_feeds(path: Path, manifest: Manifest) -> dict[str, Array]:
         array = arrays[info.name]
         if array.size == 0:
             raise DeviceError(f"{path}: {info.name!r} holds no values")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise DeviceError(f"{path}: {info.name!r} holds NaN or infinite values")
         if position == 0 and array.dtype == np.uint8 and manifest.preprocessing is not None:
             array = _raw(array, info, manifest.preprocessing)
         feeds[info.name] = _fit(array, info)

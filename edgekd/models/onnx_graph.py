@@ -21,7 +21,7 @@ _DTYPES = {
     TensorProto.UINT8: "uint8",
     TensorProto.BOOL: "bool",
 }
-_MULTIPLIES = re.compile("Conv|MatMul|Gemm|GRU|LSTM|RNN|Attention|Einsum")
+MULTIPLIES = re.compile("Conv|MatMul|Gemm|GRU|LSTM|RNN|Attention|Einsum")
 
 
 def graph_signature(model: onnx.ModelProto, signature: Signature | None = None) -> Signature:
@@ -112,7 +112,7 @@ def node_macs(model: onnx.ModelProto) -> list[tuple[onnx.NodeProto, int | None]]
 
 
 def _node_macs(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int | None:
-    if not _MULTIPLIES.search(node.op_type):
+    if not MULTIPLIES.search(node.op_type):
         return 0
     if node.op_type == "Conv":
         return math.prod(shapes[node.output[0]]) * math.prod(shapes[node.input[1]][1:])

@@ -27,7 +27,7 @@ class TrainingSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: int = Field(default=4, ge=1, le=10_000, description="passes over the train part")
-    batch_size: int = Field(default=128, ge=2, description="samples a step")
+    batch_size: int = Field(default=128, ge=2, description="samples a step; of few samples a quarter is taken")
     learning_rate: float = Field(default=0.1, gt=0, description="the highest one; it rises, then falls to zero")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="of SGD")
     weight_decay: float = Field(default=5e-4, ge=0, description="of SGD")
@@ -57,6 +57,11 @@ def chosen_precision(settings: TrainingSettings, device: str) -> str:
     return "bfloat16" if computes_bfloat16(chosen_device(device)) else "float32"
 
 
+def batch_size(settings: TrainingSettings, samples: int) -> int:
+    """Return the batch size asked for; of few samples a quarter, so that an epoch has steps enough."""
+    return min(settings.batch_size, max(2, samples // 4))
+
+
 def train(
     student: nn.Module,
     teacher: nn.Module | None,
@@ -73,15 +78,14 @@ def train(
     Same seed, device, threads and settings give the same weights.
 
     Raises:
-        StageError: the loss is not finite, or the part is smaller than a batch.
+        StageError: the loss is not finite, or there are less than two samples.
     """
     device = chosen_device(context.device)
     bfloat16 = chosen_precision(settings, device) == "bfloat16"
-    steps = len(part) // settings.batch_size
+    size = batch_size(settings, len(part))
+    steps = len(part) // size
     if not steps:
-        raise StageError(
-            f"{len(part)} training samples are less than a batch of {settings.batch_size}; lower batch_size"
-        )
+        raise StageError(f"{len(part)} training samples are too few")
     torch.manual_seed(context.seed)
     generator = torch.Generator().manual_seed(context.seed)
     layout = torch.channels_last if any(p.ndim == 4 for p in student.parameters()) else torch.contiguous_format
@@ -109,7 +113,7 @@ def train(
             total = torch.zeros(())
             order = torch.randperm(len(part), generator=generator).numpy()
             for step in range(steps):
-                positions = order[step * settings.batch_size : (step + 1) * settings.batch_size]
+                positions = order[step * size : (step + 1) * size]
                 inputs, targets = _batch(part, positions, augmentations, generator, device, layout)
                 with torch.autocast(device, torch.bfloat16, enabled=bfloat16):
                     wanted = None

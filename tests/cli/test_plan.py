@@ -42,13 +42,18 @@ def test_a_problem_is_part_of_the_plan(cli: Cli, model: Path) -> None:
     assert outcome.out.count("CANNOT WORK") == 1
 
 
-def test_too_few_samples_to_train(cli: Cli, model: Path) -> None:
+def test_few_samples_are_used_and_too_few_refused(cli: Cli, model: Path) -> None:
     with np.load(model.parent / "images.npz") as arrays:
         np.savez("few.npz", x=arrays["image"][:300], y=arrays["y"][:300])
     outcome = cli("plan", model, "-t", "raspberry-pi", "--data", "few.npz")
-    assert outcome.code == 2 and "raspberry-pi means raspberry-pi-5" in outcome.err
-    assert "calibration takes 114 samples, not 512" in outcome.err
-    assert "114 samples are left to train on, fewer than a batch of 128" in outcome.out
+    assert outcome.code == 0 and "raspberry-pi means raspberry-pi-5" in outcome.err
+    assert "calibration takes 114 samples, not 512" in outcome.err and "in batches of 28" in " ".join(
+        outcome.out.split()
+    )
+    with np.load("few.npz") as arrays:
+        np.savez("fewer.npz", x=arrays["x"][:16])
+    outcome = cli("plan", model, "-t", "raspberry-pi-5", "-t", "generic-x86", "--data", "fewer.npz", "--json")
+    assert outcome.code == 2 and outcome.err.count("6 samples are left to train on") == 1
 
 
 def test_json(cli: Cli, model: Path) -> None:

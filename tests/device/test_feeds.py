@@ -103,3 +103,19 @@ def test_fixed_batch_is_kept(make_artifact: Callable[..., Path]) -> None:
     assert batch_of(inputs, manifest, None)["image"].shape == (4, 1, 8, 8)
     with pytest.raises(DeviceError, match="--batch 4"):
         batch_of(inputs, manifest, 1)
+
+
+def test_a_data_set_with_its_labels_is_an_input_too(manifest: Manifest, tmp_path: Path) -> None:
+    array = np.random.default_rng(0).normal(size=(3, 1, 8, 8)).astype(np.float32)
+    for name in ("x", "image"):
+        np.savez(tmp_path / "data.npz", **{name: array, "y": np.arange(3), "held_out": np.ones(3, bool)})
+        feeds = read_feeds(tmp_path / "data.npz", manifest)
+        assert list(feeds) == ["image"] and (feeds["image"] == array).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_no_numbers_are_refused(manifest: Manifest, tmp_path: Path, value: float) -> None:
+    array = np.zeros((1, 1, 8, 8), np.float32)
+    array[0, 0, 3, 3] = value
+    with pytest.raises(DeviceError, match="holds NaN or infinite values"):
+        read_feeds(saved(tmp_path, array), manifest)

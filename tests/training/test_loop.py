@@ -14,7 +14,7 @@ from edgekd.models.networks.vit import ViT
 from edgekd.models.signature import Signature, TensorSpec
 from edgekd.request import Request, prepare
 from edgekd.training.augment import augment
-from edgekd.training.loop import TrainingSettings, fresh, train, training_part
+from edgekd.training.loop import TrainingSettings, batch_size, fresh, train, training_part
 from edgekd.training.objective import Objective
 
 SETTINGS = TrainingSettings(epochs=1, batch_size=64, precision="float32")
@@ -81,9 +81,9 @@ def test_divergence_is_a_message(context: Context, trained: nn.Module) -> None:
         )
 
 
-def test_too_few_samples_for_a_batch_is_a_message(context: Context, trained: nn.Module) -> None:
-    with pytest.raises(StageError, match="less than a batch"):
-        train(copy.deepcopy(trained), None, context.parts.train.take(10), OBJECTIVE, SETTINGS, (), context, "test")
+def test_one_sample_cannot_be_trained_on(context: Context, trained: nn.Module) -> None:
+    with pytest.raises(StageError, match="1 training samples are too few"):
+        train(copy.deepcopy(trained), None, context.parts.train.take(1), OBJECTIVE, SETTINGS, (), context, "test")
 
 
 def test_fresh_weights_differ_and_keep_their_shapes(trained: nn.Module) -> None:
@@ -205,3 +205,8 @@ def test_only_normal_samples_train_a_detector_of_anomalies() -> None:
     assert (
         training_part(replace(part, signature=signature.model_copy(update={"task": "regression"}))).indices.size == 20
     )
+
+
+@pytest.mark.parametrize(("samples", "size"), [(1000, 64), (256, 64), (100, 25), (9, 2), (3, 2)])
+def test_few_samples_are_trained_in_smaller_batches(samples: int, size: int) -> None:
+    assert batch_size(SETTINGS, samples) == size

@@ -131,3 +131,12 @@ def test_arms_are_no_matter_where_nothing_is_distilled(folder: Path) -> None:
         np.savez(folder / "unlabelled.npz", image=arrays["image"])
     (result,) = compress(folder, data=folder / "unlabelled.npz", arms=True)
     assert "does not distill" in result.report["arms"]["from-scratch"]["reason"]
+
+
+def test_a_metric_without_a_value_is_an_error(folder: Path) -> None:
+    (folder / "wrong_metric.py").write_text("def measure(outputs, targets):\n    return float('nan')\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        with pytest.raises(InputError, match="wrong_metric:measure gives nan on 400 samples; the outputs are finite"):
+            compress(folder, metric="wrong_metric:measure")
+    assert not (folder / "out" / "artifact").exists()

@@ -12,8 +12,10 @@ from edgekd.recipe import StageSettings
 from edgekd.stages.distill.settings import DistillSettings
 from edgekd.stages.stage import Stage
 from edgekd.state import ModelState, TorchForm
-from edgekd.training.loop import chosen_device, chosen_precision, fresh, train, training_part
+from edgekd.training.loop import batch_size, chosen_device, chosen_precision, fresh, train, training_part
 from edgekd.training.objective import Objective
+
+FEWEST = 8  # samples to train on
 
 
 def run(state: ModelState, settings: StageSettings, context: Context) -> ModelState:
@@ -97,14 +99,11 @@ def _depends_on(settings: StageSettings, context: Context) -> dict[str, object]:
 
 
 def _check(settings: StageSettings, state: ModelState, context: Context) -> None:
-    """Refuse fewer samples than a batch, augmentations that part a sample from its target, and an unlike teacher."""
+    """Refuse a handful of samples, augmentations that part a sample from its target, and an unlike teacher."""
     assert isinstance(settings, DistillSettings)
     count = len(training_part(context.parts.train))
-    if count < settings.batch_size:
-        raise InputError(
-            f"{count} samples are left to train on, fewer than a batch of {settings.batch_size}; "
-            "give more data, or lower batch_size or [data] calibration"
-        )
+    if count < FEWEST:
+        raise InputError(f"{count} samples are left to train on; give more data, or lower [data] calibration")
     _check_augmentations(state, context)
     if context.teacher is not None and isinstance(state.form, TorchForm):
         check_outputs(state.form.module, context.teacher(), state)
@@ -128,9 +127,10 @@ def _check_augmentations(state: ModelState, context: Context) -> None:
 def _describe(settings: StageSettings, context: Context) -> str:
     assert isinstance(settings, DistillSettings)
     device = chosen_device(context.device)
+    count = len(training_part(context.parts.train))
     return (
-        f"train {settings.epochs} epochs over {len(training_part(context.parts.train)):,} samples, {settings.alpha:.0%} towards the teacher "
-        f"at T = {settings.temperature:g}, on {device} in {chosen_precision(settings, device)}"
+        f"train {settings.epochs} epochs over {count:,} samples in batches of {batch_size(settings, count)}, "
+        f"{settings.alpha:.0%} towards the teacher at T = {settings.temperature:g}, on {device} in {chosen_precision(settings, device)}"
     )
 
 

@@ -52,12 +52,12 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
     after = measure(module)
     if not history and after > limit * before:
         raise BudgetMissed(
-            f"pruning cannot reach {limit:.0%} of the {name}: no layer of this network can lose channels in multiples of "
+            f"pruning cannot reach {100 * limit:g}% of the {name}: no layer of this network can lose channels in multiples of "
             f"{granularity(settings, context)} (recurrent layers are not pruned); lower granularity or leave pruning out"
         )
     if after > limit * before:
         raise BudgetMissed(
-            f"pruning cannot reach {limit:.0%} of the {name}: {after / before:.1%} is left when every layer that may be "
+            f"pruning cannot reach {100 * limit:g}% of the {name}: {after / before:.1%} is left when every layer that may be "
             f"cut has lost what it may; raise {name_of(settings)}, largest_cut, or lower granularity"
         )
     form = TorchForm(state.torch.base, module.eval(), (*state.torch.edits, prune_edit(history)))

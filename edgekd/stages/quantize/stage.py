@@ -12,6 +12,7 @@ from edgekd.context import Context
 from edgekd.errors import InputError
 from edgekd.evaluate import deciding_metric, judge_outputs, run_onnx
 from edgekd.metrics import signal_to_noise
+from edgekd.models.onnx_graph import MULTIPLIES
 from edgekd.recipe import StageSettings
 from edgekd.stages.export.onnx_writer import write_onnx
 from edgekd.stages.quantize.calibration import choose_range
@@ -105,6 +106,9 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
     # The share of equal decisions is a coarse measure of how near two networks are; the ratio is a fine one.
     best = max(scores, key=lambda one: scores[one][::-1] if metric.fidelity else scores[one])
     form = OnnxForm(_only(folder, f"{best[0]}-{best[1]}.onnx"), "int8")
+    left = {name: kind for name, kind in float_layers(onnx.load(str(form.path))).items() if name not in kept}
+    if left:
+        context.log(f"quantize: {', '.join(sorted(set(left.values())))} stays in float: there is no int8 for it here")
     notes = {
         "calibrator": best[0],
         "rounding": best[1] if layers[best[1]] else "nearest",
@@ -112,7 +116,7 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
         "biases_corrected": sum(
             one.bias is not None and not {one.layer.node, one.layer.kind} & set(kept) for one in layers[best[1]]
         ),
-        "kept_float": list(kept),
+        "kept_float": [*kept, *left],
         "calibration_samples": len(context.parts.calibration),
     }
     return state.after("quantize", form, notes)
@@ -131,6 +135,16 @@ def sensitive_layers(
             found = wanted
             log(f"quantize: {one.tensor} stays in float: rounding it alone makes {one.noise:.0%} of the noise")
     return list(found)
+
+
+def float_layers(model: onnx.ModelProto) -> dict[str, str]:
+    """Return the nodes that multiply and take no rounded values, by name, with their operators."""
+    makers = {name: node.op_type for node in model.graph.node for name in node.output}
+    return {
+        node.name: node.op_type
+        for node in model.graph.node
+        if MULTIPLIES.search(node.op_type) and makers.get(node.input[0]) != "DequantizeLinear"
+    }
 
 
 def narrow_convolutions(model: onnx.ModelProto, least_channels: int) -> list[str]:

@@ -7,9 +7,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgekd.context import Context
+from edgekd.data import Dataset
 from edgekd.device.runtimes import open_session
 from edgekd.errors import InputError
 from edgekd.metrics import METRICS
+from edgekd.models.networks import NETWORKS
 from edgekd.request import Request, prepare
 from edgekd.stages.quantize import STAGE, QuantizeSettings
 from edgekd.stages.quantize.onnxruntime_executor import prepare as fold
@@ -81,6 +83,21 @@ def test_layers_of_other_operators_keep_their_weights(prepared: tuple[ModelState
         for tensor in prepared[0].torch.module.state_dict().values()
         if tensor.ndim == 2
     )
+
+
+def test_what_has_no_int8_is_named(tmp_path: Path) -> None:
+    data = Dataset({"input": np.random.default_rng(0).normal(size=(90, 20, 10)).astype(np.float32)}, origin="random")
+    said: list[str] = []
+    request = Request(
+        NETWORKS["gru"]().eval(), ("raspberry-pi-5",), data, recipe="quantize", threads=1, say=said.append
+    )
+    made = prepare(request)
+    model, notes = quantized(
+        (made.opened.state, made.contexts[0]), tmp_path / "a", QuantizeSettings(calibrators=("mse",))
+    )
+    names = [node.name for node in model.graph.node if node.op_type == "GRU"]
+    assert names and set(names) <= set(notes["kept_float"])
+    assert any("GRU stays in float" in line for line in said)
 
 
 def test_validation_picks_the_calibrator(prepared: tuple[ModelState, Context], tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def command(
     """Score MODEL on data: a model file, an ONNX file, an artifact folder or a run directory.
 
     Models take preprocessing, labels and data from their sidecar, artifacts take preprocessing and labels from their
-    manifest.
+    manifest. What lies in a run directory is scored on the data of that run, cut as they were there.
     """
     from edgekd.report.console import print_json
     from edgekd.verbs.score import score

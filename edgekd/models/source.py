@@ -160,6 +160,15 @@ def keep_source(model: str | Path | nn.Module, opening: Opening, data: str | Non
         (partial / Path(SOURCE).name).write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
+def kept_data(directory: Path) -> str | None:
+    """Return where the data of a run lie, or the name of their set; None where it is not known, or would be code."""
+    try:
+        data = json.loads((directory / SOURCE).read_text(encoding="utf-8"))["data"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return data if isinstance(data, str) and ":" not in data else None
+
+
 def _from_run(directory: Path, opening: Opening, fallback: Signature | None, network: bool) -> Opened:
     """Open the state that the last stage of a finished run left.
 

@@ -20,7 +20,7 @@ from edgekd.evaluate import Outputs, judge_outputs, run_session
 from edgekd.metrics import accuracy, choose_metric, decisions
 from edgekd.models.network import run_network
 from edgekd.models.signature import Preprocessing, Signature, TensorSpec
-from edgekd.models.source import Opening, open_model, sidecar_data, sidecar_of
+from edgekd.models.source import Opening, kept_data, open_model, sidecar_data, sidecar_of
 from edgekd.recipe import DataSettings
 from edgekd.request import signature_of_data
 from edgekd.run import MARKER
@@ -94,7 +94,7 @@ def score(
 
     Args:
         model: a file that `compress` takes, an artifact folder, or the run directory that holds it.
-        data: as for `compress`; by default what the model's sidecar names. An artifact has none.
+        data: as for `compress`; by default those of the run that the model lies in, else what its sidecar names.
         opening: how to open a model file.
         metric: by default the model's own.
         part: `evaluation` and `validation` are cut as the run did that made the model, or as `compress` does by default;
@@ -108,8 +108,11 @@ def score(
     if threads is not None:
         torch.set_num_threads(threads)
     threads = threads or torch.get_num_threads()
+    run = _run_of(model)
+    if data is None and run is not None:
+        data = kept_data(run)
     subject = _open(model, data, opening, threads)
-    cut, whose = _cut_of(model)
+    cut, whose = _cut_of(run)
     dataset = _dataset(subject, data, cut)
     chosen = _part(dataset, subject.signature, part, cut)
     fidelity = "agreement" if subject.signature.task == "classification" else "sqnr"
@@ -229,18 +232,23 @@ def _dataset(subject: _Subject, data: str | None, cut: DataSettings) -> Dataset:
     return load_dataset(source, subject.signature, limit=cut.limit)
 
 
-def _cut_of(model: Path) -> tuple[DataSettings, str]:
-    """Return how the run that a model lies in cut its data, else the default; and in words whose cut it is."""
-    for folder in (model.resolve(), *model.resolve().parents[:3]):
-        if (folder / MARKER).is_file():
-            path = folder / "report.json"
-            try:
-                report = json.loads(path.read_text(encoding="utf-8"))
-                recipe = report.get("targets", [report])[0]["recipe"]
-                return DataSettings.model_validate(recipe["data"]), str(path)
-            except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-                raise InputError(f"cannot read how the run cut its data from {path}: {error}") from error
-    return DataSettings(), "the default settings"
+def _run_of(model: Path) -> Path | None:
+    """Return the run directory that a path is or lies in, or None."""
+    around = (model.resolve(), *model.resolve().parents[:3])
+    return next((folder for folder in around if (folder / MARKER).is_file()), None)
+
+
+def _cut_of(run: Path | None) -> tuple[DataSettings, str]:
+    """Return how a run cut its data, else the default; and in words whose cut it is."""
+    if run is None:
+        return DataSettings(), "the default settings"
+    path = run / "report.json"
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        recipe = report.get("targets", [report])[0]["recipe"]
+        return DataSettings.model_validate(recipe["data"]), str(path)
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise InputError(f"cannot read how the run cut its data from {path}: {error}") from error
 
 
 def _part(dataset: Dataset, signature: Signature, name: PartName, cut: DataSettings) -> Part:

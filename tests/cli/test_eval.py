@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ def test_model_artifact_and_onnx_file_agree(cli: Cli, model: Path, exported: Pat
     Path("model.toml").write_text((model.parent / "model.toml").read_text())
     Path("model.onnx").write_bytes((exported / "artifact/model.onnx").read_bytes())
     three = json.loads(cli("eval", "model.onnx", "--data", data, "--json").out)
+    for place in (exported, exported / "artifact"):  # a run knows its data
+        assert json.loads(cli("eval", place, "--json").out) == {**two, "model": two["model"]}
     assert one["value"] == two["value"] == three["value"]
     assert one["classes"] == two["classes"] == three["classes"]
     assert (one["kind"], two["kind"], three["kind"]) == ("module", "artifact", "ONNX")
@@ -69,6 +72,7 @@ def test_data_of_another_shape(cli: Cli, exported: Path) -> None:
     assert outcome.code == 2 and "(N, 1, 28, 28)" in outcome.err.replace("'", "")
 
 
-def test_an_artifact_names_no_data(cli: Cli, exported: Path) -> None:
-    outcome = cli("eval", exported)
+def test_an_artifact_alone_names_no_data(cli: Cli, exported: Path) -> None:
+    shutil.copytree(exported / "artifact", "copied")
+    outcome = cli("eval", "copied")
     assert outcome.code == 2 and "give --data" in outcome.err

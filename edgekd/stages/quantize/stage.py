@@ -193,10 +193,10 @@ def _check(settings: StageSettings, state: ModelState, context: Context) -> None
 def _describe(settings: StageSettings, context: Context) -> str:
     assert isinstance(settings, QuantizeSettings)
     scheme = scheme_of(context)
+    weights = "per-channel" if scheme.per_channel else "per-tensor"
     return (
-        f"static int8, {scheme.activation_dtype} activations, {'per-channel' if scheme.per_channel else 'per-tensor'} weights, "
-        f"{len(context.parts.calibration)} calibration samples, best of {', '.join(settings.calibrators)} with weights "
-        f"rounded to {' or '.join(settings.rounding)}"
+        f"static int8, {scheme.activation_dtype} activations, {weights} weights, {len(context.parts.calibration)} "
+        f"calibration samples, {len(settings.calibrators)} calibrators x {len(settings.rounding)} roundings"
     )
 
 

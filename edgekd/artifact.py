@@ -19,6 +19,7 @@ from edgekd.device.runtimes import open_session
 from edgekd.device.runtimes.session import TensorInfo
 from edgekd.device.selfcheck import Samples, compare_output, write_samples
 from edgekd.errors import InputError, StageError
+from edgekd.models.onnx_graph import inside_preprocessing
 from edgekd.models.signature import Signature, TensorSpec
 from edgekd.recipe import ExportSettings
 from edgekd.stages.export import EXPORTERS
@@ -26,20 +27,9 @@ from edgekd.stages.export import EXPORTERS
 SAMPLES = 16
 # SPDX identifiers of licences that let samples be given away with no more than their origin named.
 OPEN_LICENCES = (
-    *(
-        "MIT",
-        "Apache-2.0",
-        "ISC",
-        "0BSD",
-        "BSD-2-Clause",
-        "BSD-3-Clause",
-        "Unlicense",
-        "PDDL-1.0",
-        "CC0-1.0",
-        "CC-PDDC",
-    ),
-    *("CC-BY-2.0", "CC-BY-2.5", "CC-BY-3.0", "CC-BY-4.0", "CDLA-Permissive-2.0"),
-)
+    "MIT", "Apache-2.0", "ISC", "0BSD", "BSD-2-Clause", "BSD-3-Clause", "Unlicense", "PDDL-1.0", "CC0-1.0", "CC-PDDC",
+    "CC-BY-2.0", "CC-BY-2.5", "CC-BY-3.0", "CC-BY-4.0", "CDLA-Permissive-2.0",
+)  # fmt: skip
 # An int8 file differs a little between instruction sets (x86 without VNNI saturates), so a board may differ a little too.
 COSINE = {"int8": 0.98, "fp16": 0.999, "fp32": 0.9999}
 AGREEMENT = {"int8": 0.8, "fp16": 0.95, "fp32": 0.99}
@@ -156,8 +146,7 @@ def check_bytes(signature: Signature, dataset: Dataset) -> None:
     Raises:
         InputError: it has several inputs, no preprocessing is known, or the data are no unsigned bytes.
     """
-    if len(signature.inputs) != 1 or signature.preprocessing is None:
-        raise InputError('export.input = "uint8" needs one image input and its preprocessing (model.toml)')
+    inside_preprocessing(signature)
     if dataset.inputs[signature.inputs[0].name].dtype != np.uint8:
         raise InputError('export.input = "uint8" needs data of unsigned bytes; these are floats')
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.data import Part
+from edgekd.device.batches import fixed_batch
 from edgekd.device.runtimes import open_session
 from edgekd.device.runtimes.session import Session
 from edgekd.errors import InputError
@@ -23,8 +24,7 @@ def run_onnx(path: Path, part: Part, threads: int, batch: int = 100) -> Outputs:
 
 def run_session(session: Session, part: Part, batch: int = 100) -> Outputs:
     """Run a whole part through an opened model and return its outputs."""
-    first = session.inputs[0].shape[:1]
-    fixed = first[0] if first and isinstance(first[0], int) else None
+    fixed = fixed_batch(session)
     size = fixed or batch
     collected: dict[str, list[NDArray[Any]]] = {}
     for feeds in part.batches(size):

@@ -5,6 +5,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from edgekd.device.batches import fixed_batch
 from edgekd.device.comparison import Interleaved, interleave
 from edgekd.device.machine import Machine, read_machine
 from edgekd.device.runtimes import open_session
@@ -44,8 +45,7 @@ def time_files(
     calls = {}
     for name, path in files.items():
         session = open_session(runtime, path, threads)
-        first = session.inputs[0].shape[:1]
-        feeds = signature.random_inputs(first[0] if first and isinstance(first[0], int) else 1)
+        feeds = signature.random_inputs(fixed_batch(session) or 1)
         feeds = {info.name: feeds[info.name].astype(info.dtype) for info in session.inputs}
         calls[name] = lambda session=session, feeds=feeds: session.run(feeds)
     return interleave(calls, blocks=rounds, duration_s=60.0)

@@ -20,7 +20,7 @@ def run_all(session: Session, feeds: Mapping[str, Array]) -> dict[str, Array]:
         DeviceError: The runtime refuses the inputs, or the outputs of batches cannot be joined.
     """
     samples = _first_dimension(feeds)
-    fixed = _fixed_batch(session)
+    fixed = fixed_batch(session)
     size = fixed or 1
     if samples is None or samples == size:
         return session.run(dict(feeds))
@@ -41,6 +41,7 @@ def _first_dimension(feeds: Mapping[str, Array]) -> int | None:
     return sizes.pop() or None if len(sizes) == 1 else None
 
 
-def _fixed_batch(session: Session) -> int | None:
+def fixed_batch(session: Session) -> int | None:
+    """Return the batch that a model was exported with, or None where it is free."""
     sizes = {info.shape[0] for info in session.inputs if info.shape and isinstance(info.shape[0], int)}
     return int(sizes.pop()) if len(sizes) == 1 else None

@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 from edgekd.errors import InputError
-from edgekd.models.signature import Signature, TensorSpec, make_signature, tensor_spec
+from edgekd.models.signature import Preprocessing, Signature, TensorSpec, make_signature, tensor_spec
 
 _DTYPES = {
     TensorProto.FLOAT: "float32",
@@ -155,15 +155,24 @@ def at_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
     return fixed
 
 
+def inside_preprocessing(signature: Signature) -> Preprocessing:
+    """Return the preprocessing that can go into the graph.
+
+    Raises:
+        InputError: the network has several inputs, or no preprocessing is known.
+    """
+    if signature.preprocessing is None or len(signature.inputs) != 1:
+        raise InputError('export.input = "uint8" needs one image input and its preprocessing (model.toml)')
+    return signature.preprocessing
+
+
 def preprocess_inside(model: onnx.ModelProto, signature: Signature) -> onnx.ModelProto:
     """Return the graph taking raw bytes: Cast, Mul and Add in front of its one image input do the preprocessing.
 
     Raises:
         InputError: the network has several inputs, or no preprocessing is known.
     """
-    preprocessing = signature.preprocessing
-    if preprocessing is None or len(signature.inputs) != 1:
-        raise InputError('export.input = "uint8" needs one image input and its preprocessing (model.toml)')
+    preprocessing = inside_preprocessing(signature)
     std, mean = np.array(preprocessing.std), np.array(preprocessing.mean)
     name, rank = signature.inputs[0].name, len(signature.inputs[0].shape)
     axes = (1, -1, *([1] * (rank - 2)))

@@ -325,36 +325,28 @@ def test_a_stage_budget_out_of_reach_keeps_the_finished_stages(example: Path, tm
     assert not (tmp_path / "run" / "artifact").exists()
 
 
+def with_teacher(example: Path, teacher: nn.Module, folder: Path) -> Result | list[Result]:
+    torch.save(teacher, folder / "teacher.pt")
+    return edgekd.compress(
+        example / "model.pt", "raspberry-pi-5", output=folder / "run", recipe=small(), threads=1,
+        teacher=folder / "teacher.pt",
+    )  # fmt: skip
+
+
 def test_another_teacher_is_another_result(example: Path, trained: nn.Module, tmp_path: Path) -> None:
     keys = []
     for scale in (1.0, 2.0):
         teacher = copy.deepcopy(trained)
         teacher.classifier.weight.data *= scale  # type: ignore[union-attr]
-        torch.save(teacher, tmp_path / "teacher.pt")
-        made = edgekd.compress(
-            example / "model.pt",
-            "raspberry-pi-5",
-            output=tmp_path / "run",
-            recipe=small(),
-            threads=1,
-            teacher=tmp_path / "teacher.pt",
-        )
+        made = with_teacher(example, teacher, tmp_path)
         assert isinstance(made, Result)
         keys.append({stage["name"]: stage["key"] for stage in made.report["stages"]})
     assert keys[0]["prune"] == keys[1]["prune"] and keys[0]["distill"] != keys[1]["distill"]
 
 
 def test_a_teacher_with_other_outputs_is_refused(example: Path, tmp_path: Path) -> None:
-    torch.save(nn.Sequential(nn.Flatten(), nn.Linear(784, 7)), tmp_path / "teacher.pt")
     with pytest.raises(InputError, match="teacher's outputs"):
-        edgekd.compress(
-            example / "model.pt",
-            "raspberry-pi-5",
-            output=tmp_path / "run",
-            recipe=small(),
-            threads=1,
-            teacher=tmp_path / "teacher.pt",
-        )
+        with_teacher(example, nn.Sequential(nn.Flatten(), nn.Linear(784, 7)), tmp_path)
 
 
 def test_stages_run_alone_one_after_the_other(example: Path, tmp_path: Path) -> None:

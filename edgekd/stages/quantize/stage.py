@@ -4,6 +4,7 @@ import itertools
 import shutil
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 
 import onnx
@@ -15,7 +16,7 @@ from edgekd.metrics import signal_to_noise
 from edgekd.models.onnx_graph import MULTIPLIES
 from edgekd.recipe import StageSettings
 from edgekd.stages.export.onnx_writer import write_onnx
-from edgekd.stages.quantize.calibration import choose_range
+from edgekd.stages.quantize.calibration import Range, choose_range
 from edgekd.stages.quantize.observation import observe
 from edgekd.stages.quantize.onnxruntime_executor import prepare, write_int8
 from edgekd.stages.quantize.rounding import round_layers
@@ -81,11 +82,14 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
         }
         advance(1)
 
+        @cache
+        def ranges(calibrator: Calibrator) -> dict[str, Range]:
+            return {name: choose_range(one, calibrator, settings) for name, one in observed.histograms.items()}
+
         def write(candidate: Candidate, kept: tuple[str, ...]) -> Path:
             calibrator, rounding = candidate
             path = folder / f"{calibrator}-{rounding}.onnx"
-            ranges = {name: choose_range(one, calibrator, settings) for name, one in observed.histograms.items()}
-            write_int8(prepared, ranges, layers[rounding], scheme, kept, path)
+            write_int8(prepared, ranges(calibrator), layers[rounding], scheme, kept, path)
             return path
 
         kept = (*settings.keep_float, *narrow_convolutions(prepared, settings.least_channels))

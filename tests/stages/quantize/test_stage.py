@@ -111,6 +111,13 @@ def test_a_name_that_is_nowhere_is_refused(prepared: tuple[ModelState, Context],
         quantized(prepared, tmp_path / "a", QuantizeSettings(keep_float=("Gem",)))
 
 
+def graph_of(nodes: list[onnx.NodeProto], weight: onnx.TensorProto, shape: list[int]) -> onnx.ModelProto:
+    """A graph from x to y, of one shape both."""
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in "xy"]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], [weight])
+    return helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 20)])
+
+
 def test_a_row_of_activation_functions_has_the_range_of_the_last(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["a"], "conv"),
@@ -118,12 +125,7 @@ def test_a_row_of_activation_functions_has_the_range_of_the_last(tmp_path: Path)
         helper.make_node("Relu", ["b"], ["y"], "again"),
     ]
     weight = numpy_helper.from_array(np.ones((4, 4, 1, 1), np.float32), "w")
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4, 4, 4]) for name in "xy"]
-    model = helper.make_model(
-        helper.make_graph(nodes, "g", ends[:1], ends[1:], [weight]),
-        ir_version=10,
-        opset_imports=[helper.make_opsetid("", 20)],
-    )
+    model = graph_of(nodes, weight, [1, 4, 4, 4])
     write_int8(model, {"x": (-1.0, 1.0), "y": (0.0, 2.0)}, [], QuantizationScheme(), (), tmp_path / "int8.onnx")
     x = np.random.default_rng(0).uniform(-1, 1, (1, 4, 4, 4)).astype(np.float32)
     found = open_session("onnxruntime", tmp_path / "int8.onnx", 1).run({"x": x})["y"]
@@ -147,12 +149,7 @@ def test_every_node_has_a_name_of_its_own(tmp_path: Path) -> None:
         helper.make_node("Conv", ["c", "w"], ["y"], "same"),
     ]
     weight = numpy_helper.from_array(np.ones((2, 2, 1, 1), np.float32), "w")
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 2, 4, 4]) for name in "xy"]
-    model = helper.make_model(
-        helper.make_graph(nodes, "g", ends[:1], ends[1:], [weight]),
-        ir_version=10,
-        opset_imports=[helper.make_opsetid("", 20)],
-    )
+    model = graph_of(nodes, weight, [1, 2, 4, 4])
     onnx.save(model, str(tmp_path / "float.onnx"))
     names = [node.name for node in fold(tmp_path / "float.onnx", tmp_path / "prepared.onnx").graph.node]
     assert len(names) == 4 and len(set(names)) == 4 and "" not in names

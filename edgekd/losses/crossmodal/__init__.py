@@ -1,0 +1,1 @@
+"""Teachers that see other data than the student (C05)."""

@@ -1,0 +1,1 @@
+"""Losses between what happens inside student and teacher (C02)."""

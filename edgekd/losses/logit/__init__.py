@@ -1,0 +1,1 @@
+"""Losses between the answers of student and teacher (C01)."""

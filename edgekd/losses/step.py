@@ -1,0 +1,102 @@
+"""What a loss sees of one training step."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a network answers to a batch.
+
+    `outputs` are its named outputs, the first one the main one; `features` what was captured at its taps, by the tap's
+    name. Of a teacher whose answers are stored, either may be incomplete.
+    """
+
+    outputs: dict[str, Tensor]
+    features: dict[str, Tensor] = field(default_factory=dict)
+
+    def output(self, name: str | None = None) -> Tensor:
+        """Return the output of that name, else the first."""
+        return self.outputs[name] if name is not None else next(iter(self.outputs.values()))
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a loss may know before training, to make its projectors and memories.
+
+    `student` and `teachers` are answers to one small batch, for their shapes; `samples` counts the training samples
+    (sample ids go from 0 to samples - 1), `classes` the classes, where there are any; `inputs` are that batch's inputs.
+    """
+
+    student: Answer
+    teachers: Mapping[str, Answer]
+    samples: int
+    classes: int | None = None
+    inputs: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def teacher(self) -> Answer:
+        """Return the first teacher's outputs with the features of all."""
+        return merged(self.teachers)
+
+
+def merged(teachers: Mapping[str, Answer]) -> Answer:
+    """Return the first teacher's outputs with the features of all; of taps of one name, the first teacher's."""
+    features: dict[str, Tensor] = {}
+    for answer in teachers.values():
+        features = {**answer.features, **features}
+    return Answer(next(iter(teachers.values())).outputs, features)
+
+
+def _alone(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+@dataclass(frozen=True)
+class Step:
+    """One batch of training, as every loss, weight and policy sees it.
+
+    Shapes: N samples. `targets` are class indices (N,) or masks (N, H, W) with -1 for what is ignored, or values; None
+    without labels, then also `valid` alone says which elements count: a boolean (N,) or (N, positions ...). `class_axis`
+    is the axis of the classes in the main output (1 for (N, C) and (N, C, H, W); -1 for token sequences (N, L, C)).
+    `teacher` is the one answer that losses compare with: the only teacher's, or what the committee made of `teachers`.
+    `sample_ids` (N,) are positions in the training part. `extras` are the data set's further arrays (modality masks,
+    correspondences, scores ...). `gather` concatenates a tensor over the processes of a distributed run, with gradients;
+    alone it returns the tensor. `progress` goes from 0 to 1 over the phase.
+    """
+
+    student: Answer
+    teachers: Mapping[str, Answer] = field(default_factory=dict)
+    teacher: Answer | None = None
+    inputs: Mapping[str, Tensor] = field(default_factory=dict)
+    targets: Tensor | None = None
+    valid: Tensor | None = None
+    sample_ids: Tensor | None = None
+    groups: Tensor | None = None
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
+    teacher_targets: Tensor | None = None  # of unpaired data: the labels of the teacher's own batch
+    class_axis: int = 1
+    progress: float = 0.0
+    epoch: int = 0
+    number: int = 0
+    optimizer: str = "sgd"
+    gather: Callable[[Tensor], Tensor] = _alone
+    generator: torch.Generator | None = None
+
+    def class_last(self, output: Tensor) -> Tensor:
+        """Return logits with the classes as their last axis, (N, ..., C), in at least float32."""
+        return at_least_float32(output).movedim(self.class_axis, -1)
+
+    @property
+    def the_teacher(self) -> Answer:
+        """Return the teacher's answer; losses that need one are refused where there is none."""
+        assert self.teacher is not None
+        return self.teacher
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Return the tensor in float32, or in float64 if it is: losses do not compute in half precision."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()

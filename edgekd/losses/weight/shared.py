@@ -1,0 +1,81 @@
+"""What signal weights share: probabilities and labels, means over the batch, and the fit of a weight to a loss."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from edgekd.errors import InputError
+from edgekd.losses.step import Answer, Step, at_least_float32
+
+
+def answer_last(step: Step, answer: Answer, output: str | None = None) -> Tensor:
+    """Return an output with its channels last (N, ..., C), detached, in at least float32; one value a sample is (N, 1)."""
+    found = answer.output(output).detach()
+    return at_least_float32(found)[:, None] if found.ndim == 1 else step.class_last(found)
+
+
+def class_probabilities(logits: Tensor) -> Tensor:
+    """Return the softmax of logits (N, ..., C) in at least float32; one logit (C = 1) is that of the second of two classes."""
+    logits = at_least_float32(logits.detach())
+    if logits.shape[-1] == 1:
+        logits = torch.cat([torch.zeros_like(logits), logits], -1)
+    return logits.softmax(-1)
+
+
+def class_labels(step: Step, shape: torch.Size) -> Tensor | None:
+    """Return the labels of elements of that shape, -1 where there is none; None if the targets are no such classes."""
+    targets = step.targets
+    if targets is None or targets.is_floating_point() or targets.shape != shape:
+        return None
+    return torch.where(counted(step, targets), targets.long(), -1)
+
+
+def counted(step: Step, values: Tensor) -> Tensor:
+    """Return which values (N, ...) count, a boolean tensor of their shape; a sample counts if any of its positions does."""
+    valid = step.valid
+    if valid is None:
+        return torch.ones_like(values, dtype=torch.bool)
+    if valid.ndim == 1:
+        return valid.reshape(-1, *[1] * (values.ndim - 1)).expand_as(values)
+    if values.ndim == 1:
+        return valid.flatten(1).any(1)
+    return valid if valid.shape == values.shape else torch.ones_like(values, dtype=torch.bool)
+
+
+def batch_mean(step: Step, values: Tensor) -> Tensor:
+    """Return the mean of the values (N, ...) that count, over all processes: a scalar, 0 if none counts."""
+    counts = counted(step, values)
+    sums = torch.stack([torch.where(counts, values, 0.0).sum(), counts.sum().to(values.dtype)])
+    total, number = step.gather(sums[None]).sum(0)
+    return total / number.clamp(min=1)
+
+
+def fitted(step: Step, weight: Tensor, elementwise: Tensor) -> Tensor:
+    """Return weights (N, positions ...) where a loss (N, ...) has its elements.
+
+    Maps and sequences are resized to the loss's; where the loss has no positions, the mean over those that count is taken.
+    """
+    if weight.ndim == 1 or weight.shape == elementwise.shape:
+        return weight
+    if weight.ndim == elementwise.ndim and weight.ndim in (2, 3):
+        size = elementwise.shape[1:]
+        smooth: Literal["linear", "bilinear"] = "linear" if len(size) == 1 else "bilinear"
+        smaller = all(new <= old for new, old in zip(size, weight.shape[1:], strict=True))
+        return functional.interpolate(weight[:, None], tuple(size), mode="area" if smaller else smooth)[:, 0]
+    counts = counted(step, weight).flatten(1)
+    return torch.where(counts, weight.flatten(1), 0.0).sum(1) / counts.sum(1).clamp(min=1)
+
+
+def array_of(step: Step, name: str, kind: str, meaning: str) -> Tensor:
+    """Return an array of the data set.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    if name not in step.extras:
+        raise InputError(
+            f"{kind}: the data set has no array {name!r} with {meaning}; it has {sorted(step.extras)}; add it, or name another"
+        )
+    return step.extras[name]

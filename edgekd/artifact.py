@@ -17,10 +17,10 @@ from edgekd.device.manifest import FileEntry, Manifest, Preprocessing, SelfCheck
 from edgekd.device.pack import write_pyz
 from edgekd.device.runtimes import open_session
 from edgekd.device.runtimes.session import TensorInfo
-from edgekd.device.selfcheck import Samples, compare_output, write_samples
+from edgekd.device.selfcheck import CLASS_AXIS, Samples, compare_output, write_samples
 from edgekd.errors import InputError, StageError
 from edgekd.models.onnx_graph import inside_preprocessing
-from edgekd.models.signature import Signature, TensorSpec
+from edgekd.models.signature import Signature, Task, TensorSpec
 from edgekd.recipe import ExportSettings
 from edgekd.stages.export import EXPORTERS
 
@@ -108,7 +108,12 @@ def _tensors(specs: Sequence[TensorSpec], written: Sequence[TensorInfo]) -> tupl
 
 
 def parity(
-    written: Path, runtime: str, expected: dict[str, NDArray[Any]], inputs: dict[str, NDArray[Any]], precision: str
+    written: Path,
+    runtime: str,
+    expected: dict[str, NDArray[Any]],
+    inputs: dict[str, NDArray[Any]],
+    precision: str,
+    task: Task = "classification",
 ) -> Parity:
     """Load the written file in its runtime and compare its outputs with the network's on real inputs.
 
@@ -119,7 +124,7 @@ def parity(
     """
     try:
         outputs = run_all(open_session(runtime, written, 1), inputs)
-        compared = [compare_output(name, outputs[name], wanted) for name, wanted in expected.items()]
+        compared = [compare_output(name, outputs[name], wanted, CLASS_AXIS.get(task)) for name, wanted in expected.items()]
     except DeviceError as error:
         raise StageError(f"the written file does not run: {error}") from error
     worst = min(compared, key=lambda one: one.cosine)

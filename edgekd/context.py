@@ -1,6 +1,6 @@
 """The context of a run: what every stage may use besides the model state and its own settings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +8,11 @@ from typing import Protocol
 
 from torch import nn
 
-from edgekd.data import Parts
+from edgekd.data import Part, Parts
 from edgekd.metrics import Metric
 from edgekd.models.signature import Signature
 from edgekd.target import Runtime, Target
+from edgekd.teachers.teacher import Teacher
 
 
 class Progress(Protocol):
@@ -23,10 +24,12 @@ class Progress(Protocol):
 
 @dataclass(frozen=True)
 class Context:
-    """Target, data, teacher, seed, device and log of a run.
+    """Target, data, teachers, seed, device and log of a run.
 
-    `workdir` is a folder for intermediate files; `teacher` builds the network that students learn from, on the CPU
-    and in eval mode; `threads` is what training and export may use.
+    `workdir` is a folder for intermediate files; `checkpoint` a file that survives a kill, for a training that goes on from
+    it; `teacher_cache` a folder for answers of teachers. `teachers` make what students learn from, by name; none means the
+    uncompressed network, which `reference` builds. `other_part` opens further data by their source, for a signature (None:
+    the run's own). `threads` is what training and export may use.
     """
 
     target: Target
@@ -34,13 +37,17 @@ class Context:
     signature: Signature
     parts: Parts
     metric: Metric
-    teacher: Callable[[], nn.Module] | None
+    teachers: Mapping[str, Callable[[Part], Teacher]]
+    reference: Callable[[], nn.Module] | None
+    other_part: Callable[[str, Signature | None], Part]
     seed: int
     device: str
     threads: int
     workdir: Path
     log: Callable[[str], None]
     progress: Progress
+    checkpoint: Path | None = None
+    teacher_cache: Path | None = None
 
     @property
     def runtime(self) -> Runtime:

@@ -15,6 +15,7 @@ from edgekd.models.signature import Task
 
 Array = NDArray[Any]
 
+_CHUNK = 1024  # rows that are compared with all others at a time
 _Z = 1.959964  # 95 % of a normal distribution lie within this many standard deviations
 
 
@@ -23,7 +24,8 @@ class Metric:
     """A function (outputs, targets) -> number, with its unit and direction.
 
     `fidelity` metrics take the outputs of the uncompressed network as targets, so they need no labels. A `share` is a
-    share of samples in percent, so its spread is known.
+    share of samples in percent, so its spread is known. Outputs have their classes on the second axis, (N, C, ...); those of
+    `token-accuracy` have them last.
     """
 
     name: str
@@ -33,6 +35,11 @@ class Metric:
     fidelity: bool = False
     share: bool = False
     version: str = ""  # hash of a user's own code
+
+    @property
+    def own(self) -> bool:
+        """Return whether it is a user's own function."""
+        return ":" in self.name
 
     @property
     def identity(self) -> str:
@@ -110,6 +117,63 @@ def area_under_curve(outputs: Array, targets: Array) -> float:
     return float(100 * (ranks[positive].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
+def token_accuracy(outputs: Array, targets: Array) -> float:
+    """Share of positions whose decision is the target, in percent; positions with a negative target do not count.
+
+    Args:
+        outputs: logits, classes last: (N, L, C), or (N, L, 1) for two classes.
+        targets: class indices (N, L).
+
+    Raises:
+        InputError: outputs and targets differ in shape, or no position counts.
+    """
+    if outputs.shape[:-1] != targets.shape:
+        raise InputError(f"the targets have the shape {targets.shape}, the outputs decide {outputs.shape[:-1]}")
+    counted = targets >= 0
+    if not counted.any():
+        raise InputError("every position of the targets is marked to be ignored")
+    return accuracy(outputs[counted], targets[counted])
+
+
+def recall(outputs: Array, targets: Array) -> float:
+    """Recall at 1: share of embeddings (N, D) whose nearest other one has the same target (N,), in percent.
+
+    Nearest by the cosine; each sample is looked up among all the others (leave one out). A sample whose target no other
+    has counts as missed.
+
+    Raises:
+        InputError: no two samples have the same target.
+    """
+    if len(np.unique(targets)) == len(targets):
+        raise InputError("recall needs two samples of the same target at least")
+    unit = _unit_rows(outputs)
+    hits = 0
+    for start in range(0, len(unit), _CHUNK):
+        similar = unit[start : start + _CHUNK] @ unit.T
+        rows = np.arange(len(similar))
+        similar[rows, start + rows] = -np.inf
+        hits += int((targets[similar.argmax(1)] == targets[start + rows]).sum())
+    return 100 * hits / len(unit)
+
+
+def cosine_similarity(outputs: Array, reference: Array) -> float:
+    """Mean cosine of the outputs (N, ...) with the uncompressed network's, sample by sample, in percent.
+
+    A row of zeros is like another one and unlike all others.
+    """
+    one, other = _unit_rows(outputs), _unit_rows(reference)
+    both_zero = ~one.any(1) & ~other.any(1)
+    return float(100 * np.where(both_zero, 1.0, (one * other).sum(1)).mean())
+
+
+def _unit_rows(array: Array) -> Array:
+    """Return the samples as rows of length 1, in float64; rows of zeros stay."""
+    rows = array.reshape(len(array), -1).astype(np.float64)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    unit: Array = rows / np.where(lengths > 0, lengths, 1.0)
+    return unit
+
+
 def agreement(outputs: Array, reference: Array) -> float:
     """Share of decisions that equal the uncompressed network's, in percent."""
     return float(100 * (decisions(outputs) == decisions(reference)).mean())
@@ -132,34 +196,52 @@ METRICS = {
         Metric("mae", "", False, mean_absolute_error),
         Metric("miou", "%", True, mean_iou),
         Metric("auc", "%", True, area_under_curve),
+        Metric("recall", "%", True, recall, share=True),
+        Metric("token-accuracy", "%", True, token_accuracy),
         Metric("agreement", "%", True, agreement, fidelity=True, share=True),
         Metric("sqnr", "dB", True, signal_to_noise, fidelity=True),
+        Metric("cosine", "%", True, cosine_similarity, fidelity=True),
     )
 }
-BY_TASK: dict[Task, str] = {"classification": "accuracy", "regression": "mse", "segmentation": "miou", "anomaly": "auc"}
+BY_TASK: dict[Task, str] = {
+    "classification": "accuracy",
+    "regression": "mse",
+    "segmentation": "miou",
+    "anomaly": "auc",
+    "embedding": "recall",
+    "tokens": "token-accuracy",
+    "detection": "sqnr",  # what a detection is worth, a metric of one's own says
+}
+FIDELITY: dict[Task, str] = {"classification": "agreement", "tokens": "agreement", "embedding": "cosine"}  # else sqnr
+
+
+def fidelity_of(task: Task) -> str:
+    """Return the metric that compares with the uncompressed network where there are no labels."""
+    return FIDELITY.get(task, "sqnr")
 
 
 def choose_metric(name: str | None, task: Task, *, labelled: bool) -> Metric:
     """Return the metric of that name, `package.module:function` (higher is better), or the task's own.
 
-    Without labels the task's own is a fidelity: agreement for classification, else the signal-to-noise ratio.
+    Without labels the task's own is a fidelity: agreement where there are classes, the cosine of embeddings, else the
+    signal-to-noise ratio. A function of one's own needs labels but for detection, where it gets all arrays of the data.
 
     Raises:
         InputError: no such metric, it is no function, or it needs labels that the data lack.
     """
     if name is None:
-        name = BY_TASK[task] if labelled else "agreement" if task == "classification" else "sqnr"
+        name = BY_TASK[task] if labelled else fidelity_of(task)
     if ":" in name:
         function = import_object(name)
         if not callable(function):
             raise InputError(f"the metric {name!r} is no function but {type(function).__name__}")
-        if not labelled:
+        if not labelled and task != "detection":
             raise InputError(
-                f"the metric {name!r} is called with targets and the data have none; use agreement or sqnr"
+                f"the metric {name!r} is called with targets and the data have none; use {fidelity_of(task)}"
             )
         return Metric(name, "", True, function, version=code_digest(function))
     if name not in METRICS:
         raise InputError(f"unknown metric {name!r}; one of {', '.join(METRICS)}, or package.module:function")
     if not labelled and not METRICS[name].fidelity:
-        raise InputError(f"the metric {name!r} needs labels and the data have none; use agreement or sqnr")
+        raise InputError(f"the metric {name!r} needs labels and the data have none; use {fidelity_of(task)}")
     return METRICS[name]

@@ -5,15 +5,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edgekd import processes
 from edgekd.context import Context
 from edgekd.recipe import StageSettings
 from edgekd.request import Prepared
 from edgekd.run import Run, stage_folder, stage_key
-from edgekd.stages import STAGES
+from edgekd.stages import STAGES, Stage
 from edgekd.stages.distill.settings import DistillSettings
 from edgekd.stages.distill.stage import without_teacher
 from edgekd.stages.export.onnx_writer import write_onnx
-from edgekd.state import ModelState, OnnxForm, TorchForm
+from edgekd.stages.export.prepared_writer import write_prepared
+from edgekd.stages.quantize.settings import QuantizeSettings
+from edgekd.state import ModelState, OnnxForm, PreparedForm
 
 
 @dataclass(frozen=True)
@@ -29,18 +32,19 @@ class Step:
 def run_stages(run: Run, prepared: Prepared, context: Context) -> list[Step]:
     """Run, or take from the run directory, the baseline and every stage."""
     state = prepared.opened.state
-    stored, key = _stored(run, prepared, "baseline", _baseline_ingredients(prepared), lambda workdir: state)
+    stored, key = _stored(run, prepared, "baseline", _baseline_ingredients(prepared), lambda places: state)
     chain = [Step("baseline", key, stored, _onnx_of(run, "baseline", key, stored, context))]
     for settings in prepared.recipe.stages:
-        before = chain[-1]
+        before, stage = chain[-1], STAGES[type(settings)]
 
-        def make(workdir: Path, before: Step = before, settings: StageSettings = settings) -> ModelState:
-            stage = STAGES[type(settings)]
+        def make(
+            places: dict[str, Path], before: Step = before, settings: StageSettings = settings, stage: Stage = stage
+        ) -> ModelState:
             run.log(f"{settings.kind}: {stage.describe(settings, context)}")
-            return stage.run(before.state, settings, replace(context, workdir=workdir))
+            return stage.run(before.state, settings, replace(context, **places))
 
         kind = settings.kind
-        stored, key = _stored(run, prepared, kind, _ingredients(prepared, context, before, settings), make)
+        stored, key = _stored(run, prepared, kind, _ingredients(prepared, context, before, settings), make, together=stage.trains)
         count = sum(step.state.lineage[-1:] == (kind,) for step in chain)
         name = f"{kind}-{count + 1}" if count else kind
         chain.append(Step(name, key, stored, _onnx_of(run, kind, key, stored, context)))
@@ -74,34 +78,55 @@ def _ingredients(prepared: Prepared, context: Context, before: Step, settings: S
         "metric": context.metric.identity,
         "cut": [prepared.recipe.data.model_dump(mode="json"), context.parts.sizes()],
         "data": prepared.data_digest if uses.get("data") else None,
-        "teacher": prepared.teacher.identity if prepared.teacher and uses.get("teacher") else None,
+        "teacher": {name: one.identity for name, one in prepared.teachers.items()} if uses.get("teacher") else None,
     }
 
 
 def _stored(
-    run: Run, prepared: Prepared, name: str, ingredients: dict[str, Any], make: Callable[[Path], ModelState]
+    run: Run,
+    prepared: Prepared,
+    name: str,
+    ingredients: dict[str, Any],
+    make: Callable[[dict[str, Path]], ModelState],
+    *,
+    together: bool = False,
 ) -> tuple[ModelState, str]:
+    """Return a stage's output and its key; what it may write meanwhile is given to `make`, by the fields of the context."""
+    key = stage_key(ingredients)
+    checkpoint = run.directory / "training" / f"{name}-{key[:16]}.pt"
     form = prepared.opened.state.form
-    base = form.base if isinstance(form, TorchForm) else None
+    base = None if isinstance(form, OnnxForm) else form.base
 
     def remake(workdir: Path) -> ModelState:
-        for old in (run.directory / "onnx").glob(f"{name}-{stage_key(ingredients)[:16]}-*"):
-            old.unlink()
-        return make(workdir)
+        if processes.leads():
+            for old in (run.directory / "onnx").glob(f"{name}-{key[:16]}-*"):
+                old.unlink()
+            if not prepared.request.resume:
+                checkpoint.unlink(missing_ok=True)
+        cache = prepared.request.teacher_cache or run.directory / "teachers"
+        return make({"workdir": workdir, "checkpoint": checkpoint, "teacher_cache": cache})
 
-    return run.stage(name, ingredients, base, remake)
+    made = run.stage(name, ingredients, base, remake, together=together)
+    if processes.leads():
+        checkpoint.unlink(missing_ok=True)
+    return made
 
 
 def _onnx_of(run: Run, name: str, key: str, state: ModelState, context: Context) -> Path:
-    """Return the ONNX file that a state is evaluated and timed as; a torch state's is written once."""
+    """Return the ONNX file that a state is evaluated and timed as; that of a network or graph is written once."""
     if isinstance(state.form, OnnxForm):
         return state.form.path
+    if not processes.leads():
+        return Path()
     opset = context.runtime.opset
     path = run.directory / "onnx" / f"{name}-{key[:16]}-opset{opset or 'default'}.onnx"
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
         partial = path.with_name(f".partial-{path.name}")
-        write_onnx(state.form.module, state.signature, partial, opset=opset)
+        if isinstance(state.form, PreparedForm):
+            write_prepared(state.form.module, state.signature, partial, opset=opset)
+        else:
+            write_onnx(state.form.module, state.signature, partial, opset=opset)
         partial.replace(path)
     return path
 
@@ -110,6 +135,7 @@ def run_arms(run: Run, prepared: Prepared, context: Context, chain: Sequence[Ste
     """Run the arms that the last distillation must beat, and the stages after it; return their last steps.
 
     `without-distillation` has the same start, data, epochs and seed but labels only; `from-scratch` new weights too.
+    Ranges of a fake-quantized graph do not fit new weights, so from scratch it is trained in float and quantized then.
     """
     stages = prepared.recipe.stages
     positions = [i for i, settings in enumerate(stages) if isinstance(settings, DistillSettings)]
@@ -119,23 +145,35 @@ def run_arms(run: Run, prepared: Prepared, context: Context, chain: Sequence[Ste
     arms = {}
     for name, from_scratch in (("without-distillation", False), ("from-scratch", True)):
         step = chain[position]  # the distillation's parent: the baseline is the first of the chain
-        for number in range(position, len(stages)):
-            step = _arm_step(run, prepared, context, step, name, number, from_scratch=from_scratch)
+        ahead = list(stages[position:])
+        if from_scratch and isinstance(step.state.form, PreparedForm):
+            step = replace(step, state=step.state.floating())
+            simulated = [one for one in stages[:position] if isinstance(one, QuantizeSettings)]
+            ahead[1:1] = [one.model_copy(update={"simulate": False}) for one in simulated]
+        for settings in ahead:
+            step = _arm_step(run, prepared, context, step, name, settings, from_scratch=from_scratch)
         arms[name] = step
     return arms
 
 
 def _arm_step(
-    run: Run, prepared: Prepared, context: Context, before: Step, arm: str, number: int, *, from_scratch: bool
+    run: Run,
+    prepared: Prepared,
+    context: Context,
+    before: Step,
+    arm: str,
+    settings: StageSettings,
+    *,
+    from_scratch: bool,
 ) -> Step:
-    settings = prepared.recipe.stages[number]
-
-    def make(workdir: Path) -> ModelState:
+    def make(places: dict[str, Path]) -> ModelState:
+        here = replace(context, **places)
         if isinstance(settings, DistillSettings):
-            return without_teacher(before.state, settings, context, from_scratch=from_scratch)
-        return STAGES[type(settings)].run(before.state, settings, replace(context, workdir=workdir))
+            return without_teacher(before.state, settings, here, from_scratch=from_scratch)
+        return STAGES[type(settings)].run(before.state, settings, here)
 
     ingredients = {**_ingredients(prepared, context, before, settings), "arm": arm}
     name = arm if isinstance(settings, DistillSettings) else f"{arm}-{settings.kind}"
-    state, key = _stored(run, prepared, name, ingredients, make)
+    together = STAGES[type(settings)].trains
+    state, key = _stored(run, prepared, name, ingredients, make, together=together)
     return Step(name, key, state, _onnx_of(run, name, key, state, context))

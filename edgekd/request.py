@@ -1,8 +1,7 @@
 """A request: everything a person may ask for, read and checked before any work."""
 
 import contextlib
-import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +13,9 @@ from torch import nn
 
 from edgekd.budget import Budget
 from edgekd.context import Context, Progress
-from edgekd.data import Dataset, Parts, load_dataset, split
+from edgekd.data import Dataset, Part, Parts, load_dataset, split
 from edgekd.data.calibration_sets import set_names, set_signature
+from edgekd.data.fit import check_fit
 from edgekd.data.sources import as_dataset
 from edgekd.errors import InputError
 from edgekd.evaluate import deciding_metric, one_class
@@ -24,8 +24,10 @@ from edgekd.models.signature import Sidecar, Signature, tensor_spec
 from edgekd.models.source import Opened, Opening, open_model, sidecar_data, sidecar_of
 from edgekd.recipe import Recipe, load_recipe
 from edgekd.stages import KINDS, STAGES
-from edgekd.state import OnnxForm, TorchForm
+from edgekd.stages.quantize.settings import QuantizeSettings
+from edgekd.state import OnnxForm
 from edgekd.target import Target, load_target
+from edgekd.teachers.opening import OpenedTeacher, TeacherSource, open_teachers
 
 
 @contextlib.contextmanager
@@ -48,8 +50,9 @@ class Request:
     seed: int | None = None
     device: str = "auto"
     threads: int | None = None
-    teacher: str | Path | nn.Module | None = None
+    teacher: TeacherSource | Sequence[TeacherSource] | None = None
     teacher_factory: str | None = None
+    teacher_cache: Path | None = None
     opening: Opening = Opening()
     budget: Budget | None = None
     resume: bool = True
@@ -68,7 +71,7 @@ class Prepared:
     recipe: Recipe
     dataset: Dataset
     data_name: str | None  # where the data lie, or the name of their set; None for data in memory or made by code
-    teacher: Opened | None
+    teachers: Mapping[str, OpenedTeacher]
     contexts: tuple[Context, ...]
     remarks: tuple[str, ...]
 
@@ -106,7 +109,7 @@ def prepare(request: Request) -> Prepared:
     given = _given_recipe(request)
     named = _data_source(request, given, sidecar_of(request.model))
     opened = open_model(request.model, request.opening, signature_of_data(named))
-    recipe = given or _default_recipe(opened, targets[0])
+    recipe = _resolved(given or _default_recipe(opened, targets[0]))
     if request.seed is not None:
         recipe = recipe.model_copy(update={"seed": request.seed})
     if isinstance(opened.state.form, OnnxForm) and request.recipe is None:
@@ -136,9 +139,15 @@ def prepare(request: Request) -> Prepared:
             "and the area under the curve needs both; give more data, or --metric sqnr"
         )
     remarks += _remarks(parts, metric, recipe, signature)
-    teacher = _teacher(request, opened)
-    contexts = tuple(_context(request, recipe, target, opened, parts, metric, teacher) for target in targets)
-    return Prepared(request, opened, recipe, dataset, _data_name(source), teacher, contexts, tuple(remarks))
+    teachers = open_teachers(
+        request.teacher,
+        opened.state.signature,
+        trust=request.opening.trust,
+        factory=request.teacher_factory,
+        threads=request.threads or torch.get_num_threads(),
+    )
+    contexts = tuple(_context(request, recipe, target, opened, parts, metric, teachers) for target in targets)
+    return Prepared(request, opened, recipe, dataset, _data_name(source), teachers, contexts, tuple(remarks))
 
 
 def _given_recipe(request: Request) -> Recipe | None:
@@ -148,9 +157,19 @@ def _given_recipe(request: Request) -> Recipe | None:
 
 
 def _default_recipe(opened: Opened, target: Target) -> Recipe:
-    if isinstance(opened.state.form, OnnxForm):
-        return load_recipe("quantize" if opened.state.form.precision == "fp32" else "export", KINDS)
-    return load_recipe(target.default_recipe, KINDS)
+    if opened.state.form.precision != "fp32":
+        return load_recipe("export", KINDS)
+    return load_recipe("quantize" if isinstance(opened.state.form, OnnxForm) else target.default_recipe, KINDS)
+
+
+def _resolved(recipe: Recipe) -> Recipe:
+    """Return the recipe with what its order decides: quantization is simulated where a later stage trains."""
+    trained = max((number for number, one in enumerate(recipe.stages) if STAGES[type(one)].trains), default=0)
+    stages = (
+        one.model_copy(update={"simulate": True}) if isinstance(one, QuantizeSettings) and number < trained else one
+        for number, one in enumerate(recipe.stages)
+    )
+    return recipe.model_copy(update={"stages": tuple(stages)})
 
 
 def _remarks(parts: Parts, metric: Metric, recipe: Recipe, signature: Signature) -> list[str]:
@@ -235,22 +254,19 @@ def _data_name(source: Any) -> str | None:
     return str(source) if str(source) in set_names() else None
 
 
-def _teacher(request: Request, opened: Opened) -> Opened | None:
-    """Open the teacher, with a factory of its own: it need not be of the student's architecture.
+def _other_parts(recipe: Recipe, opened: Opened) -> Callable[[str, Signature | None], Part]:
+    """Return what opens further data, all of them for training; each source once."""
+    known: dict[tuple[str, Signature], Part] = {}
 
-    Raises:
-        InputError: it cannot be opened, or is no torch network.
-    """
-    if request.teacher is None:
-        return None
-    opening = Opening(request.opening.trust, request.teacher_factory, opened.state.signature.inputs)
-    try:
-        teacher = open_model(request.teacher, opening, network=True)
-    except InputError as error:
-        raise InputError(f"the teacher: {str(error).replace('--model', '--teacher-model')}") from error
-    if not isinstance(teacher.state.form, TorchForm):
-        raise InputError("the teacher must be a torch network")
-    return teacher
+    def open_part(source: str, signature: Signature | None) -> Part:
+        wanted = signature or opened.state.signature
+        if (source, wanted) not in known:
+            dataset = load_dataset(source, wanted, limit=recipe.data.limit)
+            check_fit(dataset, wanted)
+            known[source, wanted] = Part(dataset, np.arange(len(dataset)), wanted)
+        return known[source, wanted]
+
+    return open_part
 
 
 def _context(
@@ -260,7 +276,7 @@ def _context(
     opened: Opened,
     parts: Parts,
     metric: Metric,
-    teacher: Opened | None,
+    teachers: Mapping[str, OpenedTeacher],
 ) -> Context:
     runtime = request.runtime or target.default_runtime
     if runtime not in target.runtime:
@@ -273,7 +289,9 @@ def _context(
         signature=opened.state.signature,
         parts=parts,
         metric=metric,
-        teacher=None if teacher is None else lambda: copy.deepcopy(teacher.state.torch.module),
+        teachers={name: teacher.make for name, teacher in teachers.items()},
+        reference=None if isinstance(opened.state.form, OnnxForm) else opened.state.form.base.build,
+        other_part=_other_parts(recipe, opened),
         seed=recipe.seed,
         device=request.device,
         threads=threads,

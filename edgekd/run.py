@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -13,6 +14,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 import edgekd
+from edgekd import processes
 from edgekd.errors import InputError, StageError
 from edgekd.files import PARTIAL, digest, folder_in_one_step, remove_partial, sha256, write_json
 from edgekd.state import Base, ModelState, load_state, save_state
@@ -27,7 +29,7 @@ def code_version() -> dict[str, str]:
 
     package = Path(edgekd.__file__).parent
     sources = {str(path.relative_to(package)): sha256(path) for path in sorted(package.rglob("*.py"))}
-    names = ("torch", "torch-pruning", "onnx", "onnxscript", "onnxruntime", "numpy")
+    names = ("torch", "torch-pruning", "torchao", "onnx", "onnxscript", "onnxruntime", "numpy")
     return {"edgekd": digest(sources), **{name: version(name) for name in names}}
 
 
@@ -42,7 +44,7 @@ def stage_folder(directory: Path, name: str, key: str) -> Path:
 
 
 class Run:
-    """One run directory, locked while it is open."""
+    """One run directory, locked while it is open. Of several processes the first writes, the others read and train."""
 
     def __init__(
         self, directory: Path, say: Callable[[str], None], *, resume: bool, explain: Callable[[str], None]
@@ -73,6 +75,10 @@ class Run:
         Raises:
             InputError: it cannot be written, another run is at work in it, or it is a folder of something else.
         """
+        if not processes.leads():
+            processes.wait_for_all()
+            yield cls(directory, lambda message: None, resume=resume, explain=lambda reason: None)
+            return
         try:
             directory.mkdir(parents=True, exist_ok=True)
             strangers = [
@@ -90,6 +96,7 @@ class Run:
             if not (directory / MARKER).exists():
                 write_json(directory / MARKER, {"schema": 1, "made_by": f"edgekd {edgekd.__version__}"})
             remove_partial(directory)
+            processes.wait_for_all()
             yield cls(directory, say, resume=resume, explain=explain)
         finally:
             lock.release()
@@ -97,10 +104,14 @@ class Run:
     def describe(self, model: str, targets: list[str]) -> None:
         """Keep what the run is about, so that an unfinished one can be told apart too."""
         content = {"schema": 1, "made_by": f"edgekd {edgekd.__version__}", "model": model, "targets": targets}
+        if not processes.leads():
+            return
         write_json(self.directory / MARKER, content)
 
     def log(self, message: str) -> None:
         """Show a line and keep it, with its time, in `log.jsonl`."""
+        if not processes.leads():
+            return
         self._say(message)
         with (self.directory / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "message": message}) + "\n")
@@ -111,26 +122,44 @@ class Run:
         ingredients: dict[str, Any],
         base: Base | None,
         make: Callable[[Path], ModelState],
+        *,
+        together: bool = False,
     ) -> tuple[ModelState, str]:
         """Return a stage's output and its key: the stored one if these very ingredients made it, else a new one.
 
         `make` gets an empty working folder and leaves the state in memory; it is written in one step. The key is the
-        hash of the ingredients and of the software.
+        hash of the ingredients and of the software. Of several processes the first alone makes it, or all `together`.
         """
         key, ingredients = stage_key(ingredients), {**ingredients, "software": code_version()}
         folder = stage_folder(self.directory, name, key)
-        if folder.exists() and self._resume:
-            try:
-                state = load_state(folder, base)
-                self._explain(f"{name}: reused {folder.name}: same {', '.join(ingredients)}")
-                return state, key
-            except StageError as error:
-                self._explain(f"{name}: made again: {error}")
-                self.log(f"{name}: the stored output is damaged and is made again ({error})")
-        else:
-            self._explain(
-                f"{name}: made: {self._difference(name, ingredients) if self._resume else 'asked not to resume'}"
-            )
+        state = self._stored(folder, name, ingredients, base) if processes.leads() else None
+        if processes.said_by_leader(state is not None):
+            return state or load_state(folder, base), key
+        if processes.leads():
+            self._make(folder, ingredients, make)
+        elif together:
+            with tempfile.TemporaryDirectory() as workdir:
+                make(Path(workdir))
+        processes.wait_for_all()
+        return load_state(folder, base), key
+
+    def _stored(self, folder: Path, name: str, ingredients: dict[str, Any], base: Base | None) -> ModelState | None:
+        """Return what is stored of a stage, or None; say why."""
+        if not folder.exists() or not self._resume:
+            reason = self._difference(name, ingredients) if self._resume else "asked not to resume"
+            self._explain(f"{name}: made: {reason}")
+            return None
+        try:
+            state = load_state(folder, base)
+        except StageError as error:
+            self._explain(f"{name}: made again: {error}")
+            self.log(f"{name}: the stored output is damaged and is made again ({error})")
+            return None
+        self._explain(f"{name}: reused {folder.name}: same {', '.join(ingredients)}")
+        return state
+
+    def _make(self, folder: Path, ingredients: dict[str, Any], make: Callable[[Path], ModelState]) -> None:
+        """Make a stage's output and store it in one step."""
         if folder.exists():
             shutil.rmtree(folder)
         workdir = self.directory / "stages" / f".partial-work-{os.getpid()}"
@@ -143,7 +172,6 @@ class Run:
                 write_json(partial / "ingredients.json", ingredients)
         finally:
             shutil.rmtree(workdir, ignore_errors=True)
-        return load_state(folder, base), key
 
     def _difference(self, name: str, ingredients: dict[str, Any]) -> str:
         """Say which ingredient differs from the stored outputs of this stage."""

@@ -7,11 +7,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from torch import nn
+import torch
+from torch import fx, nn
 
 from edgekd.errors import StageError
 from edgekd.files import sha256
 from edgekd.models.edits import Edit, apply_edits
+from edgekd.models.fake_quantization import Simulation, copy_weights, prepare_graph
 from edgekd.models.signature import Signature
 
 
@@ -28,30 +30,59 @@ class TorchForm:
     """A torch network: its base, the edits made to it, and the live module that they and the weights give."""
 
     kind: ClassVar[str] = "torch"
+    precision: ClassVar[str] = "fp32"
     base: Base
     module: nn.Module
     edits: tuple[Edit, ...] = ()
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Write `weights.safetensors`; return what `state.json` keeps."""
-        from safetensors.torch import save_file
-
-        tensors = {
-            name: tensor.detach().cpu().clone().contiguous() for name, tensor in self.module.state_dict().items()
-        }
-        save_file(tensors, folder / "weights.safetensors")
+        _save_weights(self.module, folder)
         return {"base": self.base.digest, "edits": list(self.edits)}
 
     @classmethod
     def load(cls, folder: Path, kept: dict[str, Any], base: Base | None, signature: Signature) -> "TorchForm":
         """Build the base again, apply the edits, load the weights."""
-        from safetensors.torch import load_file
-
-        if base is None or kept["base"] != base.digest:
-            raise StageError(f"{folder} was made from another network")
+        base = _same_base(folder, kept, base)
         module = apply_edits(base.build(), kept["edits"], signature)
-        module.load_state_dict(load_file(folder / "weights.safetensors"))
+        module.load_state_dict(_load_weights(folder))
         return cls(base, module.eval(), tuple(kept["edits"]))
+
+
+@dataclass(frozen=True)
+class PreparedForm:
+    """A torch network as a fake-quantized graph that can be trained; a view of its torch form, with the same weights.
+
+    `module` has the weights of the torch form under their names, and the scales and zero points of its rounders besides.
+    """
+
+    kind: ClassVar[str] = "prepared"
+    precision: ClassVar[str] = "int8"
+    base: Base
+    module: fx.GraphModule
+    simulation: Simulation
+    edits: tuple[Edit, ...] = ()
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write `weights.safetensors`, scales and zero points with it; return what `state.json` keeps."""
+        _save_weights(self.module, folder)
+        simulation = self.simulation.model_dump(mode="json")
+        return {"base": self.base.digest, "edits": list(self.edits), "simulation": simulation}
+
+    @classmethod
+    def load(cls, folder: Path, kept: dict[str, Any], base: Base | None, signature: Signature) -> "PreparedForm":
+        """Build the base again, apply the edits, trace and prepare it in the same way, load the weights."""
+        base = _same_base(folder, kept, base)
+        simulation = Simulation.model_validate(kept["simulation"])
+        graph = prepare_graph(apply_edits(base.build(), kept["edits"], signature), signature, simulation)
+        graph.load_state_dict(_load_weights(folder))
+        return cls(base, graph, simulation, tuple(kept["edits"]))
+
+    def copied_back(self, signature: Signature) -> TorchForm:
+        """Return the torch form with the graph's current weights, copied by name; batch norms have theirs, unfolded."""
+        module = apply_edits(self.base.build(), self.edits, signature)
+        copy_weights(self.module, module)
+        return TorchForm(self.base, module.eval(), self.edits)
 
 
 @dataclass(frozen=True)
@@ -80,8 +111,29 @@ class OnnxForm:
         return cls(folder / "model.onnx", kept["precision"])
 
 
-Form = TorchForm | OnnxForm
-FORMS: dict[str, type[TorchForm] | type[OnnxForm]] = {form.kind: form for form in (TorchForm, OnnxForm)}
+Form = TorchForm | PreparedForm | OnnxForm
+FORMS: dict[str, type[TorchForm] | type[PreparedForm] | type[OnnxForm]] = {
+    form.kind: form for form in (TorchForm, PreparedForm, OnnxForm)
+}
+
+
+def _same_base(folder: Path, kept: dict[str, Any], base: Base | None) -> Base:
+    if base is None or kept["base"] != base.digest:
+        raise StageError(f"{folder} was made from another network")
+    return base
+
+
+def _save_weights(module: nn.Module, folder: Path) -> None:
+    from safetensors.torch import save_file
+
+    tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in module.state_dict().items()}
+    save_file(tensors, folder / "weights.safetensors")
+
+
+def _load_weights(folder: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(folder / "weights.safetensors")
 
 
 @dataclass(frozen=True)
@@ -102,6 +154,11 @@ class ModelState:
         if not isinstance(self.form, TorchForm):
             raise StageError(f"this stage needs a torch network, not {self.form.kind}")
         return self.form
+
+    def floating(self) -> "ModelState":
+        """Return the state with its torch network in float: a fake-quantized graph's weights are copied back."""
+        form = self.form.copied_back(self.signature) if isinstance(self.form, PreparedForm) else self.form
+        return replace(self, form=form)
 
     def after(self, stage: str, form: Form, notes: dict[str, Any]) -> "ModelState":
         """Return the state that a stage leaves behind."""

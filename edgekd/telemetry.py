@@ -5,6 +5,7 @@ import os
 VARIABLES = {
     "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime; read when it is imported
     "NNCF_CI": "1",  # NNCF
+    "TORCHAO_FORCE_SKIP_LOADING_SO_FILES": "1",  # no telemetry: compiled kernels that we do not use, and their warnings
 }
 
 

@@ -1,3 +1,5 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 
@@ -8,12 +10,16 @@ from edgekd.metrics import (
     agreement,
     area_under_curve,
     choose_metric,
+    cosine_similarity,
     decisions,
     mean_absolute_error,
     mean_iou,
     mean_squared_error,
+    recall,
     signal_to_noise,
+    token_accuracy,
 )
+from edgekd.models.signature import Task
 
 
 def test_accuracy_counts_the_largest_logits() -> None:
@@ -59,6 +65,17 @@ def test_the_metric_follows_the_task_and_the_labels() -> None:
     assert choose_metric(None, "classification", labelled=False).name == "agreement"
     assert choose_metric(None, "regression", labelled=False).name == "sqnr"
     assert choose_metric("miou", "classification", labelled=True).name == "miou"
+    assert choose_metric(None, "embedding", labelled=True).name == "recall"
+    assert choose_metric(None, "embedding", labelled=False).name == "cosine"
+    assert choose_metric(None, "tokens", labelled=True).name == "token-accuracy"
+    assert choose_metric(None, "tokens", labelled=False).name == "agreement"
+    assert choose_metric(None, "detection", labelled=True).name == "sqnr"
+
+
+def test_every_task_has_a_metric_with_and_without_labels() -> None:
+    for task in get_args(Task):
+        assert choose_metric(None, task, labelled=True).name in METRICS
+        assert choose_metric(None, task, labelled=False).fidelity
 
 
 def test_a_users_metric_is_imported_and_its_code_is_part_of_its_identity(
@@ -114,8 +131,9 @@ def test_ignored_pixels_of_byte_masks_do_not_count() -> None:
 def test_a_users_metric_needs_labels_and_must_be_a_function() -> None:
     with pytest.raises(InputError, match="no function but float"):
         choose_metric("math:pi", "classification", labelled=True)
-    with pytest.raises(InputError, match="the data have none"):
-        choose_metric("math:sqrt", "classification", labelled=False)
+    with pytest.raises(InputError, match="the data have none; use cosine"):
+        choose_metric("math:sqrt", "embedding", labelled=False)
+    assert choose_metric("math:sqrt", "detection", labelled=False).own  # it gets all arrays of the data
 
 
 @pytest.mark.parametrize(
@@ -124,3 +142,36 @@ def test_a_users_metric_needs_labels_and_must_be_a_function() -> None:
 def test_the_interval_of_a_share(percent: float, samples: int, low: float, high: float) -> None:
     assert METRICS["accuracy"].interval(percent, samples) == pytest.approx((low, high), abs=0.01)  # Wilson's
     assert METRICS["auc"].interval(percent, samples) == (None, None)
+
+
+def test_token_accuracy_leaves_padding_out() -> None:
+    outputs = np.array([[[2.0, 1.0], [0.0, 1.0], [5.0, 0.0]], [[0.0, 1.0], [0.0, 1.0], [9.0, 0.0]]])
+    targets = np.array([[0, 1, -1], [0, 1, -100]])
+    assert token_accuracy(outputs, targets) == 75.0
+    assert token_accuracy(outputs[..., 1:] - outputs[..., :1], targets) == 75.0  # one logit
+    with pytest.raises(InputError, match="every position"):
+        token_accuracy(outputs, np.full((2, 3), -1))
+    with pytest.raises(InputError, match=r"shape \(2, 2\), the outputs decide \(2, 3\)"):
+        token_accuracy(outputs, targets[:, :2])
+
+
+def test_recall_looks_up_the_nearest_other_embedding() -> None:
+    outputs = np.array([[1.0, 0.0], [9.0, 1.0], [0.0, 1.0], [-0.1, 2.0], [-1.0, 0.1]])
+    assert recall(outputs, np.array([0, 0, 1, 1, 2])) == 80.0  # nobody else is a 2
+    assert recall(outputs, np.array([0, 1, 0, 1, 2])) == 0.0
+    with pytest.raises(InputError, match="two samples of the same target"):
+        recall(outputs, np.arange(5))
+
+
+def test_recall_of_many_embeddings_is_that_of_all_pairs() -> None:
+    random = np.random.default_rng(0)
+    outputs, targets = random.standard_normal((1500, 4)), random.integers(0, 30, 1500)
+    unit = outputs / np.linalg.norm(outputs, axis=1, keepdims=True)
+    similar = unit @ unit.T - 3 * np.eye(1500)
+    assert recall(outputs, targets) == pytest.approx(100 * (targets[similar.argmax(1)] == targets).mean())
+
+
+def test_the_cosine_does_not_see_lengths() -> None:
+    reference = np.array([[3.0, 4.0], [1.0, 0.0], [0.0, 0.0]])
+    assert cosine_similarity(5 * reference, reference) == pytest.approx(100.0)
+    assert cosine_similarity(np.array([[4.0, -3.0], [1.0, 0.0], [1.0, 0.0]]), reference) == pytest.approx(100 / 3)

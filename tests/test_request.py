@@ -21,6 +21,7 @@ from edgekd.request import Prepared, Request, prepare
 from edgekd.stages import KINDS, STAGES
 from edgekd.stages.distill.settings import DistillSettings
 from edgekd.verbs.compress import execute
+from edgekd.teachers.live import LiveTeacher
 
 TARGETS = ("generic-x86",)
 INPUTS = '[[inputs]]\nname = "image"\nshape = ["batch", 1, 28, 28]\n'
@@ -200,8 +201,10 @@ def asked(data: Dataset, teacher: str, teacher_factory: str | None = None) -> Pr
 def test_a_teacher_has_a_factory_of_its_own(here: Path, fashion: Dataset) -> None:
     for teacher, factory in (("teacher.pt", None), ("teacher_weights.pt", "some_nets:teacher")):
         prepared = asked(fashion, teacher, factory)
-        build = prepared.contexts[0].teacher
-        assert build is not None and isinstance(build(), ResNet8) and prepared.teacher is not None
+        (build,) = prepared.contexts[0].teachers.values()
+        made = build(prepared.contexts[0].parts.train)
+        assert isinstance(made, LiveTeacher) and isinstance(made.network, ResNet8)
+        assert made.identity == prepared.teachers[made.name].identity
 
 
 def test_a_teacher_of_weights_asks_for_its_own_factory(here: Path, fashion: Dataset) -> None:
@@ -212,3 +215,13 @@ def test_a_teacher_of_weights_asks_for_its_own_factory(here: Path, fashion: Data
 def test_a_folder_that_is_no_run_is_no_teacher(here: Path, fashion: Dataset) -> None:
     with pytest.raises(InputError, match="the teacher: .* is a folder"):
         asked(fashion, ".")
+
+
+def test_quantization_is_simulated_where_a_later_stage_trains(example: Path) -> None:
+    prune, quantize, distill = (f'[[stage]]\nkind = "{kind}"\n' for kind in ("prune", "quantize", "distill"))
+    for text, simulated in ((quantize + distill, True), (distill + quantize, False), (quantize, False)):
+        asked = recipe(f"{prune}to_macs = 0.6\n{text}")
+        made = prepare(Request(example / "model.pt", TARGETS, recipe=asked, threads=1))
+        (settings,) = (one for one in made.recipe.to_json()["stages"] if one["kind"] == "quantize")
+        assert settings["simulate"] is simulated
+        assert [one.kind for one in made.recipe.stages] == [one.kind for one in asked.stages]

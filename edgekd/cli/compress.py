@@ -31,6 +31,8 @@ def execute_and_show(request: Any, as_json: bool) -> int:
     from edgekd.verbs.compress import execute
 
     results = execute(prepare(request))
+    if not results:  # a process that trained with the first, which shows them
+        return 0
     if as_json:
         reports = [result.report for result in results]
         print_json(reports[0] if len(reports) == 1 else {"schema": 1, "targets": reports})

@@ -84,13 +84,21 @@ def work_options(function: Callable[..., Any]) -> Callable[..., Any]:
                 help="`edgekd targets list`; several share the training.",
             ),
             click.option(
-                "--teacher", type=click.Path(path_type=Path), help="Default: the model before it was compressed."
+                "--teacher",
+                multiple=True,
+                metavar="FILE|FOLDER|PACKAGE.MODULE:FUNCTION",
+                help="Repeatable. Default: the model before it was compressed.",
             ),
             click.option(
                 "--teacher-model",
                 "teacher_factory",
                 metavar="PACKAGE.MODULE:FACTORY",
                 help="Builds the teacher for a file of weights.",
+            ),
+            click.option(
+                "--teacher-cache",
+                type=click.Path(path_type=Path, file_okay=False),
+                help="Where answers of teachers are kept. Default: in the run directory.",
             ),
             click.option(
                 "-o",
@@ -173,9 +181,10 @@ def make_request(options: dict[str, Any], recipe: Any, *, arms: bool = False) ->
     """
     import torch
 
+    from edgekd import processes
     from edgekd.errors import InputError
     from edgekd.report.console import progress, say
-    from edgekd.request import Request
+    from edgekd.request import Request, silent
 
     if options["device"] == "cuda" and not torch.cuda.is_available():
         raise InputError(
@@ -192,13 +201,14 @@ def make_request(options: dict[str, Any], recipe: Any, *, arms: bool = False) ->
         seed=options["seed"],
         device=options["device"],
         threads=options["threads"],
-        teacher=options["teacher"],
+        teacher=options["teacher"] or None,
         teacher_factory=options["teacher_factory"],
+        teacher_cache=options["teacher_cache"],
         opening=opening_of(options),
         budget=budget_of(options),
         resume=options["resume"],
         arms=arms,
         say=say,
         explain=say if options["explain_cache"] else (lambda message: None),
-        progress=progress,
+        progress=progress if processes.leads() else silent,
     )

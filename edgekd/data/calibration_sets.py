@@ -31,7 +31,7 @@ class CalibrationSet(BaseModel):
     full_set: str | None = None  # folder with the whole set where its package is installed
     full_set_package: str | None = None
     train: tuple[str, str]  # images, labels
-    full_train: tuple[str, str]
+    full_train: tuple[str, str] | tuple[()] = ()
     test: tuple[str, str]
 
 

@@ -19,9 +19,10 @@ def load_image_folder(folder: Path, signature: Signature, limit: int) -> Dataset
     """Read a folder of images into unsigned bytes (N, C, H, W), resized and centre-cropped to the model's input.
 
     Sub-folders are classes, in the order of the signature's labels if there are any, else sorted. For the task anomaly
-    a folder `good`, `normal` or `ok` is normal (0) and every other one anomalous (1). A folder that holds `train/` and
-    one of `test/`, `val/`, `valid/`, `validation/`, `eval/`, `evaluation/`, `dev/` keeps that one for evaluation. Images
-    without class folders are unlabelled, and so are those of tasks whose targets are no classes.
+    a folder `good`, `normal` or `ok` is normal (0) and every other one anomalous (1); for the task embedding every folder
+    is an identity. A folder that holds `train/` and one of `test/`, `val/`, `valid/`, `validation/`, `eval/`,
+    `evaluation/`, `dev/` keeps that one for evaluation. Images without class folders are unlabelled, and so are those of
+    tasks whose targets are no classes.
 
     Raises:
         InputError: no images, an unreadable image, images beside class folders, folders that are none of the labels, no
@@ -59,7 +60,7 @@ def _classes(
 ) -> tuple[NDArray[np.int64] | None, tuple[str, ...] | None]:
     """Return the class index of every file by the folder that it lies in, and the labels; None without classes."""
     loose = [path for path in files if len(path.parts) == 1]
-    if len(loose) == len(files) or signature.task not in ("classification", "anomaly"):
+    if len(loose) == len(files) or signature.task not in ("classification", "anomaly", "embedding"):
         return None, None
     if loose:
         raise InputError(
@@ -75,6 +76,8 @@ def _classes(
                 f"named {', '.join(NORMAL[:-1])} or {NORMAL[-1]}"
             )
         return np.array([name.lower() not in NORMAL for name in names], np.int64), ("normal", "anomalous")
+    if signature.task == "embedding":  # whoever they are: the network knows no classes
+        return np.array([found.index(name) for name in names], np.int64), None
     labels = signature.labels or tuple(found)
     strangers = [name for name in found if name not in labels]
     if strangers:

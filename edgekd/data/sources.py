@@ -14,7 +14,9 @@ from edgekd.data.calibration_sets import load_calibration_set, set_names
 from edgekd.data.dataset import Dataset
 from edgekd.data.image_folder import load_image_folder
 from edgekd.errors import InputError
-from edgekd.models.signature import Signature
+from edgekd.models.signature import PADDING_MASKS, Signature
+
+_KNOWN = ("targets", "y", "groups", "held_out")
 
 
 def load_dataset(source: str | Path, signature: Signature, *, limit: int = 60_000) -> Dataset:
@@ -41,6 +43,8 @@ def load_dataset(source: str | Path, signature: Signature, *, limit: int = 60_00
 
 def load_npz(path: Path, signature: Signature) -> Dataset:
     """Read an `.npz`: one array an input (or `x`), and `y` or `targets`, `groups`, `held_out` where there are any.
+
+    Every other array of numbers that has a row a sample becomes one of the data set's `extras`; the rest is left out.
 
     Raises:
         InputError: the file is damaged, holds Python objects or lacks an input.
@@ -98,7 +102,7 @@ def as_dataset(data: Any, signature: Signature, origin: str = "given in Python")
 def _from_arrays(arrays: dict[str, NDArray[Any]], signature: Signature, origin: str) -> Dataset:
     names = [spec.name for spec in signature.inputs]
     if len(names) == 1 and names[0] not in arrays and "x" in arrays:
-        arrays = {**arrays, names[0]: arrays["x"]}
+        arrays = {names[0] if name == "x" else name: array for name, array in arrays.items()}
     missing = [name for name in names if name not in arrays]
     if missing:
         raise InputError(f"{origin} has no array {', '.join(missing)}; it holds {', '.join(arrays) or 'nothing'}")
@@ -112,4 +116,18 @@ def _from_arrays(arrays: dict[str, NDArray[Any]], signature: Signature, origin: 
         groups=arrays.get("groups"),
         held_out=None if held_out is None else held_out.astype(bool),
         origin=origin,
+        extras=_extras(
+            {name: array for name, array in arrays.items() if name not in (*names, *_KNOWN)}, arrays[names[0]]
+        ),
     )
+
+
+def _extras(others: dict[str, NDArray[Any]], samples: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """Return the arrays of numbers with a row a sample, and those whose names mean something whatever they hold."""
+    return {
+        name: array
+        for name, array in others.items()
+        if name in PADDING_MASKS
+        or name.startswith("targets.")
+        or (array.ndim and array.dtype.kind in "fiub" and array.shape[:1] == samples.shape[:1])
+    }

@@ -13,8 +13,8 @@ HEAD = """\
 # The sidecar of {model}: what the network takes, how its answers are judged, and the data it goes with.
 # edgekd reads it by its name and place: beside the model. A line that begins with # is not set.
 
-task = "classification"  # or regression, segmentation, anomaly
-# metric = "accuracy"      # by default the task's own: accuracy, mse, miou, auc
+task = "classification"  # or regression, segmentation, anomaly, embedding, tokens, detection
+# metric = "accuracy"      # by default the task's own: accuracy, mse, miou, auc, recall, token-accuracy, sqnr
 # data = "images"          # an image folder or .npz beside this file, or a set of calibration/ such as fashion-mnist
 # data_origin = "https://example.org/photos"  # who made them; stands in the report
 # data_licence = "CC-BY-4.0"  # SPDX identifier; where it is an open one, some samples go into the artifact

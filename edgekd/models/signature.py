@@ -13,9 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from edgekd.errors import InputError
 from edgekd.target import explain
 
-Task = Literal["classification", "regression", "segmentation", "anomaly"]
+Task = Literal["classification", "regression", "segmentation", "anomaly", "embedding", "tokens", "detection"]
 Dtype = Literal["float32", "float16", "int64", "int32", "uint8", "bool"]
 BATCH = "batch"
+PADDING_MASKS = (
+    "valid",
+    "attention_mask",
+)  # names of a mask that is 1 where a position counts and 0 where it is padding
 
 _INPUT = re.compile(r"(?:(?P<name>[A-Za-z_]\w*):)?(?P<shape>(?:\d+|N|batch)(?:x\d+)*)(?::(?P<dtype>\w+))?")
 
@@ -98,14 +102,22 @@ class Signature(_Frozen):
         return self
 
     def random_inputs(self, batch: int, seed: int = 0) -> dict[str, NDArray[Any]]:
-        """Return random inputs of the right shapes and dtypes, for tracing and for self-check samples."""
+        """Return random inputs of the right shapes and dtypes, for tracing and for self-check samples.
+
+        A padding mask leaves nothing out: attention over a sample that is padding alone is not a number.
+        """
         generator = np.random.default_rng(seed)
-        return {
-            spec.name: generator.standard_normal(spec.sized(batch)).astype(spec.dtype)
-            if spec.dtype.startswith("float")
-            else generator.integers(0, 2, spec.sized(batch)).astype(spec.dtype)
-            for spec in self.inputs
-        }
+
+        def draw(spec: TensorSpec) -> NDArray[Any]:
+            shape = spec.sized(batch)
+            if spec.name in PADDING_MASKS:
+                return np.ones(shape, spec.dtype)
+            drawn = (
+                generator.standard_normal(shape) if spec.dtype.startswith("float") else generator.integers(0, 2, shape)
+            )
+            return drawn.astype(spec.dtype)
+
+        return {spec.name: draw(spec) for spec in self.inputs}
 
 
 class Sidecar(_Frozen):

@@ -12,7 +12,8 @@ from edgekd.state import ModelState
 class Stage:
     """A stage, found by the type of its settings.
 
-    `accepts` and `produces` name forms as in `state.py`; `trains` says that it needs a train part; `depends_on` picks
+    `accepts` and `produces` name forms as in `state.py`; what is produced may depend on the settings and the form that the
+    stage is given. `trains` says that it needs a train part; `depends_on` picks
     what of the context, beside data and seed, can change the result (it enters the cache key). `check` refuses, before any work,
     settings that cannot fit the model that the run begins with.
     """
@@ -20,8 +21,17 @@ class Stage:
     settings: type[StageSettings]
     run: Callable[[ModelState, StageSettings, Context], ModelState]
     accepts: frozenset[str]
-    produces: str
+    produces: str | Callable[[StageSettings, str], str]
     trains: bool
     depends_on: Callable[[StageSettings, Context], dict[str, object]]
     check: Callable[[StageSettings, ModelState, Context], None]
     describe: Callable[[StageSettings, Context], str]
+
+    def leaves(self, settings: StageSettings, form: str) -> str:
+        """Return the form that the stage leaves when it is given this one."""
+        return self.produces if isinstance(self.produces, str) else self.produces(settings, form)
+
+
+def same_form(settings: StageSettings, form: str) -> str:
+    """Return the form that a stage is given, for one that keeps it."""
+    return form

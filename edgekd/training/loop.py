@@ -1,167 +1,313 @@
-"""The training loop."""
+"""The training loop, used by every stage that trains: phases, epochs, steps."""
 
-import copy
 import math
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from edgekd.context import Context
 from edgekd.data import Part
 from edgekd.data.dataset import Augmentation
-from edgekd.errors import StageError
-from edgekd.models.network import run_network
-from edgekd.training.augment import augment
-from edgekd.training.objective import Objective
+from edgekd.errors import InputError, StageError
+from edgekd.losses import Answer, Setup
+from edgekd.models.exported_graph import set_training
+from edgekd.teachers.teacher import Teacher
+from edgekd.training.augment import Variants
+from edgekd.training.batch import Batch, Slice, load_batch
+from edgekd.training.checkpoint import Checkpoint
+from edgekd.training.freezing import frozen, hold
+from edgekd.training.history import History
+from edgekd.training.keeper import Keeper, Score
+from edgekd.training.masks import Masks
+from edgekd.training.objective import Moment, Objective, Work
+from edgekd.training.optimizer import make_optimizer, make_schedule
+from edgekd.training.phase import Phase
+from edgekd.training.fabric import Together, make_fabric, together
+from edgekd.training.settings import TrainingSettings, batch_size, chosen_device, chosen_precision
+from edgekd.training.teaching import Teaching
 
+@dataclass(frozen=True)
+class Material:
+    """What is learned from: the train part, other parts for phases that name other data, teachers and their own data.
 
-class TrainingSettings(BaseModel):
-    """How to train. `precision` auto takes bfloat16 autocast where the processor computes in it, else float32."""
+    `teacher_part` holds the teachers' data where they are not paired with the student's; `score` judges a network on
+    validation data, for early stopping. With `variants` the augmentations are fixed ones, so that teachers' answers to them
+    can be kept.
+    """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    epochs: int = Field(default=4, ge=1, le=10_000, description="passes over the train part")
-    batch_size: int = Field(default=128, ge=2, description="samples a step; of few samples a quarter is taken")
-    learning_rate: float = Field(default=0.1, gt=0, description="the highest one; it rises, then falls to zero")
-    momentum: float = Field(default=0.9, ge=0, lt=1, description="of SGD")
-    weight_decay: float = Field(default=5e-4, ge=0, description="of SGD")
-    warmup: float = Field(default=0.2, gt=0, lt=1, description="share of the steps in which the learning rate rises")
-    clip_gradient: float | None = Field(default=5.0, gt=0, description="longest gradient; a longer one is scaled down")
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        default="auto", description="auto: bfloat16 where the processor computes in it"
-    )
-
-
-def computes_bfloat16(device: str) -> bool:
-    """Return whether the device has fast bfloat16 arithmetic."""
-    if device == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-
-
-def chosen_device(device: str) -> str:
-    """Return `cpu` or `cuda` for `auto`, `cpu` or `cuda`."""
-    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-
-
-def chosen_precision(settings: TrainingSettings, device: str) -> str:
-    """Return `float32` or `bfloat16`."""
-    if settings.precision != "auto":
-        return settings.precision
-    return "bfloat16" if computes_bfloat16(chosen_device(device)) else "float32"
-
-
-def batch_size(settings: TrainingSettings, samples: int) -> int:
-    """Return the batch size asked for; of few samples a quarter, so that an epoch has steps enough."""
-    return min(settings.batch_size, max(2, samples // 4))
+    part: Part
+    augmentations: Sequence[Augmentation] = ()
+    teachers: Mapping[str, Teacher] = field(default_factory=dict)
+    phase_parts: Mapping[str, Part] = field(default_factory=dict)
+    teacher_part: Part | None = None
+    score: Score | None = None
+    variants: Variants | None = None
 
 
 def train(
     student: nn.Module,
-    teacher: nn.Module | None,
-    part: Part,
-    objective: Objective,
+    phases: Sequence[Phase],
+    material: Material,
     settings: TrainingSettings,
-    augmentations: Sequence[Augmentation],
     context: Context,
     description: str,
-) -> list[float]:
-    """Train `student` in place with SGD and a one-cycle learning rate; return the mean loss of every epoch.
+) -> History:
+    """Train `student` in place, phase after phase, and return what happened.
 
-    The weights are those after the last step: with a learning rate that falls to zero they are the best ones.
-    Same seed, device, threads and settings give the same weights.
+    The weights are those after the last step (with a learning rate that falls to zero they are the best ones), the moving
+    average where `ema` asks for it, or the best ones by validation where `patience` does. Same seed, device, threads,
+    processes and settings give the same weights. With a checkpoint in the context a killed training goes on from its last
+    whole epoch.
 
     Raises:
+        InputError: a tap or a method does not fit the networks or the data.
         StageError: the loss is not finite, or there are less than two samples.
     """
     device = chosen_device(context.device)
-    bfloat16 = chosen_precision(settings, device) == "bfloat16"
-    size = batch_size(settings, len(part))
-    steps = len(part) // size
-    if not steps:
-        raise StageError(f"{len(part)} training samples are too few")
+    fabric = make_fabric(device, chosen_precision(settings, device))
+    layout = torch.channels_last if any(p.ndim == 4 for p in student.parameters()) else torch.contiguous_format
+    _move(student, str(fabric.device), layout)
+    checkpoint = Checkpoint(context.checkpoint)
     torch.manual_seed(context.seed)
     generator = torch.Generator().manual_seed(context.seed)
-    layout = torch.channels_last if any(p.ndim == 4 for p in student.parameters()) else torch.contiguous_format
-    _move(student, device, layout).train()
-    if teacher is not None:
-        _move(teacher, device, layout).eval().requires_grad_(False)
-    optimizer = torch.optim.SGD(
-        [parameter for parameter in student.parameters() if parameter.requires_grad],
-        lr=settings.learning_rate,
-        momentum=settings.momentum,
-        nesterov=settings.momentum > 0,
-        weight_decay=settings.weight_decay,
-    )
-    total_steps = settings.epochs * steps + 1
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        settings.learning_rate,
-        total_steps=total_steps,
-        pct_start=settings.warmup if settings.warmup * total_steps > 1 else 0.0,  # a rise of no step divides by it
-        cycle_momentum=False,
-    )
-    losses = []
-    with context.progress(description, settings.epochs * steps) as advance:
-        for epoch in range(settings.epochs):
-            total = torch.zeros(())
-            order = torch.randperm(len(part), generator=generator).numpy()
-            for step in range(steps):
-                positions = order[step * size : (step + 1) * size]
-                inputs, targets = _batch(part, positions, augmentations, generator, device, layout)
-                with torch.autocast(device, torch.bfloat16, enabled=bfloat16):
-                    wanted = None
-                    if teacher is not None:
-                        with torch.inference_mode():
-                            wanted = run_network(teacher, inputs)
-                        wanted = {name: tensor.clone() for name, tensor in wanted.items()}
-                    outputs = run_network(student, inputs)
-                loss = objective(outputs, wanted, targets, inputs)
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                if settings.clip_gradient is not None:
-                    nn.utils.clip_grad_norm_(student.parameters(), settings.clip_gradient)
-                optimizer.step()
-                schedule.step()
-                total += loss.detach().cpu()
-                advance(1)
-            losses.append(float(total) / steps)
-            if not math.isfinite(losses[-1]):
-                raise StageError(f"the loss is {losses[-1]} after epoch {epoch + 1}; lower learning_rate")
-            context.log(f"{description}: epoch {epoch + 1}/{settings.epochs}, loss {losses[-1]:.4f}")
-    _move(student, "cpu", torch.contiguous_format).eval()
-    return losses
+    course = _Course(student, material, settings, context, description, fabric, layout, generator, checkpoint)
+    resumed = checkpoint.load()
+    if resumed is not None:
+        course.history = History(**resumed["history"])
+        context.log(f"{description}: goes on after epoch {len(course.history.loss)}")
+    for number, phase in enumerate(phases):
+        if resumed is not None and number < resumed["phase"]:
+            continue
+        here = resumed if resumed is not None and number == resumed["phase"] else None
+        course.run(number, phase, here)
+        resumed = None
+    _move(student, "cpu", torch.contiguous_format)
+    set_training(student, False)
+    return course.history
 
 
-@torch.no_grad()
-def fresh(module: nn.Module) -> nn.Module:
-    """Return a copy with newly initialized weights, layer by layer as torch does.
+def check(
+    student: nn.Module, phases: Sequence[Phase], material: Material, settings: TrainingSettings, context: Context
+) -> None:
+    """Refuse, before any work, phases that do not fit the networks or the data: everything runs once on two samples.
 
-    Parameters that no layer initializes (a position embedding, for one) are drawn from a normal distribution of standard
-    deviation 0.02, as in Dosovitskiy et al., 2021; vectors among them become 0 if they are biases, else 1.
+    Raises:
+        InputError: a tap is no module, shapes do not fit, or a method lacks what it needs; the message says which.
     """
-    module = copy.deepcopy(module)
-    trained = [parameter for parameter in module.parameters() if parameter.is_floating_point()]
-    for parameter in trained:
-        parameter.fill_(math.nan)  # so that it shows what nothing initializes
-    for layer in module.modules():
-        for name in ("_reset_parameters", "reset_parameters"):
-            reset = getattr(layer, name, None)
-            if callable(reset):
-                reset()
-    for name, parameter in module.named_parameters():
-        if parameter.is_floating_point() and parameter.isnan().any():
-            if parameter.ndim > 1:
-                nn.init.normal_(parameter, std=0.02)
-            else:
-                parameter.fill_(0.0 if "bias" in name.rpartition(".")[2] else 1.0)
-    return module
+    fabric = make_fabric("cpu", "float32")
+    layout = torch.contiguous_format
+    for phase in phases:
+        course = _Course(
+            student, material, settings, context, "check", fabric, layout, torch.Generator(), Checkpoint(None)
+        )
+        part = course.part_of(phase)
+        objective = Objective(student, phase, part.signature, Together(), settings.optimizer)
+        teaching = Teaching(phase, material.teachers, material.teacher_part, fabric, layout, context.seed)
+        with frozen(student, phase.freeze):
+            if not objective.trained():
+                raise InputError(f"phase {phase.name}: everything is frozen")
+            few = course.few(part)
+            answers = course.prepare(objective, teaching, part, few)
+            set_training(student, False)
+            with torch.no_grad():
+                objective(Work(few, answers, Moment(), teacher_targets=few.targets, switched=teaching.switched(few)))
+
+
+@dataclass
+class _Course:
+    """What the phases of one training share."""
+
+    student: nn.Module
+    material: Material
+    settings: TrainingSettings
+    context: Context
+    description: str
+    fabric: Any
+    layout: torch.memory_format
+    generator: torch.Generator
+    checkpoint: Checkpoint
+    history: History = field(default_factory=History)
+
+    def part_of(self, phase: Phase) -> Part:
+        """Return the data of a phase."""
+        return self.material.phase_parts.get(phase.name, self.material.part)
+
+    def few(self, part: Part) -> Batch:
+        """Return a few samples of a part, without augmentations."""
+        positions = torch.arange(min(len(part), max(2, 2 * self.fabric.world_size))).numpy()
+        return load_batch(part, positions, Slice(), (), 0.0, torch.Generator(), str(self.fabric.device), self.layout)
+
+    def _fixed(self, epoch: int) -> tuple[Variants, int] | None:
+        variants = self.material.variants
+        return None if variants is None else (variants, variants.of(epoch, self.material.augmentations))
+
+    def run(self, number: int, phase: Phase, resumed: dict[str, Any] | None) -> None:
+        """Run one phase."""
+        settings, fabric = self.settings, self.fabric
+        part = self.part_of(phase)
+        size = batch_size(settings, len(part))
+        if size % fabric.world_size:
+            raise InputError(f"batches of {size} samples cannot be shared by {fabric.world_size} processes evenly")
+        steps = len(part) // size
+        if not steps:
+            raise StageError(f"{len(part)} training samples are too few")
+        epochs = phase.epochs or settings.epochs
+        combined = together(fabric)
+        objective = Objective(self.student, phase, part.signature, combined, settings.optimizer)
+        teaching = Teaching(phase, self.material.teachers, self.material.teacher_part, fabric, self.layout, self.context.seed)
+        self.prepare(objective, teaching, part, self.few(part))
+        objective.to(fabric.device)
+        with frozen(self.student, phase.freeze):
+            trained = objective.trained()
+            if not trained:
+                raise InputError(f"phase {phase.name}: everything is frozen")
+            optimizer = make_optimizer(trained, settings, phase.learning_rate or settings.highest_rate)
+            schedule = make_schedule(optimizer, settings, epochs * steps + 1)
+            module, wrapped = fabric.setup(objective, optimizer)
+            masks = Masks(self.student) if settings.keep_sparsity else None
+            keeper = Keeper(
+                self.student, settings, self.material.score, self.checkpoint, self.history, self.generator,
+                self.context.log, fabric.global_rank == 0, phase.name, objective, optimizer, schedule, number,
+            )  # fmt: skip
+            first = keeper.restore(resumed) if resumed is not None else 0
+            name = self.description if phase.name == "distill" else f"{self.description}: {phase.name}"
+            with self.context.progress(name, (epochs - first) * steps) as advance:
+                for epoch in range(first, epochs):
+                    set_training(self.student, True)
+                    hold(self.student, phase.freeze)
+                    sums: dict[str, float] = {}
+                    order = torch.randperm(len(part), generator=self.generator).numpy()
+                    for step in range(steps):
+                        batch = load_batch(
+                            part, order[step * size : (step + 1) * size], Slice(fabric.global_rank, fabric.world_size),
+                            self.material.augmentations, settings.mixup, self.generator, str(fabric.device), self.layout,
+                            self._fixed(epoch),
+                        )  # fmt: skip
+                        moment = Moment((epoch * steps + step) / (epochs * steps), epoch, epoch * steps + step)
+                        terms = self._step(module, wrapped, objective, teaching, batch, moment)
+                        schedule.step()
+                        if masks is not None:
+                            masks.apply()
+                        keeper.average()
+                        for term, value in terms.items():
+                            sums[term] = sums.get(term, 0.0) + value
+                        advance(1)
+                    objective.end_epoch(epoch)
+                    self._note(phase, sums, steps, epoch, epochs, combined)
+                    stop = keeper.end_epoch(epoch)
+                    if stop:
+                        break
+            teaching.flush()
+            keeper.finish()
+            self.history.teachers = teaching.cost() or self.history.teachers
+
+    def prepare(self, objective: Objective, teaching: Teaching, part: Part, few: Batch) -> dict[str, Answer]:
+        """Make the memories of the methods from the answers to a few samples, and return those of the teachers."""
+        set_training(self.student, False)
+        with torch.no_grad():
+            outputs, features = objective.taps.run(few.inputs)
+        answers = teaching.first_answers(few)
+        student = Answer(outputs, features)
+        teaching.check(student, answers)
+        classes = student.output().shape[-1 if part.signature.task == "tokens" else 1]
+        objective.prepare(Setup(student, answers, len(part), classes, few.inputs))
+        return answers
+
+    def _step(
+        self, module: Any, optimizer: Any, objective: Objective, teaching: Teaching, batch: Batch, moment: Moment
+    ) -> dict[str, float]:
+        """Take one step of the optimizer; return the terms as numbers.
+
+        Raises:
+            StageError: a term is not finite; the message names it.
+        """
+        phase, settings = objective.phase, self.settings
+        optimizer.zero_grad()
+        if phase.gradient_filter is not None and batch.groups is not None:
+            terms = self._filtered(module, objective, teaching, batch, moment)
+        else:
+            losses = module(_work(batch, teaching, objective, moment))
+            terms = _numbers(losses)
+            self._check_finite(terms)
+            self.fabric.backward(losses["total"])
+        if settings.clip_gradient is not None:
+            nn.utils.clip_grad_norm_(objective.parameters(), settings.clip_gradient)
+        optimizer.step()
+        objective.learn_weights(terms.get("task", terms["total"]))
+        return terms
+
+    def _filtered(
+        self, module: Any, objective: Objective, teaching: Teaching, batch: Batch, moment: Moment
+    ) -> dict[str, float]:
+        """Fill the gradients with what the filter makes of those of the groups of samples, each from a backward pass."""
+        assert batch.groups is not None and objective.phase.gradient_filter is not None
+        gathered: dict[str, list[Tensor]] = {}
+        sums: dict[str, float] = {}
+        groups = batch.groups.unique()
+        for group in groups:
+            some = batch.where(batch.groups == group)
+            losses = module(_work(some, teaching, objective, moment))
+            terms = _numbers(losses)
+            self._check_finite(terms)
+            self.fabric.backward(losses["total"])
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0.0) + value / len(groups)
+            for name, parameter in objective.named_parameters():
+                if parameter.grad is not None:
+                    gathered.setdefault(name, []).append(parameter.grad.clone())
+                    parameter.grad = None
+        stacked = {name: torch.stack(gradients) for name, gradients in gathered.items()}
+        filtered = objective.phase.gradient_filter(stacked)
+        for name, parameter in objective.named_parameters():
+            if name in filtered:
+                parameter.grad = filtered[name]
+        return sums
+
+    def _check_finite(self, terms: Mapping[str, float]) -> None:
+        wrong = [name for name, value in terms.items() if not math.isfinite(value)]
+        if not wrong:
+            return
+        named = [name for name in wrong if name != "total"] or wrong
+        path = self.checkpoint.path
+        kept = path is not None and path.exists()
+        where = f"; the weights after epoch {len(self.history.loss)} are kept in {path}" if kept else ""
+        raise StageError(
+            f"the loss is not finite in epoch {len(self.history.loss) + 1}: {', '.join(f'{one} is {terms[one]}' for one in named)}; "
+            f"lower learning_rate{where}"
+        )
+
+    def _note(
+        self, phase: Phase, sums: Mapping[str, float], steps: int, epoch: int, epochs: int, combined: Together
+    ) -> None:
+        """Keep and log the means of an epoch, over all processes."""
+        names = sorted(sums)
+        means = combined.total(torch.tensor([sums[name] / steps for name in names], dtype=torch.float64)) / combined.size
+        found = dict(zip(names, means.tolist(), strict=True))
+        self.history.loss.append(found["total"])
+        self.history.terms.append({name: value for name, value in found.items() if name != "total"})
+        self.history.phases.append(phase.name)
+        label = self.description if phase.name == "distill" else f"{self.description}: {phase.name}"
+        self.context.log(f"{label}: epoch {epoch + 1}/{epochs}, loss {found['total']:.4f}")
+
+
+def _work(batch: Batch, teaching: Teaching, objective: Objective, moment: Moment) -> Work:
+    """Return a batch with what the teachers say of it."""
+    lesson = teaching.lesson(batch, objective)
+    return Work(
+        batch,
+        lesson.answers,
+        moment,
+        teacher_targets=lesson.targets,
+        kept=lesson.kept,
+        switched=teaching.switched(batch),
+    )
+
+
+def _numbers(losses: Mapping[str, Tensor]) -> dict[str, float]:
+    return {name: float(value.detach()) for name, value in losses.items()}
 
 
 def training_part(part: Part) -> Part:
@@ -173,23 +319,3 @@ def training_part(part: Part) -> Part:
 
 def _move(module: nn.Module, device: str, layout: torch.memory_format) -> nn.Module:
     return module.to(device=device, memory_format=layout)  # type: ignore[call-overload,no-any-return]
-
-
-def _batch(
-    part: Part,
-    positions: NDArray[np.intp],
-    augmentations: Sequence[Augmentation],
-    generator: torch.Generator,
-    device: str,
-    layout: torch.memory_format,
-) -> tuple[dict[str, Tensor], Tensor | None]:
-    inputs = {}
-    for name, array in part.inputs(positions).items():
-        tensor = torch.from_numpy(array).to(device)
-        if tensor.ndim == 4:
-            if augmentations and tensor.is_floating_point():
-                tensor = augment(tensor, augmentations, generator)
-            tensor = tensor.contiguous(memory_format=layout)
-        inputs[name] = tensor
-    targets = part.targets_at(positions)
-    return inputs, None if targets is None else torch.from_numpy(targets).to(device)

@@ -1,60 +1,60 @@
-"""What training minimizes: the task's own loss, and the distance to a teacher, by task."""
+"""The loss of the task itself, without a teacher."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from torch import Tensor
 from torch.nn import functional
 
-from edgekd.losses import temperature_kl
+from edgekd.losses.step import at_least_float32
 from edgekd.models.signature import Task
 
-Outputs = dict[str, Tensor]
+UNLABELLED: tuple[Task, ...] = ("anomaly",)  # the input itself is the target
 
 
-@dataclass(frozen=True)
-class Objective:
-    """(1 - alpha) task + alpha distillation; `alpha` 0 is training without a teacher, 1 needs no targets.
+def has_task_loss(task: Task, *, labelled: bool) -> bool:
+    """Return whether a network can be trained for its task alone."""
+    return task in UNLABELLED or (labelled and task != "embedding")
 
-    Source: Hinton et al., 2015; the task's loss is cross-entropy, squared error or reconstruction error.
+
+def task_loss(
+    task: Task, output: Tensor, targets: Tensor | None, inputs: Mapping[str, Tensor], valid: Tensor | None = None
+) -> Tensor:
+    """Return the loss of every element of a network's first output: cross-entropy, squared or reconstruction error.
+
+    Args:
+        task: as the signature says.
+        output: (N, C), (N, C, H, W), tokens (N, L, C), or values; one logit (N, 1, ...) tells two classes apart.
+        targets: class indices (N,), masks (N, H, W) or tokens (N, L) with -1 for what is ignored, or values.
+        inputs: the batch's inputs; the target of a reconstruction.
+        valid: which values of a dense output (N, positions ...) count; None: all.
+
+    Returns:
+        (N,) or (N, positions ...); ignored positions are 0.
     """
+    output = at_least_float32(output)
+    if task == "anomaly":
+        return _squares(output, next(iter(inputs.values())), valid)
+    assert targets is not None
+    if task in ("regression", "detection"):
+        return _squares(output, targets, valid)
+    classes = output.movedim(-1, 1) if task == "tokens" else output
+    if classes.shape[1] == 1:
+        known = targets.clamp(min=0).to(output.dtype)
+        lost = functional.binary_cross_entropy_with_logits(classes[:, 0], known, reduction="none")
+        return lost * (targets >= 0)
+    return functional.cross_entropy(classes, targets.long(), ignore_index=-1, reduction="none")
 
-    task: Task
-    alpha: float
-    temperature: float
 
-    def __call__(self, student: Outputs, teacher: Outputs | None, targets: Tensor | None, inputs: Outputs) -> Tensor:
-        """Return the scalar loss of a batch.
+def _squares(output: Tensor, targets: Tensor, valid: Tensor | None) -> Tensor:
+    """Return the mean squared error of every sample (N,), over its values or those that count."""
+    wanted = targets.reshape(output.shape).to(output.dtype)
+    errors = functional.mse_loss(output, wanted, reduction="none")
+    if valid is None or valid[0].numel() not in (1, errors[0].numel()):
+        return errors.flatten(1).mean(1)
+    weight = valid.flatten(1).to(errors.dtype).expand(len(errors), errors[0].numel())
+    return (errors.flatten(1) * weight).sum(1) / weight.sum(1).clamp(min=1)
 
-        Args:
-            student: named outputs; the task's loss looks at the first.
-            teacher: named outputs of the same shapes, or None where alpha is 0.
-            targets: class indices (N,), masks (N, H, W), values, or None where alpha is 1 or the task needs none.
-            inputs: the batch's inputs; the target of a reconstruction.
-        """
-        first = next(iter(student.values())).float()
-        parts: list[Tensor] = []
-        if self.alpha < 1:
-            parts.append((1 - self.alpha) * self._task_loss(first, targets, inputs))
-        if self.alpha > 0 and teacher is not None:
-            distances = [self._distance(student[name], teacher[name], targets) for name in student]
-            parts.append(self.alpha * sum(distances[1:], distances[0]) / len(distances))
-        return sum(parts[1:], parts[0])
 
-    def _task_loss(self, output: Tensor, targets: Tensor | None, inputs: Outputs) -> Tensor:
-        if self.task == "anomaly":
-            return functional.mse_loss(output, next(iter(inputs.values())).reshape(output.shape).float())
-        assert targets is not None
-        if self.task == "regression":
-            return functional.mse_loss(output, targets.reshape(output.shape).float())
-        if output.shape[1] == 1:
-            valid = targets >= 0
-            return functional.binary_cross_entropy_with_logits(output[:, 0][valid], targets[valid].float())
-        return functional.cross_entropy(output, targets.long(), ignore_index=-1)
-
-    def _distance(self, student: Tensor, teacher: Tensor, targets: Tensor | None) -> Tensor:
-        if self.task in ("classification", "segmentation") and student.ndim > 1 and student.shape[1] > 1:
-            masked = self.task == "segmentation" and targets is not None
-            return temperature_kl(
-                student, teacher, self.temperature, valid=targets >= 0 if masked and targets is not None else None
-            )
-        return functional.mse_loss(student.float(), teacher.detach().float())
+def counted(task: Task, targets: Tensor | None) -> Tensor | None:
+    """Return which elements have a label, (N, positions ...), where some may have none."""
+    return targets >= 0 if task in ("segmentation", "tokens") and targets is not None else None

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import edgekd
+from edgekd import processes
 from edgekd.artifact import parity, write_artifact
 from edgekd.budget import Verdict, judge
 from edgekd.context import Context
@@ -23,7 +24,7 @@ from edgekd.models.source import Opening, keep_source
 from edgekd.pipeline import Step, run_arms, run_stages
 from edgekd.request import Prepared, Request, prepare
 from edgekd.run import Run, code_version
-from edgekd.state import OnnxForm, TorchForm
+from edgekd.state import OnnxForm
 from edgekd.verbs.plan import check_order
 
 REPORT_SCHEMA = 1
@@ -63,7 +64,7 @@ def compress(
         trust: packages whose layer classes a pickled model may use.
         factory: `package.module:function` that builds the network for a file of weights.
         options: the other fields of `Request`: recipe, runtime, metric, seed, device, threads, teacher, teacher_factory,
-            budget, resume, arms, say, explain, progress.
+            teacher_cache, budget, resume, arms, say, explain, progress.
 
     Returns:
         A `Result`, or a list of them for a sequence of targets.
@@ -98,6 +99,12 @@ def execute(prepared: Prepared) -> list[Result]:
     request = prepared.request
     directory = prepared.directory
     with Run.open(directory, request.say, resume=request.resume, explain=request.explain) as run:
+        if not processes.leads():  # trains with the first process, which does all else
+            for context in prepared.contexts:
+                chain = run_stages(run, prepared, replace(context, log=run.log))
+                if request.arms:
+                    run_arms(run, prepared, replace(context, log=run.log), chain)
+            return []
         for remark in prepared.remarks:
             run.log(remark)
         run.describe(prepared.opened.name, [context.target.name for context in prepared.contexts])
@@ -123,8 +130,7 @@ def _one_target(run: Run, prepared: Prepared, context: Context, artifact: Path) 
     chain = run_stages(run, prepared, context)
     arms = run_arms(run, prepared, context, chain) if prepared.request.arms else None
     final = chain[-1]
-    form = final.state.form
-    precision = form.precision if isinstance(form, OnnxForm) else "fp32"
+    precision = final.state.form.precision
     settings = prepared.recipe.export
     signature = final.state.signature
     manifest = write_artifact(artifact, prepared.opened.name, final.file, precision, signature, settings, context)
@@ -194,11 +200,11 @@ def _one_target(run: Run, prepared: Prepared, context: Context, artifact: Path) 
 def _check_parity(
     prepared: Prepared, context: Context, chain: Sequence[Step], written: Path, precision: str
 ) -> dict[str, Any]:
-    """Compare the written file with the last network before quantization, on real inputs."""
+    """Compare the written file, on real inputs, with the last network in torch: fake-quantized, or before quantization."""
     part = context.parts.evaluation.take(PARITY_SAMPLES)
     inputs = part.inputs()
     source = next((one for one in reversed(chain) if not isinstance(one.state.form, OnnxForm)), None)
-    if source is None or not isinstance(source.state.form, TorchForm):
+    if source is None or isinstance(source.state.form, OnnxForm):
         source = chain[0]
         expected = run_onnx(source.file, part, context.threads)
     else:
@@ -208,7 +214,7 @@ def _check_parity(
         expected = {name: tensor.numpy() for name, tensor in named.items()}
     if prepared.recipe.export.input == "uint8":
         inputs = part.raw().inputs()
-    result = parity(written, context.runtime_name, expected, inputs, precision)
+    result = parity(written, context.runtime_name, expected, inputs, precision, context.signature.task)
     if result.cosine < LEAST_COSINE:
         context.log(f"warning: the outputs are far from those of {source.name}: mean cosine {result.cosine:.3f}")
     return {"against": source.name, **result.to_json()}

@@ -78,7 +78,9 @@ def check_order(state: ModelState, recipe: Recipe, context: Context, *, arms: bo
         if settings.kind == "quantize" and "quantize" in kinds[: number - 1]:
             raise InputError(f"stage {number} (quantize): the network is int8 by then; quantize once")
         if form not in stage.accepts:
-            hint = "prune and distill come before quantize" if number > 1 else "use --recipe quantize or export"
+            hint = f"use --recipe {'quantize or ' if state.form.precision == 'fp32' else ''}export"
+            if number > 1:
+                hint = "prune and distill come before quantize, or set simulate = true in it"
             raise InputError(
                 f"stage {number} ({settings.kind}) needs a {' or '.join(sorted(stage.accepts))} network, {maker} {form}; {hint}"
             )
@@ -87,7 +89,7 @@ def check_order(state: ModelState, recipe: Recipe, context: Context, *, arms: bo
                 f"stage {number} ({settings.kind}) trains and no samples are left for it; give more data, or lower [data] calibration"
             )
         stage.check(settings, state, context)
-        form, maker = stage.produces, f"{settings.kind} leaves"
+        form, maker = stage.leaves(settings, form), f"{settings.kind} leaves"
 
 
 def plan(prepared: Prepared, context: Context) -> Plan:
@@ -115,7 +117,7 @@ def plan(prepared: Prepared, context: Context) -> Plan:
         elif isinstance(settings, DistillSettings) and rate is not None:
             seconds = settings.epochs * len(context.parts.train) * rate * (3 * share + 1)
         elif isinstance(settings, QuantizeSettings):
-            tried = len(settings.calibrators) * len(settings.rounding)
+            tried = len(settings.calibrators) * (1 if settings.simulate else len(settings.rounding))
             runs = 2 * len(context.parts.calibration) + (tried + 1) * len(context.parts.validation)
             seconds = 5.0 + runs * (rate or 0)
         seconds = 0.0 if is_stored else seconds

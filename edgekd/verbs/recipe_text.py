@@ -69,7 +69,19 @@ def _toml(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, (tuple, list)):
         return "[" + ", ".join(_toml(one) for one in value) + "]"
+    if isinstance(value, BaseModel):
+        own = value.model_dump(mode="json", exclude_defaults=True)
+        kind = getattr(value, "kind", None)
+        if isinstance(own, dict) and kind is not None:
+            own = {"kind": kind, **own} if own else kind
+        return _toml(own)
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{_key(name)} = {_toml(one)}" for name, one in value.items()) + " }"
     return repr(value)
+
+
+def _key(name: str) -> str:
+    return name if name.replace("_", "").replace("-", "").isalnum() else json.dumps(name)
 
 
 def allowed(field: FieldInfo) -> str:
@@ -94,7 +106,9 @@ def allowed(field: FieldInfo) -> str:
 
 
 def example(field: FieldInfo) -> Any:
-    """Return a value that a setting may have."""
+    """Return a value that a setting may have: one of its own examples, else made from its type and limits."""
+    if field.examples:
+        return field.examples[0]
     kind = _without_none(field.annotation)
     inner = get_args(kind)[0] if get_origin(kind) is tuple else kind
     if get_origin(inner) is Literal:

@@ -1,7 +1,7 @@
 """How good a model is on data: a network, an ONNX file or an artifact, scored alone."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,14 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from edgekd.data import Dataset, Part, load_dataset, split
-from edgekd.data.dataset import check_fit
+from edgekd.data.fit import check_fit
 from edgekd.device.artifact import open_artifact
 from edgekd.device.manifest import Manifest
 from edgekd.device.runtimes import open_session
 from edgekd.errors import InputError, device_errors_as
-from edgekd.evaluate import Outputs, judge_outputs, run_session
-from edgekd.metrics import accuracy, choose_metric, decisions
-from edgekd.models.network import run_network
+from edgekd.evaluate import Outputs, judge_outputs, run_module, run_session
+from edgekd.metrics import Metric, accuracy, choose_metric, decisions, fidelity_of
 from edgekd.models.signature import Preprocessing, Signature, TensorSpec
 from edgekd.models.source import Opening, kept_data, open_model, sidecar_data, sidecar_of
 from edgekd.recipe import DataSettings
@@ -28,7 +27,6 @@ from edgekd.state import OnnxForm
 from edgekd.verbs.artifact_path import artifact_folder, is_artifact
 
 PartName = Literal["evaluation", "validation", "all"]
-_BATCH = 100
 
 
 @dataclass(frozen=True)
@@ -42,10 +40,23 @@ class ClassScore:
 
 
 @dataclass(frozen=True)
+class FurtherScore:
+    """The metric on the whole of a further data set; `difference` is its value minus the one on the model's own data."""
+
+    name: str
+    data: str
+    value: float
+    low: float | None
+    high: float | None
+    difference: float
+    samples: int
+
+
+@dataclass(frozen=True)
 class Score:
     """A metric on one part of the data; `low` and `high` are the ends of a 95 % interval where one is known.
 
-    `cut` says whose settings cut the data into parts.
+    `cut` says whose settings cut the data into parts. `out_of_domain` are the scores on further data sets.
     """
 
     model: str
@@ -61,6 +72,7 @@ class Score:
     high: float | None
     samples: int
     classes: tuple[ClassScore, ...]
+    out_of_domain: tuple[FurtherScore, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON."""
@@ -88,6 +100,7 @@ def score(
     metric: str | None = None,
     part: PartName = "evaluation",
     reference: Path | None = None,
+    also: Mapping[str, str] | None = None,
     threads: int | None = None,
 ) -> Score:
     """Score a model file, ONNX file or artifact on data.
@@ -99,11 +112,13 @@ def score(
         metric: by default the model's own.
         part: `evaluation` and `validation` are cut as the run did that made the model, or as `compress` does by default;
             `all` is everything there is.
-        reference: another model, for metrics that compare outputs (agreement, sqnr).
+        reference: another model, for metrics that compare outputs (agreement, sqnr, cosine).
+        also: further data sets by the name that they are given, as for `data`; all of each is scored, with the same metric.
         threads: of the runtime; by default those that torch takes.
 
     Raises:
-        InputError: the model or the data cannot be read or do not fit each other, or the metric lacks labels.
+        InputError: the model or the data cannot be read or do not fit each other, or the metric lacks labels; of a
+            further data set, the message names it.
     """
     if threads is not None:
         torch.set_num_threads(threads)
@@ -115,7 +130,7 @@ def score(
     cut, whose = _cut_of(run)
     dataset = _dataset(subject, data, cut)
     chosen = _part(dataset, subject.signature, part, cut)
-    fidelity = "agreement" if subject.signature.task == "classification" else "sqnr"
+    fidelity = fidelity_of(subject.signature.task)
     wanted = metric or subject.signature.metric or (fidelity if reference is not None else None)
     if wanted is None and dataset.targets is None:
         raise InputError(
@@ -126,7 +141,7 @@ def score(
     if chosen_metric.fidelity and reference is None:
         raise InputError(f"the metric {chosen_metric.name} compares with another model: give --reference MODEL")
     outputs = subject.run(chosen)
-    expected = None
+    expected, other = None, None
     if reference is not None:
         other = _open(reference, data, opening, threads)
         others = _dataset(other, data, cut)
@@ -138,6 +153,10 @@ def score(
     value = judge_outputs(outputs, expected, chosen, chosen_metric)
     low, high = chosen_metric.interval(value, len(chosen))
     labels = subject.signature.labels or dataset.labels
+    further = tuple(
+        _further(name, source, subject, other, chosen_metric, labels, cut, value)
+        for name, source in (also or {}).items()
+    )
     return Score(
         model=subject.name,
         kind=subject.kind,
@@ -152,9 +171,51 @@ def score(
         high=high,
         samples=len(chosen),
         classes=tuple(_by_class(next(iter(outputs.values())), chosen.targets, labels))
-        if chosen_metric.function is accuracy and chosen.targets is not None
+        if chosen_metric.function is accuracy and chosen.targets is not None and subject.signature.task != "tokens"
         else (),
+        out_of_domain=further,
     )
+
+
+def _further(
+    name: str,
+    source: str,
+    subject: _Subject,
+    reference: _Subject | None,
+    metric: Metric,
+    labels: tuple[str, ...] | None,
+    cut: DataSettings,
+    value: float,
+) -> FurtherScore:
+    """Score all of a further data set, whose classes must be the model's.
+
+    Raises:
+        InputError: it does not fit; the message names it.
+    """
+    try:
+        known = subject.signature.model_copy(update={"labels": labels})
+        dataset = load_dataset(source, known, limit=cut.limit)
+        if labels is not None and dataset.labels is not None and dataset.labels != labels:
+            raise InputError(
+                f"its classes are {_listed(dataset.labels)}, the model's {_listed(labels)}; "
+                "they must be the same, in the same order"
+            )
+        if dataset.targets is None and not metric.fidelity and not (metric.own and known.task == "detection"):
+            raise InputError(f"{dataset.origin} has no labels, and the metric {metric.name} needs them")
+        part = _part(dataset, known, "all", cut)
+        expected = None
+        if reference is not None:
+            given = load_dataset(source, reference.signature.model_copy(update={"labels": labels}), limit=cut.limit)
+            expected = reference.run(_part(given, reference.signature, "all", cut))
+        found = judge_outputs(subject.run(part), expected, part, metric)
+    except InputError as error:
+        raise InputError(f"the further data set {name}: {error}") from error
+    low, high = metric.interval(found, len(part))
+    return FurtherScore(name, dataset.origin, found, low, high, found - value, len(part))
+
+
+def _listed(labels: tuple[str, ...]) -> str:
+    return ", ".join(labels[:5]) + (f" and {len(labels) - 5} more" if len(labels) > 5 else "")
 
 
 def _open(model: Path, data: str | None, opening: Opening, threads: int) -> _Subject:
@@ -170,17 +231,10 @@ def _open(model: Path, data: str | None, opening: Opening, threads: int) -> _Sub
             opened.name, "ONNX", where, source, opened.state.signature, lambda part: run_session(session, part)
         )
     module = form.module
-
-    @torch.no_grad()
-    def run(part: Part) -> Outputs:
-        collected: dict[str, list[NDArray[Any]]] = {}
-        for feeds in part.batches(_BATCH):
-            answers = run_network(module, {name: torch.from_numpy(array) for name, array in feeds.items()})
-            for name, tensor in answers.items():
-                collected.setdefault(name, []).append(tensor.numpy())
-        return {name: np.concatenate(arrays) for name, arrays in collected.items()}
-
-    return _Subject(opened.name, opened.format, "torch, fp32", source, opened.state.signature, run)
+    where = f"torch, {form.precision}"
+    return _Subject(
+        opened.name, opened.format, where, source, opened.state.signature, lambda part: run_module(module, part)
+    )
 
 
 def _artifact(folder: Path, threads: int) -> _Subject:

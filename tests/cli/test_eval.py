@@ -76,3 +76,66 @@ def test_an_artifact_alone_names_no_data(cli: Cli, exported: Path) -> None:
     shutil.copytree(exported / "artifact", "copied")
     outcome = cli("eval", "copied")
     assert outcome.code == 2 and "give --data" in outcome.err
+
+
+def night(data: Path, name: str, count: int = 40, **other: object) -> str:
+    """Return a further data set: the first images, darker."""
+    with np.load(data) as arrays:
+        np.savez(name, **{"image": arrays["image"][:count] // 4, "y": arrays["y"][:count], **other})
+    return name
+
+
+def test_further_data_sets_are_scored_whole(cli: Cli, model: Path, data: Path) -> None:
+    options = ("--also", f"night={night(data, 'night.npz')}", "--also", f"same={data}")
+    found = json.loads(cli("eval", model, "--part", "all", "--json", *options).out)
+    dark, same = found["out_of_domain"]
+    assert (dark["name"], dark["samples"], same["name"], same["samples"]) == ("night", 40, "same", 600)
+    assert dark["difference"] == dark["value"] - found["value"] and dark["low"] <= dark["value"] <= dark["high"]
+    assert (same["value"], same["low"], same["difference"]) == (found["value"], found["low"], 0.0)
+    outcome = cli("eval", model, *options)
+    assert outcome.code == 0 and "own data" in outcome.out and "night" in outcome.out and "difference" in outcome.out
+
+
+def test_a_reference_is_run_on_further_data_sets_too(cli: Cli, model: Path, quantized: Path, data: Path) -> None:
+    options = ("--reference", model, "--metric", "sqnr", "--part", "all", "--also", f"same={data}", "--json")
+    found = json.loads(cli("eval", quantized, "--data", data, *options).out)
+    assert found["out_of_domain"][0]["value"] == found["value"] and found["out_of_domain"][0]["low"] is None
+
+
+@pytest.mark.parametrize(
+    ("also", "words"),
+    [
+        (("night",), "is not NAME=SOURCE"),
+        (("=night.npz",), "is not NAME=SOURCE"),
+        (("a=x.npz", "a=y.npz"), "two data sets are called 'a'"),
+        (("night=nowhere",), "data set night: no data 'nowhere'"),
+        (("night=wide.npz",), "data set night: wide.npz: image has shape"),
+        (("night=more.npz",), "data set night: more.npz: the targets .* the targets hold [10]"),
+        (("night=bare.npz",), "data set night: bare.npz has no labels, and the metric accuracy needs them"),
+        (("digits=digits",), "data set digits: its classes are 0, 1, 2, 3, 4 and 5 more, the model's T-shirt/top"),
+    ],
+)
+def test_further_data_sets_that_do_not_fit_are_named(
+    cli: Cli, model: Path, data: Path, also: tuple[str, ...], words: str
+) -> None:
+    night(data, "more.npz", y=np.full(40, 10))
+    np.savez("wide.npz", image=np.zeros((8, 1, 28, 30), np.uint8), y=np.arange(8))
+    np.savez("bare.npz", image=np.zeros((8, 1, 28, 28), np.uint8))
+    outcome = cli("eval", model, *(text for source in also for text in ("--also", source)))
+    first, _, last = words.partition(" .* ")
+    assert outcome.code == 2 and first in outcome.err and last in outcome.err and not outcome.out
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"image": np.zeros((0, 1, 28, 28), np.uint8), "y": np.zeros(0, int)}, "at least one"),
+        ({"image": np.zeros((0, 1, 28, 28), np.uint8)}, "at least one"),
+        ({"image": np.zeros((50, 1, 28, 28), np.uint8), "y": np.full(50, 3)}, "has one class only; accuracy on it"),
+        ({"image": np.zeros((2, 1, 28, 28), np.uint8), "y": np.arange(2)}, "2 samples leave nothing for"),
+    ],
+)
+def test_data_that_tell_nothing(cli: Cli, model: Path, arrays: dict[str, np.ndarray], words: str) -> None:
+    np.savez("little.npz", **arrays)
+    outcome = cli("eval", model, "--data", "little.npz")
+    assert outcome.code == 2 and words in outcome.err and not outcome.out

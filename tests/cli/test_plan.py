@@ -68,3 +68,32 @@ def test_no_data(cli: Cli, model: Path) -> None:
     Path("lonely.pt").write_bytes(model.read_bytes())
     outcome = cli("plan", "lonely.pt", "-t", "nir", "--input", "image:Nx1x28x28")
     assert outcome.code == 2 and "no data" in outcome.err
+
+
+AFTER = '[[stage]]\nkind = "quantize"\n[[stage]]\nkind = "distill"\nepochs = 1\n'
+
+
+def test_quantization_before_distillation_is_simulated(cli: Cli, model: Path) -> None:
+    Path("recipe.toml").write_text(AFTER)
+    outcome = cli("plan", model, "-t", "raspberry-pi-5", "--recipe", "recipe.toml", "--json")
+    assert outcome.code == 0, outcome.err
+    (plan,) = json.loads(outcome.out)["plans"]
+    quantize, distill, _ = plan["steps"]
+    assert plan["problem"] is None and distill["name"] == "distill"
+    assert "simulated int8" in quantize["description"] and "rounded at export" in quantize["description"]
+
+
+def test_pruning_after_quantization_asks_for_a_simulated_one(cli: Cli, model: Path) -> None:
+    order = '[[stage]]\nkind = "quantize"\n%s[[stage]]\nkind = "prune"\nto_macs = 0.6\n'
+    Path("recipe.toml").write_text(order % "")
+    outcome = cli("plan", model, "-t", "raspberry-pi-5", "--recipe", "recipe.toml")
+    assert outcome.code == 2 and "stage 2 (prune) needs a prepared or torch network, quantize leaves onnx" in outcome.out
+    assert "set simulate = true" in outcome.out
+    Path("recipe.toml").write_text(order % "simulate = true\n")
+    assert cli("plan", model, "-t", "raspberry-pi-5", "--recipe", "recipe.toml").code == 0
+
+
+def test_quantizing_twice_is_refused(cli: Cli, model: Path) -> None:
+    Path("recipe.toml").write_text(AFTER + '[[stage]]\nkind = "quantize"\n')
+    outcome = cli("plan", model, "-t", "raspberry-pi-5", "--recipe", "recipe.toml")
+    assert outcome.code == 2 and "quantize once" in outcome.out

@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from edgekd.losses import LOSSES, Schedule
+
 from .conftest import Cli
 
 
@@ -27,7 +29,20 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     [
         (("prune", "--to-macs", "0.5", "--keep", "a", "--keep", "b"), {"to_macs": 0.5, "keep": ("a", "b")}),
         (("prune", "--to-parameters", "0.5", "--granularity", "8"), {"to_parameters": 0.5, "granularity": 8}),
-        (("distill", "--epochs", "1", "--alpha", "1", "--batch-size", "64"), {"epochs": 1, "alpha": 1.0}),
+        (
+            ("distill", "--epochs", "1", "--alpha", "1", "--batch-size", "64"),
+            {"epochs": 1, "task": Schedule(start=0, end=0), "batch_size": 64},
+        ),
+        (
+            ("distill", "--loss", "kl:temperature=3,weight=0.5", "--loss", "hint:taps.stages.1=stages.2", "--task", "0.2"),
+            {
+                "losses": (
+                    LOSSES["kl"].model_validate({"temperature": 3, "weight": 0.5}),
+                    LOSSES["hint"].model_validate({"taps": {"stages.1": "stages.2"}}),
+                ),
+                "task": Schedule(start=0.2, end=0.2),
+            },
+        ),
         (
             ("quantize", "--calibrator", "mse", "--keep-float", "Gemm"),
             {"calibrators": ("mse",), "keep_float": ("Gemm",)},
@@ -60,6 +75,11 @@ def test_export_options(cli: Cli, requests: list[Any]) -> None:
         (("prune", "--to-macs", "0.5", "--granularity", "0"), "--granularity"),
         (("distill", "--alpha", "0"), "--alpha"),
         (("distill", "--epochs", "many"), "--epochs"),
+        (("distill", "--loss", "kll"), "no loss 'kll'; did you mean 'kl'?"),
+        (("distill", "--loss", "kl:temperature"), "'temperature' is not NAME=VALUE"),
+        (("distill", "--loss", "kl:temperature=0"), "above 0"),
+        (("distill", "--loss", "kl", "--alpha", "0.5"), "--alpha and --temperature belong to"),
+        (("distill", "--committee", "meen"), "no committee 'meen'; did you mean 'mean'?"),
         (("quantize", "--calibrator", "guess"), "--calibrator"),
     ],
 )

@@ -15,6 +15,7 @@ from edgekd.models.signature import Signature, TensorSpec
 from edgekd.resources import shipped
 
 IMAGES = Signature(inputs=(TensorSpec(name="image", shape=("batch", 3, 8, 8)),))
+SIZES = {"fashion-mnist": (12_000, 10_000), "digits": (1_297, 500)}  # training and test samples
 VECTORS = Signature(inputs=(TensorSpec(name="x", shape=("batch", 4)),))
 
 
@@ -83,6 +84,28 @@ def test_an_npz_may_call_its_input_x(tmp_path: Path) -> None:
     assert found.targets is not None and found.targets.tolist() == [0, 1, 2, 3, 4]
 
 
+def test_other_arrays_with_a_row_a_sample_are_extras(tmp_path: Path) -> None:
+    np.savez(
+        tmp_path / "a.npz",
+        x=np.ones((5, 4), np.float32),
+        y=np.arange(5),
+        depth=np.ones((5, 2, 2)),
+        mean=np.ones(3),
+        name=np.array(["a"] * 5),
+        total=np.array(5),
+    )
+    found = load_dataset(
+        tmp_path / "a.npz", VECTORS.model_copy(update={"inputs": (TensorSpec(name="s", shape=("batch", 4)),)})
+    )
+    assert list(found.extras) == ["depth"] and list(found.inputs) == ["s"]
+
+
+@pytest.mark.parametrize("name", ["valid", "attention_mask", "targets.boxes"])
+def test_arrays_whose_names_mean_something_are_not_left_out(name: str) -> None:
+    with pytest.raises(InputError, match=f"do not count the same samples.*{name}"):
+        as_dataset({"x": np.ones((5, 4)), name: np.ones((6, 2))}, VECTORS)
+
+
 def test_several_inputs_are_found_by_name(tmp_path: Path) -> None:
     two = Signature(inputs=tuple(TensorSpec(name=name, shape=("batch", 2)) for name in ("a", "b")))
     np.savez(tmp_path / "a.npz", a=np.ones((5, 2)), c=np.ones((5, 2)))
@@ -137,13 +160,14 @@ def test_arrays_in_memory_are_data() -> None:
 def test_shipped_sets_are_whole(name: str) -> None:
     described, folder = read_set(name)
     assert described.licence and described.origin
+    train, test = SIZES[name]
     images, labels = (read_idx(folder / file) for file in described.test)
-    assert len(images) == len(labels) == 10_000
+    assert len(images) == len(labels) == test
     part, part_labels = (read_idx(folder / file) for file in described.train)
-    assert len(part) == len(part_labels) == 12_000
+    assert len(part) == len(part_labels) == train
     assert set(part_labels) == set(range(len(described.labels)))
     found = load_dataset(name, set_signature(name))
-    assert found.held_out is not None and found.held_out.sum() == 10_000
+    assert found.held_out is not None and found.held_out.sum() == test
 
 
 def test_a_damaged_idx_file_is_refused(tmp_path: Path) -> None:
@@ -200,6 +224,13 @@ def test_folders_are_no_targets_of_a_regression(tmp_path: Path) -> None:
     assert load_dataset(tmp_path, IMAGES.model_copy(update={"task": "regression"})).targets is None
 
 
+def test_folders_of_the_task_embedding_are_identities(tmp_path: Path) -> None:
+    for name in ("anna", "carl"):
+        paint(tmp_path / name / "a.png", (9, 9, 9))
+    found = load_dataset(tmp_path, IMAGES.model_copy(update={"task": "embedding", "labels": ("someone",)}))
+    assert found.targets is not None and found.targets.tolist() == [0, 1] and found.labels is None
+
+
 def test_more_pixels_than_memory_name_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for i in range(3):
         paint(tmp_path / f"{i}.png", (i, 0, 0))
@@ -249,6 +280,7 @@ def test_a_function_that_fails_or_is_none_is_named(tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize("name", set_names())
 def test_shipped_sets_bring_their_licence_and_provenance(name: str) -> None:
     described, folder = read_set(name)
-    assert described.licence in OPEN_LICENCES and "Copyright" in (folder / "LICENSE").read_text()
+    assert described.licence in OPEN_LICENCES
+    assert described.origin.partition(",")[0] in (folder / "LICENSE").read_text()  # whoever made them
     found = load_dataset(name, set_signature(name))
     assert (found.licence, found.provenance) == (described.licence, described.origin)

@@ -29,7 +29,7 @@ def test_wrong_results_fail_with_the_reason(make_artifact: Callable[..., Path]) 
     assert "logits: cosine" in result.failures[0] and "logits: agreement" in result.failures[1]
 
 
-@pytest.mark.parametrize(("task", "agreement"), [("regression", 1.0), ("classification", None)])
+@pytest.mark.parametrize(("task", "agreement"), [("regression", 1.0), ("embedding", 1.0), ("classification", None)])
 def test_agreement_counts_only_where_it_means_something(
     make_artifact: Callable[..., Path], task: str, agreement: float | None
 ) -> None:
@@ -51,6 +51,14 @@ def test_comparison_of_known_vectors() -> None:
     result = compare_output("y", one, other)
     assert result.cosine == pytest.approx((0 + 1 + 1 + 0) / 4) and result.lowest_cosine == 0
     assert result.max_abs_difference == 1.0 and result.agreement == pytest.approx(3 / 4)
+
+
+def test_decisions_are_counted_along_the_classes() -> None:
+    one = np.random.default_rng(0).normal(size=(4, 3, 3))
+    other = one.copy()
+    other[0, 0] = -one[0, 0]  # one of twelve positions
+    assert compare_output("y", one, other, -1).agreement == pytest.approx(11 / 12)
+    assert compare_output("y", one, other, None).agreement is None
 
 
 def test_one_value_a_sample_is_compared_as_one_vector() -> None:

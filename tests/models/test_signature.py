@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from edgekd.errors import InputError
-from edgekd.models.signature import TensorSpec, parse_inputs, read_sidecar
+from edgekd.models.signature import Signature, TensorSpec, parse_inputs, read_sidecar
 
 
 def test_inputs_are_read_from_text() -> None:
@@ -48,9 +48,21 @@ def test_a_wrong_sidecar_names_the_field(tmp_path: Path, text: str, words: str) 
 def test_random_inputs_have_the_right_shapes_and_are_repeatable() -> None:
     (image,) = parse_inputs(["image:Nx3x4x4"])
     (ids,) = parse_inputs(["ids:Nx7:int64"])
-    from edgekd.models.signature import Signature
-
     signature = Signature(inputs=(image, ids))
     first, second = signature.random_inputs(5), signature.random_inputs(5)
     assert first["image"].shape == (5, 3, 4, 4) and first["ids"].dtype == "int64"
     assert (first["image"] == second["image"]).all()
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("valid", "bool"), ("attention_mask", "int64"), ("valid", "float32")])
+def test_random_padding_masks_leave_nothing_out(name: str, dtype: str) -> None:
+    """Attention over a sample of padding alone is not a number."""
+    (mask,) = parse_inputs([f"{name}:Nx1:{dtype}"])
+    drawn = Signature(inputs=(mask,)).random_inputs(50)[name]
+    assert drawn.dtype == dtype and drawn.all()
+
+
+@pytest.mark.parametrize("task", ["embedding", "tokens", "detection"])
+def test_a_sidecar_names_the_task(tmp_path: Path, task: str) -> None:
+    (tmp_path / "model.toml").write_text(f'task = "{task}"')
+    assert read_sidecar(tmp_path / "model.pt").task == task

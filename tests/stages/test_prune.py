@@ -21,6 +21,9 @@ from edgekd.stages import KINDS
 from edgekd.stages.prune import STAGE, PruneSettings
 from edgekd.stages.prune.latency import latency_of
 from edgekd.stages.prune.pruner import prunable_groups, prune_until, structure_of
+from edgekd.stages.quantize import STAGE as QUANTIZE
+from edgekd.stages.quantize import QuantizeSettings
+from edgekd.state import PreparedForm
 
 IMAGE = (3, 32, 32)
 CASES: dict[str, tuple[dict[str, object], tuple[int, ...]]] = {
@@ -312,3 +315,23 @@ def test_networks_of_as_many_parameters_are_timed_each(
     signature = signature.model_copy(update={"inputs": (TensorSpec(name="x", shape=("batch", 1, 12, 12)),)})
     latency = latency_of(networks[0], signature, replace(context, workdir=tmp_path))
     assert [latency(network) for network in (*networks, networks[1])] == [1.0, 1.0, 0.5, 1.0]
+
+
+@pytest.mark.slow
+def test_a_fake_quantized_graph_is_pruned_and_prepared_again(example: Path) -> None:
+    made = prepare(Request(example / "model.pt", ("raspberry-pi-5",), threads=1))
+    state, context = made.opened.state, made.contexts[0]
+    quantize = QuantizeSettings(simulate=True, calibrators=("min-max",), keep_float=("classifier",))
+    simulated = QUANTIZE.run(state, quantize, context)
+    pruned = STAGE.run(simulated, PruneSettings(to_macs=0.6, granularity=8), context)
+    assert isinstance(pruned.form, PreparedForm) and isinstance(simulated.form, PreparedForm)
+    assert pruned.form.simulation == simulated.form.simulation and len(pruned.form.edits) == 1
+    assert count_macs(pruned.floating().torch.module, state.signature) <= 0.6 * count_macs(
+        state.torch.module, state.signature
+    )
+    assert pruned.lineage == ("quantize", "prune") and pruned.notes["macs_share"] <= 0.6
+    x = example_inputs(state.signature)["image"]
+    with torch.no_grad():
+        assert pruned.form.module(x).shape == (2, 10)
+    assert STAGE.leaves(PruneSettings(to_macs=0.6), "prepared") == "prepared"
+    assert STAGE.leaves(PruneSettings(to_macs=0.6), "torch") == "torch"

@@ -1,6 +1,8 @@
 import copy
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,34 +11,25 @@ from torch import nn
 
 from edgekd.context import Context
 from edgekd.data import Dataset, Part
-from edgekd.errors import StageError
-from edgekd.models.networks.vit import ViT
+from edgekd.errors import InputError, StageError
 from edgekd.models.signature import Signature, TensorSpec
 from edgekd.request import Request, prepare
-from edgekd.training.augment import augment
-from edgekd.training.loop import TrainingSettings, batch_size, fresh, train, training_part
-from edgekd.training.objective import Objective
+from edgekd.training.fresh import fresh
+from edgekd.training.history import History
+from edgekd.training.keeper import Keeper
+from edgekd.training.loop import training_part
+from edgekd.training.settings import batch_size
 
-SETTINGS = TrainingSettings(epochs=1, batch_size=64, precision="float32")
-OBJECTIVE = Objective("classification", 0.7, 4.0)
+from .conftest import BOTH, ONLY_TASK, SETTINGS, phase, weights
 
-
-@pytest.fixture
-def context(example: Path) -> Context:
-    return prepare(Request(example / "model.pt", ("generic-x86",), threads=1)).contexts[0]
-
-
-def weights(network: nn.Module) -> torch.Tensor:
-    return torch.cat([tensor.flatten().float() for tensor in network.state_dict().values()])
+Teach = Callable[..., History]
+KL = phase({"kind": "kl", "temperature": 4})
 
 
-def test_same_seed_same_weights_other_seed_other_weights(context: Context, trained: nn.Module) -> None:
+def test_same_seed_same_weights_other_seed_other_weights(context: Context, trained: nn.Module, teach: Teach) -> None:
     def run(seed: int) -> torch.Tensor:
         student = copy.deepcopy(trained)
-        part = context.parts.train
-        train(
-            student, copy.deepcopy(trained), part, OBJECTIVE, SETTINGS, ("shift",), replace(context, seed=seed), "test"
-        )
+        teach(student, BOTH, teacher=copy.deepcopy(trained), augmentations=("shift",), context=replace(context, seed=seed))
         return weights(student)
 
     first = run(0)
@@ -44,155 +37,219 @@ def test_same_seed_same_weights_other_seed_other_weights(context: Context, train
     assert not torch.equal(first, run(1))
 
 
-def test_a_student_gets_closer_to_its_teacher(context: Context, trained: nn.Module) -> None:
-    student = fresh(trained)
-    losses = train(
-        student, copy.deepcopy(trained), context.parts.train, Objective("classification", 1.0, 4.0),
-        SETTINGS.model_copy(update={"epochs": 3}), (), context, "test",
-    )  # fmt: skip
-    assert losses[-1] < 0.7 * losses[0]
+def test_a_student_gets_closer_to_its_teacher(trained: nn.Module, teach: Teach) -> None:
+    history = teach(
+        fresh(trained), KL, teacher=copy.deepcopy(trained), settings=SETTINGS.model_copy(update={"epochs": 3})
+    )
+    assert history.loss[-1] < 0.7 * history.loss[0]
 
 
-def test_the_teacher_stays_as_it_was(context: Context, trained: nn.Module) -> None:
+def test_every_term_is_told(trained: nn.Module, teach: Teach) -> None:
+    twice = phase({"kind": "kl", "weight": 0.5}, {"kind": "kl", "weight": 2, "direction": "reverse"}, task=0.3)
+    history = teach(fresh(trained), twice, teacher=copy.deepcopy(trained))
+    (terms,) = history.terms
+    assert set(terms) == {"task", "kl-1", "kl-2"}
+    assert sum(terms.values()) == pytest.approx(history.loss[0], rel=1e-5)
+
+
+def test_the_teacher_stays_as_it_was(trained: nn.Module, teach: Teach) -> None:
     teacher = copy.deepcopy(trained)
     before = weights(teacher)
-    train(copy.deepcopy(trained), teacher, context.parts.train, OBJECTIVE, SETTINGS, (), context, "test")
+    teach(copy.deepcopy(trained), BOTH, teacher=teacher)
     assert torch.equal(before, weights(teacher))
 
 
-def test_the_network_comes_back_on_the_cpu_in_eval_mode(context: Context, trained: nn.Module) -> None:
+def test_the_network_comes_back_on_the_cpu_in_eval_mode(trained: nn.Module, teach: Teach) -> None:
     student = copy.deepcopy(trained)
-    train(student, None, context.parts.train, Objective("classification", 0.0, 4.0), SETTINGS, (), context, "test")
+    teach(student, ONLY_TASK)
     assert not student.training and next(student.parameters()).is_contiguous()
 
 
-def test_divergence_is_a_message(context: Context, trained: nn.Module) -> None:
-    wild = SETTINGS.model_copy(update={"learning_rate": 1e9, "clip_gradient": None})
-    with pytest.raises(StageError, match="lower learning_rate"):
-        train(
-            copy.deepcopy(trained),
-            None,
-            context.parts.train,
-            Objective("classification", 0.0, 1.0),
-            wild,
-            (),
-            context,
-            "t",
-        )
-
-
-def test_one_sample_cannot_be_trained_on(context: Context, trained: nn.Module) -> None:
-    with pytest.raises(StageError, match="1 training samples are too few"):
-        train(copy.deepcopy(trained), None, context.parts.train.take(1), OBJECTIVE, SETTINGS, (), context, "test")
-
-
-def test_fresh_weights_differ_and_keep_their_shapes(trained: nn.Module) -> None:
-    other = fresh(trained)
-    assert not torch.equal(weights(trained), weights(other))
-    assert [p.shape for p in trained.parameters()] == [p.shape for p in other.parameters()]
-
-
-def test_augmentations_keep_shape_and_values() -> None:
-    images = torch.rand(16, 3, 14, 28)
-    generator = torch.Generator().manual_seed(0)
-    flipped = augment(images, ("horizontal-flip",), generator)
-    same = (flipped == images).flatten(1).all(1)
-    mirrored = (flipped == images.flip(-1)).flatten(1).all(1)
-    assert (same | mirrored).all() and same.any() and mirrored.any()
-    moved = [augment(images, ("shift",), generator) for _ in range(8)]
-    assert all(batch.shape == images.shape for batch in moved)
-    assert any(not torch.equal(batch, images) for batch in moved)
-    assert torch.equal(augment(images, (), generator), images)
-
-
-@pytest.mark.parametrize(
-    ("task", "output", "targets"),
-    [
-        ("classification", torch.randn(4, 3), torch.tensor([0, 1, 2, 0])),
-        ("segmentation", torch.randn(4, 3, 5, 5), torch.randint(-1, 3, (4, 5, 5))),
-        ("segmentation", torch.randn(4, 1, 5, 5), torch.randint(0, 2, (4, 5, 5))),
-        ("regression", torch.randn(4, 1), torch.randn(4)),
-        ("anomaly", torch.randn(4, 6), None),
-    ],
-)
-def test_every_task_has_a_loss_that_vanishes_for_the_teacher_itself(
-    task: str, output: torch.Tensor, targets: torch.Tensor | None
+def test_divergence_names_the_term_and_keeps_the_last_weights(
+    context: Context, trained: nn.Module, teach: Teach, tmp_path: Path
 ) -> None:
-    inputs = {"x": torch.randn(4, 6)}
-    whole = Objective(task, 1.0, 2.0)({"output": output}, {"output": output.clone()}, targets, inputs)  # type: ignore[arg-type]
-    assert whole.abs() < 1e-6
-    leaf = output.clone().requires_grad_()
-    mixed = Objective(task, 0.5, 2.0)({"output": leaf}, {"output": output + 1.5 * output}, targets, inputs)  # type: ignore[arg-type]
-    mixed.backward()
-    assert torch.isfinite(mixed) and mixed > 0 and leaf.grad is not None and leaf.grad.abs().sum() > 0
+    checkpoint = tmp_path / "checkpoint.pt"
+    wild = SETTINGS.model_copy(update={"learning_rate": 1e9, "clip_gradient": None, "epochs": 3, "decay": "constant"})
+    with pytest.raises(StageError, match=r"not finite in epoch \d: task is (nan|inf).*lower learning_rate"):
+        teach(copy.deepcopy(trained), ONLY_TASK, settings=wild, context=replace(context, checkpoint=checkpoint))
 
 
-def test_several_outputs_are_all_distilled() -> None:
-    student = {"a": torch.zeros(2, 3), "b": torch.zeros(2, 3)}
-    teacher = {"a": torch.zeros(2, 3), "b": torch.tensor([[9.0, 0, 0], [0, 9.0, 0]])}
-    assert Objective("classification", 1.0, 1.0)(student, teacher, None, {}) > 0.1
+def test_the_good_epochs_before_a_divergence_are_kept(
+    context: Context, trained: nn.Module, teach: Teach, tmp_path: Path
+) -> None:
+    checkpoint = tmp_path / "checkpoint.pt"
+    steady, breaking = phase(task=1.0, name="steady"), phase(task=1.0, name="breaking", learning_rate=1e30)
+    settings = SETTINGS.model_copy(update={"clip_gradient": None})
+    with pytest.raises(StageError, match="the weights after epoch 1 are kept in"):
+        teach(
+            copy.deepcopy(trained), steady, breaking, settings=settings, context=replace(context, checkpoint=checkpoint)
+        )
+    kept = torch.load(checkpoint, weights_only=True)
+    assert kept["phase"] == 0 and all(torch.isfinite(one).all() for one in kept["objective"].values())
 
 
-def test_unlabelled_data_suffice_to_distill(trained: nn.Module, fashion: Dataset) -> None:
-    images = {"image": fashion.inputs["image"]}
-    unlabelled = Dataset(inputs=images)
-    prepared = prepare(Request(trained, ("generic-x86",), data=unlabelled, threads=1))
-    context = prepared.contexts[0]
+def test_one_sample_cannot_be_trained_on(context: Context, trained: nn.Module, teach: Teach) -> None:
+    with pytest.raises(StageError, match="1 training samples are too few"):
+        teach(copy.deepcopy(trained), ONLY_TASK, part=context.parts.train.take(1))
+
+
+def test_unlabelled_data_suffice_to_distill(trained: nn.Module, fashion: Dataset, teach: Teach) -> None:
+    unlabelled = Dataset(inputs={"image": fashion.inputs["image"]})
+    context = prepare(Request(trained, ("generic-x86",), data=unlabelled, threads=1)).contexts[0]
     assert context.metric.name == "agreement" and context.parts.train.targets is None
-    losses = train(
-        fresh(trained),
-        copy.deepcopy(trained),
-        context.parts.train.take(128),
-        Objective("classification", 1.0, 4.0),
-        SETTINGS,
-        (),
-        context,
-        "t",
+    history = teach(
+        fresh(trained), BOTH, teacher=copy.deepcopy(trained), context=context, part=context.parts.train.take(128)
     )
-    assert np.isfinite(losses).all()
+    assert np.isfinite(history.loss).all() and set(history.terms[0]) == {"kl"}
 
 
-@pytest.mark.parametrize("steps", range(1, 7))
-def test_a_handful_of_steps_is_enough(context: Context, trained: nn.Module, steps: int) -> None:
+@pytest.mark.parametrize("steps", [1, 2, 3, 6])
+def test_a_handful_of_steps_is_enough(context: Context, trained: nn.Module, steps: int, teach: Teach) -> None:
     student = copy.deepcopy(trained)
-    part = context.parts.train.take(16 * steps)
     settings = SETTINGS.model_copy(update={"batch_size": 16})
-    train(student, None, part, Objective("classification", 0.0, 1.0), settings, (), context, "test")
+    teach(student, ONLY_TASK, part=context.parts.train.take(16 * steps), settings=settings)
     assert not torch.equal(weights(student), weights(trained)) and torch.isfinite(weights(student)).all()
 
 
-def test_momentum_counts(context: Context, trained: nn.Module) -> None:
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("momentum", (0.5, 0.9)),
+        ("optimizer", ("sgd", "adamw")),
+        ("decay", ("one-cycle", "cosine", "constant")),
+        ("ema", (None, 0.9)),
+        ("mixup", (0.0, 0.5)),
+        ("clip_gradient", (None, 0.01)),
+    ],
+)
+def test_every_setting_counts(
+    context: Context, trained: nn.Module, teach: Teach, name: str, values: tuple[Any, ...]
+) -> None:
     made = []
-    for momentum in (0.5, 0.9):
+    for value in values:
         student = copy.deepcopy(trained)
-        settings = SETTINGS.model_copy(update={"momentum": momentum})
-        train(student, None, context.parts.train, Objective("classification", 0.0, 1.0), settings, (), context, "test")
+        settings = SETTINGS.model_copy(update={name: value})
+        history = teach(student, ONLY_TASK, part=context.parts.train.take(256), settings=settings)
+        assert np.isfinite(history.loss).all()
         made.append(weights(student))
-    assert not torch.equal(*made)
+    assert all(not torch.equal(made[0], other) for other in made[1:])
 
 
-class Plain(nn.Module):
-    """Parameters that no layer of torch initializes, or only under the name `_reset_parameters`."""
+def test_the_average_of_the_weights_is_kept(context: Context, trained: nn.Module, teach: Teach) -> None:
+    """With a decay of nearly 1 the average stays where the first step left it."""
+    part = context.parts.train.take(256)
+    slow, plain = copy.deepcopy(trained), copy.deepcopy(trained)
+    teach(slow, ONLY_TASK, part=part, settings=SETTINGS.model_copy(update={"ema": 0.999999}))
+    teach(plain, ONLY_TASK, part=part)
+    start = weights(trained)
+    assert (weights(slow) - start).norm() < (weights(plain) - start).norm()
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
-        self.position = nn.Parameter(torch.zeros(1, 5, 8))
-        self.scale, self.bias = nn.Parameter(torch.ones(8)), nn.Parameter(torch.zeros(8))
-        self.norm, self.head = nn.BatchNorm1d(8), nn.Linear(8, 3)
+
+class _Killed(Exception):
+    pass
 
 
-@pytest.mark.parametrize("network", [Plain(), ViT()], ids=["plain", "vit"])
-def test_from_scratch_keeps_no_trained_tensor(network: nn.Module) -> None:
-    network = copy.deepcopy(network)
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_a_killed_training_goes_on_bit_for_bit(
+    context: Context, trained: nn.Module, teach: Teach, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ema: float | None
+) -> None:
+    two = (phase({"kind": "gkl"}, {"kind": "hint"}, task=0.3, name="first"), phase("kl", task=0.3, name="second"))
+    settings = SETTINGS.model_copy(update={"epochs": 2, "ema": ema})
+    given: dict[str, Any] = {"settings": settings, "part": context.parts.train.take(256), "augmentations": ("shift",)}
+
+    def run(here: Context) -> tuple[torch.Tensor, History]:
+        student = copy.deepcopy(trained)
+        history = teach(student, *two, teacher=fresh_teacher(trained), context=here, **given)
+        return weights(student), history
+
+    whole, told = run(context)
+    here = replace(context, checkpoint=tmp_path / "checkpoint.pt")
+    end_epoch = Keeper.end_epoch
+    for after in (1, 2):  # within the second phase, and within the first
+        left = [after]
+
+        def killed(self: Keeper, epoch: int, left: list[int] = left) -> bool:
+            stop = end_epoch(self, epoch)
+            left[0] -= 1
+            if not left[0]:
+                raise _Killed
+            return stop
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Keeper, "end_epoch", killed)
+            with pytest.raises(_Killed):
+                run(here)
+    again, retold = run(here)
+    assert torch.equal(whole, again)
+    assert retold.loss == told.loss and retold.terms == told.terms and retold.phases == told.phases
+
+
+def fresh_teacher(trained: nn.Module) -> nn.Module:
+    torch.manual_seed(9)
+    return fresh(trained).eval()
+
+
+def test_a_damaged_checkpoint_is_said(context: Context, trained: nn.Module, teach: Teach, tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(b"nothing")
+    with pytest.raises(StageError, match="cannot read the checkpoint"):
+        teach(copy.deepcopy(trained), ONLY_TASK, context=replace(context, checkpoint=path))
+
+
+def test_training_stops_when_validation_gets_no_better(context: Context, trained: nn.Module, teach: Teach) -> None:
+    """The best weights are kept, not the last ones."""
+    scores, seen = iter([50.0, 70.0, 60.0, 65.0, 99.0]), []
+    student = copy.deepcopy(trained)
+
+    def score(network: nn.Module) -> tuple[float, bool]:
+        seen.append(weights(network))
+        return next(scores), True
+
+    settings = SETTINGS.model_copy(update={"epochs": 9, "patience": 2})
+    history = teach(student, ONLY_TASK, part=context.parts.train.take(256), settings=settings, score=score)
+    assert history.validation == [50.0, 70.0, 60.0, 65.0] and history.stopped is not None
+    assert torch.equal(weights(student), seen[1])
+
+
+def test_a_frozen_module_keeps_its_weights_and_statistics(trained: nn.Module, teach: Teach) -> None:
+    student = copy.deepcopy(trained)
+    names = [name for name, _ in student.named_children()]
+    held, free = names[0], names[-1]
+    teach(student, phase(task=1.0, freeze=[held]))
+    for name in (held, free):
+        before, after = trained.get_submodule(name).state_dict(), student.get_submodule(name).state_dict()
+        same = all(torch.equal(before[key], after[key]) for key in before)
+        assert same == (name == held)
+    assert all(parameter.requires_grad for parameter in student.parameters())
+    with pytest.raises(InputError, match="no module `nothing`"):
+        teach(student, phase(task=1.0, freeze=["nothing"]))
+    with pytest.raises(InputError, match="everything is frozen"):
+        teach(student, phase(task=1.0, freeze=names))
+
+
+def test_masked_weights_stay_zero(trained: nn.Module, teach: Teach) -> None:
+    student = copy.deepcopy(trained)
+    layer = next(module for module in student.modules() if isinstance(module, nn.Conv2d))
     with torch.no_grad():
-        for tensor in network.state_dict().values():
-            tensor.fill_(7)
-    torch.manual_seed(0)
-    for name, tensor in fresh(network).state_dict().items():
-        assert torch.isfinite(tensor).all() and not (tensor == 7).any(), name
-        if tensor.ndim > 1:
-            assert 0 < tensor.std() < 1, name
+        mask = torch.rand(layer.weight.shape, generator=torch.Generator().manual_seed(0)) < 0.5
+        layer.weight[mask] = 0
+    dense = copy.deepcopy(student)
+    teach(student, ONLY_TASK)
+    teach(dense, ONLY_TASK, settings=SETTINGS.model_copy(update={"keep_sparsity": False}))
+    other = next(module for module in dense.modules() if isinstance(module, nn.Conv2d))
+    assert (layer.weight[mask] == 0).all() and (layer.weight[~mask] != 0).all()
+    assert (other.weight[mask] != 0).any()
+
+
+def test_gradients_of_groups_are_filtered(context: Context, trained: nn.Module, teach: Teach) -> None:
+    part = context.parts.train.take(192)
+    grouped = replace(part, dataset=replace(part.dataset, groups=np.arange(len(part.dataset)) % 3))
+    made = []
+    for threshold in (None, "agreement-mask"):
+        student = copy.deepcopy(trained)
+        teach(student, phase(task=1.0, gradient_filter=threshold), part=grouped)
+        made.append(weights(student))
+    assert not torch.equal(*made) and torch.isfinite(made[1]).all()
 
 
 def test_only_normal_samples_train_a_detector_of_anomalies() -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import edgekd
@@ -26,6 +27,7 @@ from edgekd.recipe import Recipe, parse_recipe
 from edgekd.request import Request, prepare
 from edgekd.stages import KINDS
 from edgekd.verbs.compress import Result
+from edgekd.teachers.live import LiveTeacher
 
 SMALL = (Path(__file__).parent.parent / "small.toml").read_text(encoding="utf-8")
 
@@ -345,7 +347,7 @@ def test_another_teacher_is_another_result(example: Path, trained: nn.Module, tm
 
 
 def test_a_teacher_with_other_outputs_is_refused(example: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="teacher's outputs"):
+    with pytest.raises(InputError, match="outputs of the teacher"):
         with_teacher(example, nn.Sequential(nn.Flatten(), nn.Linear(784, 7)), tmp_path)
 
 
@@ -362,12 +364,12 @@ def test_stages_run_alone_one_after_the_other(example: Path, tmp_path: Path) -> 
     assert made.report["stages"][0]["figures"]["macs"] == pruned.report["final"]["figures"]["macs"]
     assert made.report["stages"][0]["figures"]["score"] == pruned.report["final"]["figures"]["score"]
     learned = prepare(Request(example / "model.pt", ("raspberry-pi-5",), teacher=tmp_path / "rest", threads=1))
-    assert learned.teacher is not None and learned.contexts[0].teacher is not None
-    assert learned.teacher.state.lineage == ("prune", "distill")  # the last one before quantize
-    weights = learned.contexts[0].teacher().state_dict()
-    assert all(
-        (weights[name] == tensor).all() for name, tensor in learned.teacher.state.torch.module.state_dict().items()
-    )
+    (make,) = learned.contexts[0].teachers.values()
+    teacher = make(learned.contexts[0].parts.train)
+    assert isinstance(teacher, LiveTeacher)
+    (folder,) = (tmp_path / "rest" / "stages").glob("distill-*")  # the last network before quantize
+    wanted = load_file(folder / "weights.safetensors")
+    assert all((wanted[name] == tensor).all() for name, tensor in teacher.network.state_dict().items())
 
 
 def test_a_directory_that_is_no_run_is_refused(tmp_path: Path) -> None:

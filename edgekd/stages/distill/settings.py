@@ -1,19 +1,92 @@
 """Settings of distillation."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
+from edgekd.losses import LOSSES, AnyCommittee, AnyFilter, AnyLoss, Schedule
+from edgekd.losses.schedule import constant
 from edgekd.recipe import StageSettings
-from edgekd.training.loop import TrainingSettings
+from edgekd.training.phase import Phase
+from edgekd.training.settings import TrainingSettings
+
+TASK, KL = 0.3, 0.7  # of the default: the task's loss, and the divergence from the teacher
 
 
 class DistillSettings(TrainingSettings, StageSettings):
-    """Train with (1 - alpha) task loss + alpha T² KL to the teacher's softened answers.
+    """Train towards a teacher: task x the task's own loss + the sum of the weighted losses.
 
-    Without labels only the teacher counts, whatever `alpha` is.
+    `losses` names methods of `edgekd methods`: `losses = ["kl"]`, or tables with their settings:
+    `losses = [{ kind = "kl", temperature = 4, weight = 0.7 }, { kind = "hint", taps = { "stages.1" = "stages.2" } }]`.
+    `[[stage.phases]]` trains in several phases, each with its own losses, data and frozen modules. Without labels the task's
+    loss is left out.
     """
 
     kind: Literal["distill"] = "distill"
-    alpha: float = Field(default=0.7, gt=0, le=1, description="weight of the teacher against the labels")
-    temperature: float = Field(default=4.0, gt=0, le=100, description="softens the answers of teacher and student")
+    task: Schedule = Field(default=constant(TASK), description="coefficient of the task's own loss: a number, or a schedule")
+    losses: tuple[AnyLoss, ...] | None = Field(
+        default=None,
+        description='names, or tables with `kind`; not set: `{ kind = "kl", weight = 0.7 }`, for values `mse`',
+        examples=[["kl", {"kind": "hint", "weight": 0.5}]],
+    )
+    committee: AnyCommittee | None = Field(
+        default=None, description="how several teachers become one answer", examples=["mean"]
+    )
+    gradient_filter: AnyFilter | None = Field(
+        default=None, description="what is done to the gradients of sample groups", examples=["agreement-mask"]
+    )
+    freeze: tuple[str, ...] = Field(default=(), description="modules that are not trained, their statistics kept")
+    teacher_inputs: tuple[str, ...] = Field(
+        default=(), description="inputs or extras of the data that teachers take; not set: what they name, or the student's"
+    )
+    teacher_data: str | None = Field(
+        default=None,
+        description="data of the teachers' own, not paired with the student's; as for --data",
+        examples=["other.npz"],
+    )
+    teacher_cache: Literal["off", "full", "half", "top-k"] = Field(
+        default="off", description="keep the teachers' answers on disk: in float32, in float16, or the largest logits"
+    )
+    cached_variants: int = Field(
+        default=1, ge=1, le=100, description="with a cache: how many fixed augmentations of each sample are kept"
+    )
+    phases: tuple[Phase, ...] = Field(default=(), description="`[[stage.phases]]` tables, in place of task, losses and freeze")
+
+    @field_validator("losses", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return [value] if isinstance(value, (str, dict)) else value
+
+    @model_validator(mode="after")
+    def _phases_or_one(self) -> "DistillSettings":
+        own = {"task", "losses", "committee", "gradient_filter", "freeze"} & self.model_fields_set
+        if self.phases and own:
+            raise ValueError(f"with phases, {', '.join(sorted(own))} belong into the [[stage.phases]] tables")
+        names = [phase.name for phase in self.phases]
+        if len(set(names)) != len(names):
+            raise ValueError(f"phases have different names, not {', '.join(names)}")
+        if self.mixup:
+            needing = {loss.kind for phase in self.resolved("classification") for loss in phase.losses if "labels" in loss.needs}
+            if needing:
+                raise ValueError(f"mixup mixes the labels, which {', '.join(sorted(needing))} cannot use; set mixup = 0")
+            if self.teacher_cache != "off":
+                raise ValueError("mixup makes new inputs in every step, which no teacher_cache can hold")
+        return self
+
+    def resolved(self, task: str) -> tuple[Phase, ...]:
+        """Return the phases to train, with the losses that suit a task where none are named."""
+        if self.phases:
+            return self.phases
+        losses = self.losses
+        if losses is None:
+            classes = task in ("classification", "segmentation", "tokens")
+            losses = (LOSSES["kl" if classes else "mse"].model_validate({"weight": KL}),)
+        return (
+            Phase(
+                task=self.task,
+                losses=losses,
+                committee=self.committee,
+                gradient_filter=self.gradient_filter,
+                freeze=self.freeze,
+            ),
+        )

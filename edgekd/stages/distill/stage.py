@@ -1,38 +1,49 @@
 """The distill stage."""
 
 import copy
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 import torch
-from torch import nn
 
+from edgekd import processes
 from edgekd.context import Context
+from edgekd.data import Part
 from edgekd.errors import InputError
-from edgekd.models.network import example_inputs, run_network
+from edgekd.files import digest
 from edgekd.recipe import StageSettings
 from edgekd.stages.distill.settings import DistillSettings
 from edgekd.stages.stage import Stage
 from edgekd.state import ModelState, TorchForm
-from edgekd.training.loop import batch_size, chosen_device, chosen_precision, fresh, train, training_part
-from edgekd.training.objective import Objective
+from edgekd.teachers.live import LiveTeacher
+from edgekd.teachers.teacher import Teacher
+from edgekd.training.augment import Variants
+from edgekd.training.caching import cached
+from edgekd.training.fresh import fresh
+from edgekd.training.loop import Material, check, train, training_part
+from edgekd.training.phase import Phase
+from edgekd.training.settings import batch_size, chosen_device, chosen_precision
+from edgekd.training.task_loss import has_task_loss
+from edgekd.training.validation import validation_score
 
 FEWEST = 8  # samples to train on
+ITSELF = "itself"  # the teacher's name where it is the model before it was compressed
 
 
 def run(state: ModelState, settings: StageSettings, context: Context) -> ModelState:
-    """Train the network towards its teacher.
+    """Train the network towards its teachers.
 
     Raises:
-        InputError: the teacher's outputs differ from the student's in name or shape.
+        InputError: a method, a tap or a teacher does not fit the network or the data.
         StageError: training diverged.
     """
     assert isinstance(settings, DistillSettings)
-    student = copy.deepcopy(state.torch.module)
-    teacher = (context.teacher or state.torch.base.build)()
-    check_outputs(student, teacher, state)
-    objective = Objective(state.signature.task, _alpha(settings, state, context), settings.temperature)
-    losses = _train(student, teacher, objective, settings, context, "distill")
-    form = TorchForm(state.torch.base, student, state.torch.edits)
-    return state.after("distill", form, {"loss": [round(loss, 6) for loss in losses]})
+    form = copy.deepcopy(_trainable(state))
+    phases = settings.resolved(state.signature.task)
+    material = _material(state, settings, context, phases, _teachers(state, context))
+    history = train(form.module, phases, material, settings, context, "distill")
+    return state.after("distill", form, history.to_notes())
 
 
 def without_teacher(
@@ -46,67 +57,122 @@ def without_teacher(
     if not has_targets(state, context):
         raise InputError("the arms without a teacher need labels")
     torch.manual_seed(context.seed)
-    student = fresh(state.torch.module) if from_scratch else copy.deepcopy(state.torch.module)
-    objective = Objective(state.signature.task, 0.0, settings.temperature)
+    form = copy.deepcopy(_trainable(state))
+    if from_scratch:
+        form = replace(form, module=fresh(form.module))
     name = "from scratch" if from_scratch else "without distillation"
-    losses = _train(student, None, objective, settings, context, name)
-    form = TorchForm(state.torch.base, student, state.torch.edits)
-    return state.after(name, form, {"loss": [round(loss, 6) for loss in losses]})
+    material = _material(state, settings, context, (), {})
+    history = train(form.module, only_task(settings, state), material, settings, context, name)
+    return state.after(name, form, history.to_notes())
 
 
-@torch.no_grad()
-def check_outputs(student: nn.Module, teacher: nn.Module, state: ModelState) -> None:
-    """Check that a teacher answers in the student's shapes.
-
-    Raises:
-        InputError: it does not, or does not take the student's inputs.
-    """
-    inputs = example_inputs(state.signature)
-    wanted = {name: tuple(tensor.shape[1:]) for name, tensor in run_network(student, inputs).items()}
-    try:
-        given = {name: tuple(tensor.shape[1:]) for name, tensor in run_network(teacher, inputs).items()}
-    except Exception as error:
-        raise InputError(f"the teacher does not take the student's inputs: {error}") from error
-    if given != wanted:
-        raise InputError(f"the teacher's outputs {given} are not the student's {wanted}")
+def only_task(settings: DistillSettings, state: ModelState) -> tuple[Phase, ...]:
+    """Return one phase with the epochs of all of them, in which the task's loss alone counts."""
+    phases = settings.resolved(state.signature.task)
+    epochs = sum(phase.epochs or settings.epochs for phase in phases)
+    return (Phase.model_validate({"name": "distill", "task": 1.0, "epochs": epochs}),)
 
 
-def _train(
-    student: nn.Module,
-    teacher: nn.Module | None,
-    objective: Objective,
+def _trainable(state: ModelState) -> Any:
+    return state.form
+
+
+def _teachers(state: ModelState, context: Context) -> dict[str, Teacher]:
+    """Return the teachers asked for, else the network itself before it was compressed."""
+    if context.teachers:
+        part = training_part(context.parts.train)
+        return {name: make(part) for name, make in context.teachers.items()}
+    base = _trainable(state).base
+    return {ITSELF: LiveTeacher(ITSELF, base.build(), base.digest, state.signature)}
+
+
+def _material(
+    state: ModelState,
     settings: DistillSettings,
     context: Context,
-    description: str,
-) -> list[float]:
+    phases: tuple[Phase, ...],
+    teachers: Mapping[str, Teacher],
+) -> Material:
     part = training_part(context.parts.train)
-    return train(student, teacher, part, objective, settings, part.dataset.augmentations, context, description)
+    if settings.teacher_inputs:
+        for teacher in teachers.values():
+            teacher.inputs = settings.teacher_inputs
+    variants = None
+    if settings.teacher_cache != "off" and teachers:
+        precision = chosen_precision(settings, chosen_device(context.device))
+        variants = Variants(settings.cached_variants, len(part), context.seed)
+        changes = part.dataset.augmentations
+        teachers = cached(teachers, settings.teacher_cache, part, changes, variants, precision, context)
+    return Material(
+        part=part,
+        augmentations=part.dataset.augmentations,
+        teachers=teachers,
+        phase_parts={phase.name: context.other_part(phase.data, None) for phase in phases if phase.data is not None},
+        teacher_part=_teacher_part(settings, context, teachers),
+        variants=variants,
+        score=validation_score(context) if settings.patience is not None else None,
+    )
+
+
+def _teacher_part(settings: DistillSettings, context: Context, teachers: Mapping[str, Teacher]) -> Part | None:
+    if settings.teacher_data is None or not teachers:
+        return None
+    first = next(iter(teachers.values()))
+    signature = first.signature if isinstance(first, LiveTeacher) else context.signature
+    return context.other_part(settings.teacher_data, signature)
 
 
 def has_targets(state: ModelState, context: Context) -> bool:
     """Return whether there is something to train towards without a teacher: labels, or the input itself."""
-    return context.parts.train.targets is not None or state.signature.task == "anomaly"
-
-
-def _alpha(settings: DistillSettings, state: ModelState, context: Context) -> float:
-    return settings.alpha if has_targets(state, context) else 1.0
+    return has_task_loss(state.signature.task, labelled=context.parts.train.targets is not None)
 
 
 def _depends_on(settings: StageSettings, context: Context) -> dict[str, object]:
     assert isinstance(settings, DistillSettings)
     device = chosen_device(context.device)
-    return {"data": True, "teacher": True, "device": device, "precision": chosen_precision(settings, device)}
+    named = [phase.data for phase in settings.phases if phase.data] + [settings.teacher_data or ""]
+    others = [context.other_part(source, None).dataset.digest() for source in named if source]
+    return {
+        "data": True,
+        "teacher": True,
+        "device": device,
+        "precision": chosen_precision(settings, device),
+        "processes": processes.count(),
+        "other data": digest(others) if others else None,
+    }
 
 
 def _check(settings: StageSettings, state: ModelState, context: Context) -> None:
-    """Refuse a handful of samples, augmentations that part a sample from its target, and an unlike teacher."""
+    """Refuse, before any work, what cannot be trained: too few samples, methods, taps and teachers that do not fit."""
     assert isinstance(settings, DistillSettings)
     count = len(training_part(context.parts.train))
     if count < FEWEST:
         raise InputError(f"{count} samples are left to train on; give more data, or lower [data] calibration")
     _check_augmentations(state, context)
-    if context.teacher is not None and isinstance(state.form, TorchForm):
-        check_outputs(state.form.module, context.teacher(), state)
+    phases = settings.resolved(state.signature.task)
+    labelled = context.parts.train.targets is not None
+    for phase in phases:
+        _check_phase(phase, state, context, labelled=labelled)
+    if isinstance(state.form, TorchForm):
+        student = copy.deepcopy(state.form.module)
+        material = _material(
+            state, settings.model_copy(update={"teacher_cache": "off"}), context, phases, _teachers(state, context)
+        )
+        check(student, phases, material, settings, context)
+
+
+def _check_phase(phase: Phase, state: ModelState, context: Context, *, labelled: bool) -> None:
+    needing = [method.kind for method in phase.methods() if "labels" in method.needs]
+    if needing and not labelled and phase.data is None:
+        raise InputError(f"phase {phase.name}: {', '.join(needing)} needs labels and the data have none")
+    if phase.gradient_filter is not None and context.parts.train.dataset.groups is None:
+        raise InputError(f"phase {phase.name}: {phase.gradient_filter.kind} needs groups (an array `groups` in the data)")
+    task = not phase.task.always_zero and has_task_loss(state.signature.task, labelled=labelled)
+    losses = any(not loss.weight.always_zero for loss in phase.losses)
+    if not task and not losses:
+        raise InputError(
+            f"phase {phase.name}: nothing is minimized; set task above 0 (with labels), or name losses with a weight"
+        )
 
 
 def _check_augmentations(state: ModelState, context: Context) -> None:
@@ -116,8 +182,9 @@ def _check_augmentations(state: ModelState, context: Context) -> None:
         return
     images = [spec.name for spec in signature.inputs if len(spec.shape) == 4]
     spatial = data.targets is not None and signature.task != "anomaly" and len(signature.outputs[0].shape) == 4
-    if spatial or len(images) > 1:
-        other = "its targets" if spatial else f"the other of {', '.join(images)}"
+    extras = [name for name, array in data.extras.items() if array.ndim >= 3]
+    if spatial or len(images) > 1 or extras:
+        other = "its targets" if spatial else ", ".join(extras) or f"the other of {', '.join(images)}"
         raise InputError(
             f"the augmentations {', '.join(data.augmentations)} would move an image and not {other}; "
             "set [data] augmentations = []"
@@ -128,10 +195,21 @@ def _describe(settings: StageSettings, context: Context) -> str:
     assert isinstance(settings, DistillSettings)
     device = chosen_device(context.device)
     count = len(training_part(context.parts.train))
+    phases = settings.resolved(context.signature.task)
+    epochs = sum(phase.epochs or settings.epochs for phase in phases)
+    parts = "; ".join(_in_words(phase, several=len(phases) > 1) for phase in phases)
     return (
-        f"train {settings.epochs} epochs over {count:,} samples in batches of {batch_size(settings, count)}, "
-        f"{settings.alpha:.0%} towards the teacher at T = {settings.temperature:g}, on {device} in {chosen_precision(settings, device)}"
+        f"train {epochs} epochs over {count:,} samples in batches of {batch_size(settings, count)} towards {parts}, on {device} "
+        f"in {chosen_precision(settings, device)}"
     )
 
 
-STAGE = Stage(DistillSettings, run, frozenset({"torch"}), "torch", True, _depends_on, _check, _describe)
+def _in_words(phase: Phase, *, several: bool) -> str:
+    terms = [f"{loss.weight} {name}" for loss, name in zip(phase.losses, phase.term_names, strict=True)]
+    terms = ([] if phase.task.always_zero else [f"{phase.task} task"]) + terms
+    head = f"{phase.name}: " if several else ""
+    frozen = f" ({', '.join(phase.freeze)} frozen)" if phase.freeze else ""
+    return f"{head}{' + '.join(terms)}{frozen}"
+
+
+STAGE = Stage(DistillSettings, run, frozenset({"torch", "prepared"}), "torch", True, _depends_on, _check, _describe)

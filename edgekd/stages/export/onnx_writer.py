@@ -13,6 +13,7 @@ from onnx import helper, numpy_helper
 from torch import nn
 
 from edgekd.errors import StageError
+from edgekd.models.exported_graph import set_training
 from edgekd.models.network import example_inputs
 from edgekd.models.signature import BATCH, Signature
 
@@ -47,9 +48,10 @@ def _export(
     signature: Signature,
     opset: int,
 ) -> onnx.ModelProto:
+    set_training(module, False)
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
-            module.eval(),
+            module,
             arguments,
             dynamo=True,
             verbose=False,

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,10 +16,11 @@ from edgekd.recipe import StageSettings
 from edgekd.stages.prune.latency import check_measurable, latency_of, machine_identity
 from edgekd.stages.prune.pruner import check_names, prune_until
 from edgekd.stages.prune.settings import PruneSettings
-from edgekd.stages.stage import Stage
-from edgekd.state import ModelState, TorchForm
+from edgekd.stages.quantize.simulation import prepare
+from edgekd.stages.stage import Stage, same_form
+from edgekd.state import ModelState, PreparedForm, TorchForm
 from edgekd.training.loop import training_part
-from edgekd.training.objective import Objective
+from edgekd.training.task_loss import task_loss
 
 _BATCH = 64
 
@@ -31,11 +33,17 @@ def granularity(settings: PruneSettings, context: Context) -> int:
 def run(state: ModelState, settings: StageSettings, context: Context) -> ModelState:
     """Remove channels until the budget is met.
 
+    The weights of a fake-quantized graph are copied back, pruned, and prepared again as they were.
+
     Raises:
         BudgetMissed: as much as may go is gone and the budget is not met; the message says how close it came.
         InputError: the network cannot be traced.
     """
     assert isinstance(settings, PruneSettings)
+    if isinstance(state.form, PreparedForm):
+        pruned = run(state.floating(), settings, context)
+        form, _ = prepare(pruned.torch, pruned.signature, state.form.simulation, context)
+        return replace(pruned, form=form)
     torch.manual_seed(context.seed)
     module = copy.deepcopy(state.torch.module).eval()
     name, limit, measure = _budget(settings, state, context)
@@ -60,9 +68,9 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
             f"pruning cannot reach {100 * limit:g}% of the {name}: {after / before:.1%} is left when every layer that may be "
             f"cut has lost what it may; raise {name_of(settings)}, largest_cut, or lower granularity"
         )
-    form = TorchForm(state.torch.base, module.eval(), (*state.torch.edits, prune_edit(history)))
+    edits = (*state.torch.edits, prune_edit(history))
     notes = {f"{name}_share": round(after / before, 4), "granularity": granularity(settings, context)}
-    return state.after("prune", form, notes)
+    return state.after("prune", TorchForm(state.torch.base, module.eval(), edits), notes)
 
 
 def name_of(settings: PruneSettings) -> str:
@@ -86,7 +94,7 @@ def _gradients(state: ModelState, settings: PruneSettings, context: Context) -> 
     if settings.importance != "taylor":
         return None
     part = training_part(context.parts.calibration)
-    objective = Objective(state.signature.task, alpha=0.0, temperature=1.0)
+    task = state.signature.task
 
     def fill(module: nn.Module) -> None:
         module.zero_grad()
@@ -95,8 +103,8 @@ def _gradients(state: ModelState, settings: PruneSettings, context: Context) -> 
             inputs = {name: torch.from_numpy(array) for name, array in part.inputs(positions).items()}
             targets = part.targets_at(positions)
             labels = None if targets is None else torch.from_numpy(targets)
-            loss = objective(run_network(module, inputs), None, labels, inputs)
-            (loss * len(part.indices[positions]) / len(part)).backward()
+            output = next(iter(run_network(module, inputs).values()))
+            (task_loss(task, output, labels, inputs).mean() * len(part.indices[positions]) / len(part)).backward()
 
     return fill
 
@@ -128,4 +136,4 @@ def _describe(settings: StageSettings, context: Context) -> str:
     )
 
 
-STAGE = Stage(PruneSettings, run, frozenset({"torch"}), "torch", False, _depends_on, _check, _describe)
+STAGE = Stage(PruneSettings, run, frozenset({"torch", "prepared"}), same_form, False, _depends_on, _check, _describe)

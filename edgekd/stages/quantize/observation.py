@@ -126,7 +126,7 @@ def _first_pass(watched: _Watched, layers: list[Layer]) -> tuple[dict[str, tuple
     layers = [layer for layer in layers if layer.source in watched.names]
     for number, values in enumerate(watched.values()):
         for name, array in values.items():
-            low, high = _ends(array)
+            low, high = ends_of(array)
             before = extremes.get(name, (low, high))
             extremes[name] = min(before[0], low), max(before[1], high)
         for layer in layers:
@@ -145,13 +145,13 @@ def _first_pass(watched: _Watched, layers: list[Layer]) -> tuple[dict[str, tuple
     return extremes, {name: _moments(*total) for name, total in sums.items()}
 
 
-def _ends(array: NDArray[Any]) -> tuple[float, float]:
+def ends_of(array: NDArray[Any]) -> tuple[float, float]:
     """Return the least and the greatest finite value: masks hold infinite ones."""
     if not array.size:
         return 0.0, 0.0
     low, high = (float(end) for end in torch.aminmax(torch.from_numpy(array)))
     if not np.isfinite([low, high]).all():
-        return _ends(array[np.isfinite(array)])
+        return ends_of(array[np.isfinite(array)])
     return low, high
 
 
@@ -165,7 +165,14 @@ def _moments(first: torch.Tensor, second: torch.Tensor | None, count: int) -> Mo
 def _count(watched: _Watched, extremes: dict[str, tuple[float, float]]) -> dict[str, Histogram]:
     counts = {name: np.zeros(BINS, np.int64) for name in extremes}
     for values in watched.values():
-        for name, (low, high) in extremes.items():
-            for piece in torch.from_numpy(values[name]).flatten().split(_EXACT):
-                counts[name] += torch.histc(piece, BINS, low, max(high, low + 1e-9)).long().numpy()
+        for name, ends in extremes.items():
+            counts[name] += count_values(values[name], *ends)
     return {name: Histogram(low, high, counts[name]) for name, (low, high) in extremes.items()}
+
+
+def count_values(array: NDArray[Any], low: float, high: float) -> NDArray[np.int64]:
+    """Return how many values lie in each of the bins between two ends."""
+    counts = np.zeros(BINS, np.int64)
+    for piece in torch.from_numpy(array).flatten().split(_EXACT):
+        counts += torch.histc(piece, BINS, low, max(high, low + 1e-9)).long().numpy()
+    return counts

@@ -16,9 +16,16 @@ class QuantizeSettings(StageSettings):
     A range of activations that is too wide rounds coarsely, one too narrow clips. Weights are rounded to the nearest, or so
     that the layer's output changes least. Dot-product instructions take four 8-bit values at a time, so convolutions of
     fewer input channels gain nothing from int8.
+
+    Simulated quantization rounds to the nearest: training makes up for what rounding, bias_correction, float_noise and
+    float_share do otherwise.
     """
 
     kind: Literal["quantize"] = "quantize"
+    simulate: bool = Field(
+        default=False,
+        description="leave a fake-quantized graph that a later distill stage trains; it is rounded at export",
+    )
     calibrators: tuple[Calibrator, ...] = Field(
         default=("min-max", "percentile", "mse", "entropy"),
         min_length=1,
@@ -35,7 +42,7 @@ class QuantizeSettings(StageSettings):
     bias_correction: bool = Field(
         default=True, description="take the mean error of the rounded weights out of the biases"
     )
-    keep_float: tuple[str, ...] = Field(default=(), description="ONNX nodes or operators that stay in float")
+    keep_float: tuple[str, ...] = Field(default=(), description="ONNX nodes or operators that stay in float; simulated: modules or operators")
     least_channels: int = Field(default=4, ge=1, description="convolutions of fewer input channels stay in float")
     float_noise: float = Field(
         default=0.2,

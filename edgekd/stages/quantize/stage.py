@@ -11,19 +11,21 @@ import onnx
 
 from edgekd.context import Context
 from edgekd.errors import InputError
-from edgekd.evaluate import deciding_metric, judge_outputs, run_onnx
-from edgekd.metrics import signal_to_noise
+from edgekd.evaluate import deciding_metric, run_onnx
 from edgekd.models.onnx_graph import MULTIPLIES
 from edgekd.recipe import StageSettings
 from edgekd.stages.export.onnx_writer import write_onnx
 from edgekd.stages.quantize.calibration import Range, choose_range
+from edgekd.stages.quantize.choice import Score, best, in_words, score
 from edgekd.stages.quantize.observation import observe
 from edgekd.stages.quantize.onnxruntime_executor import prepare, write_int8
 from edgekd.stages.quantize.rounding import round_layers
 from edgekd.stages.quantize.sensitivity import Sensitivity, measure_sensitivity
 from edgekd.stages.quantize.settings import Calibrator, QuantizeSettings, Rounding
+from edgekd.stages.quantize.simulation import check_names, simulation_of
+from edgekd.stages.quantize.simulation import prepare as simulate
 from edgekd.stages.stage import Stage
-from edgekd.state import ModelState, OnnxForm
+from edgekd.state import ModelState, OnnxForm, TorchForm
 from edgekd.target import QuantizationScheme
 
 Candidate = tuple[Calibrator, Rounding]
@@ -59,6 +61,10 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
     """
     assert isinstance(settings, QuantizeSettings)
     scheme = scheme_of(context)
+    if settings.simulate:
+        simulation = simulation_of(settings, scheme)
+        check_names(simulation, state.torch.module)
+        return state.after("quantize", *simulate(state.torch, state.signature, simulation, context))
     folder = context.workdir
     source = folder / "float.onnx"
     if isinstance(state.form, OnnxForm):
@@ -99,26 +105,23 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
             kept = (*kept, *sensitive_layers(measured, kept, settings, context.log))
         advance(1)
         reference = run_onnx(source, part, context.threads)
-        scores: dict[Candidate, tuple[float, float]] = {}
+        scores: dict[Candidate, Score] = {}
         for candidate in candidates:
             outputs = run_onnx(write(candidate, kept), part, context.threads)
-            value = judge_outputs(outputs, reference, part, metric)
-            fidelity = min(signal_to_noise(outputs[name], reference[name]) for name in reference)
-            scores[candidate] = (value if metric.higher_is_better else -value, fidelity)
-            context.log(f"quantize: {', '.join(candidate)}: {metric.name} {value:.4g}, {fidelity:.1f} dB on validation")
+            scores[candidate] = score(outputs, reference, part, metric)
+            context.log(f"quantize: {', '.join(candidate)}: {in_words(scores[candidate], metric)}")
             advance(1)
-    # The share of equal decisions is a coarse measure of how near two networks are; the ratio is a fine one.
-    best = max(scores, key=lambda one: scores[one][::-1] if metric.fidelity else scores[one])
-    form = OnnxForm(_only(folder, f"{best[0]}-{best[1]}.onnx"), "int8")
+    chosen = best(scores, metric)
+    form = OnnxForm(_only(folder, f"{chosen[0]}-{chosen[1]}.onnx"), "int8")
     left = {name: kind for name, kind in float_layers(onnx.load(str(form.path))).items() if name not in kept}
     if left:
         context.log(f"quantize: {', '.join(sorted(set(left.values())))} stays in float: there is no int8 for it here")
     notes = {
-        "calibrator": best[0],
-        "rounding": best[1] if layers[best[1]] else "nearest",
+        "calibrator": chosen[0],
+        "rounding": chosen[1] if layers[chosen[1]] else "nearest",
         "validation": {", ".join(one): [round(value, 4) for value in pair] for one, pair in scores.items()},
         "biases_corrected": sum(
-            one.bias is not None and not {one.layer.node, one.layer.kind} & set(kept) for one in layers[best[1]]
+            one.bias is not None and not {one.layer.node, one.layer.kind} & set(kept) for one in layers[chosen[1]]
         ),
         "kept_float": [*kept, *left],
         "calibration_samples": len(context.parts.calibration),
@@ -189,7 +192,14 @@ def _depends_on(settings: StageSettings, context: Context) -> dict[str, object]:
 
 def _check(settings: StageSettings, state: ModelState, context: Context) -> None:
     """Refuse a target without int8, and a network that is quantized already."""
-    scheme_of(context)
+    assert isinstance(settings, QuantizeSettings)
+    scheme = scheme_of(context)
+    if settings.simulate:
+        simulation = simulation_of(settings, scheme)
+        if isinstance(state.form, OnnxForm):
+            raise InputError("an ONNX network cannot be trained, so there is nothing to simulate for; leave simulate out")
+        if isinstance(state.form, TorchForm):
+            check_names(simulation, state.form.module)
     if isinstance(state.form, OnnxForm) and state.form.precision != "fp32":
         raise InputError(f"the network is {state.form.precision} already; use --recipe export")
 
@@ -198,10 +208,20 @@ def _describe(settings: StageSettings, context: Context) -> str:
     assert isinstance(settings, QuantizeSettings)
     scheme = scheme_of(context)
     weights = "per-channel" if scheme.per_channel else "per-tensor"
+    if settings.simulate:
+        return (
+            f"simulated int8, {scheme.activation_dtype} activations, {weights} weights, {len(context.parts.calibration)} "
+            f"calibration samples, {len(settings.calibrators)} calibrators; rounded at export"
+        )
     return (
         f"static int8, {scheme.activation_dtype} activations, {weights} weights, {len(context.parts.calibration)} "
         f"calibration samples, {len(settings.calibrators)} calibrators x {len(settings.rounding)} roundings"
     )
 
 
-STAGE = Stage(QuantizeSettings, run, frozenset({"torch", "onnx"}), "onnx", False, _depends_on, _check, _describe)
+def _produces(settings: StageSettings, form: str) -> str:
+    assert isinstance(settings, QuantizeSettings)
+    return "prepared" if settings.simulate else "onnx"
+
+
+STAGE = Stage(QuantizeSettings, run, frozenset({"torch", "onnx"}), _produces, False, _depends_on, _check, _describe)

@@ -1,0 +1,72 @@
+"""Losses as they are written on the command line."""
+
+import tomllib
+from collections.abc import Sequence
+from typing import Any
+
+
+def read_losses(
+    texts: Sequence[str], task: float | None, alpha: float | None, temperature: float | None
+) -> dict[str, Any]:
+    """Return the settings `losses` and `task` that the options give; only what was given.
+
+    Raises:
+        InputError: an option has a wrong form, or two contradict each other.
+    """
+    from edgekd.errors import InputError
+    from edgekd.stages.distill.settings import KL
+
+    if (alpha is not None or temperature is not None) and texts:
+        raise InputError("--alpha and --temperature belong to the loss kl that is taken without --loss; write kl:temperature=4")
+    if alpha is not None and task is not None:
+        raise InputError("--alpha is short for --task 1-ALPHA; give one of them")
+    if alpha is not None and not 0 < alpha <= 1:
+        raise InputError(f"--alpha: its value is above 0 and at most 1, not {alpha:g}")
+    if texts:
+        return {"losses": [read_loss(text) for text in texts]}
+    if alpha is None and temperature is None:
+        return {}
+    table: dict[str, Any] = {"kind": "kl", "weight": KL if alpha is None else alpha}
+    if temperature is not None:
+        table["temperature"] = temperature
+    return {"losses": [table], **({} if alpha is None else {"task": 1 - alpha})}
+
+
+def read_loss(text: str) -> dict[str, Any]:
+    """Read KIND[:NAME=VALUE,...]; a value is written as in TOML, or plain text; NAME.KEY=VALUE fills a table.
+
+    Raises:
+        InputError: a setting has no value.
+    """
+    from edgekd.errors import InputError
+
+    kind, _, rest = text.partition(":")
+    table: dict[str, Any] = {"kind": kind}
+    for setting in _split(rest):
+        name, equals, value = setting.partition("=")
+        if not equals or not name:
+            raise InputError(f"--loss {text}: {setting!r} is not NAME=VALUE")
+        head, dot, key = name.partition(".")
+        if dot:
+            table.setdefault(head, {})[key] = _value(value)
+        else:
+            table[head] = _value(value)
+    return table
+
+
+def _split(text: str) -> list[str]:
+    """Split at commas outside of brackets."""
+    parts, depth, start = [], 0, 0
+    for position, character in enumerate(text):
+        depth += (character in "[{") - (character in "]}")
+        if character == "," and not depth:
+            parts.append(text[start:position])
+            start = position + 1
+    return [part for part in [*parts, text[start:]] if part]
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except ValueError:
+        return text

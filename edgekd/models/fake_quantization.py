@@ -1,0 +1,106 @@
+"""Fake quantization: a float graph in which weights and activations are rounded as the target will round them."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import fx, nn
+
+from edgekd.models.exported_graph import (
+    absorb_norms,
+    export_graph,
+    fold_constants,
+    is_constant,
+    scale_weights,
+    set_training,
+    value_of,
+)
+from edgekd.models.signature import Signature
+from edgekd.target import QuantizationScheme
+
+
+class Simulation(BaseModel):
+    """What a fake-quantized graph simulates, so that the same one can be made again.
+
+    `keep_float` names modules and ONNX operators; `calibrators` are those among which the ranges were chosen.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scheme: QuantizationScheme
+    keep_float: tuple[str, ...] = ()
+    least_channels: int = 1
+    calibrators: tuple[str, ...] = ("min-max",)
+    percentile: float = 99.99
+
+
+def prepare_graph(module: nn.Module, signature: Signature, simulation: Simulation) -> fx.GraphModule:
+    """Return a network as a graph with a rounder in front of everything that runs in integers.
+
+    A rounder is x -> s (clip(round(x / s) + z, lowest, highest) - z), straight-through in training. Scales s and zero points z
+    are still to be set, or loaded; then they hold, as batch statistics do, until `set_adapting`. Weights are rounded with the
+    scale of the batch norm behind their layer, and have the network's names and their gradients.
+
+    Raises:
+        StageError: torch cannot trace the network with a free batch size.
+    """
+    from edgekd.models.annotation import SchemeQuantizer
+    from edgekd.models.pt2e import prepare_qat_pt2e
+
+    graph = export_graph(module, signature)
+    scale_weights(graph)
+    quantizer = SchemeQuantizer(simulation.scheme, simulation.keep_float, simulation.least_channels)
+    prepared: fx.GraphModule = prepare_qat_pt2e(graph, quantizer)
+    set_training(prepared, False)
+    for node in prepared.graph.find_nodes(op="call_module"):  # what is rounded has the shape of what it was
+        node.meta |= {key: value for key, value in node.args[0].meta.items() if key == "val"}
+    return prepared
+
+
+def rounders(graph: fx.GraphModule) -> dict[str, Any]:
+    """Return the rounders of a prepared graph, by name; one that several places share has one name."""
+    return {name: module for name, module in graph.named_modules() if hasattr(module, "fake_quant_enabled")}
+
+
+def rounded_weights(graph: fx.GraphModule) -> dict[str, torch.Tensor]:
+    """Return the weights that a prepared graph rounds, with the scale of their batch norms, by the names of their rounders."""
+    nodes = graph.graph.find_nodes(op="call_module")
+    return {node.target: value_of(graph, node.args[0]) for node in nodes if is_constant(node.args[0])}
+
+
+def set_range(rounder: Any, low: torch.Tensor, high: torch.Tensor) -> None:
+    """Set a rounder's scale and zero point so that it covers a range: scalars, or (channels,) for weights."""
+    observer = rounder.activation_post_process
+    for name, value in (("min_val", low), ("max_val", high)):
+        getattr(observer, name).resize_(value.shape).copy_(value)
+    scale, zero_point = rounder.calculate_qparams()
+    rounder.scale.resize_(scale.shape).copy_(scale)
+    rounder.zero_point.resize_(zero_point.shape).copy_(zero_point)
+
+
+def integer_graph(prepared: fx.GraphModule) -> fx.GraphModule:
+    """Return a copy of a prepared graph with integer weights and explicit quantization, ready for export."""
+    from edgekd.models.pt2e import convert_pt2e
+
+    graph = copy.deepcopy(prepared)
+    set_training(graph, False)
+    absorb_norms(graph)
+    fold_constants(graph)
+    converted: fx.GraphModule = convert_pt2e(graph)
+    return converted
+
+
+def copy_weights(prepared: fx.GraphModule, module: nn.Module) -> None:
+    """Copy a prepared graph's weights and statistics into the network it was made from, by name and in place."""
+    weights = prepared.state_dict()
+    module.load_state_dict({name: weights[name] for name in module.state_dict()})
+
+
+def unknown_names(module: nn.Module, names: Sequence[str]) -> list[str]:
+    """Return the names that are neither a module's nor those of an ONNX operator that can be rounded."""
+    from edgekd.models.annotation import OPERATORS
+
+    known = {name for name, _ in module.named_modules()} | {one for names in OPERATORS.values() for one in names}
+    return [name for name in names if name not in known]

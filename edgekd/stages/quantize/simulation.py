@@ -1,0 +1,162 @@
+"""Quantization that is trained afterwards: a fake-quantized graph, with ranges from the calibration part."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import fx, nn
+
+from edgekd.context import Context
+from edgekd.data import Part
+from edgekd.errors import InputError
+from edgekd.evaluate import deciding_metric, run_module
+from edgekd.models.fake_quantization import (
+    Simulation,
+    prepare_graph,
+    rounded_weights,
+    rounders,
+    set_range,
+    unknown_names,
+)
+from edgekd.models.signature import Signature
+from edgekd.stages.quantize.calibration import Range, choose_range
+from edgekd.stages.quantize.choice import Score, best, in_words, score
+from edgekd.stages.quantize.observation import Histogram, count_values, ends_of
+from edgekd.stages.quantize.settings import Calibrator, QuantizeSettings
+from edgekd.state import PreparedForm, TorchForm
+from edgekd.target import QuantizationScheme
+
+_BATCH = 64
+
+
+def simulation_of(settings: QuantizeSettings, scheme: QuantizationScheme) -> Simulation:
+    """Return what settings and a target's scheme ask to simulate.
+
+    Raises:
+        InputError: the scheme is not one of 8 bits.
+    """
+    if scheme.weight_dtype != "int8" or scheme.activation_dtype == "int16":
+        raise InputError(
+            f"{scheme.weight_dtype} weights with {scheme.activation_dtype} activations cannot be trained, 8 bits can; "
+            "put distill before quantize"
+        )
+    return Simulation(
+        scheme=scheme,
+        keep_float=settings.keep_float,
+        least_channels=settings.least_channels,
+        calibrators=settings.calibrators,
+        percentile=settings.percentile,
+    )
+
+
+def check_names(simulation: Simulation, module: nn.Module) -> None:
+    """Refuse a name in `keep_float` that is neither a module's nor an operator's.
+
+    Raises:
+        InputError: names it.
+    """
+    if wrong := unknown_names(module, simulation.keep_float):
+        raise InputError(f"quantize.keep_float: no module or operator {', '.join(map(repr, wrong))} (`edgekd inspect`)")
+
+
+def prepare(
+    form: TorchForm, signature: Signature, simulation: Simulation, context: Context
+) -> tuple[PreparedForm, dict[str, Any]]:
+    """Return a network as a fake-quantized graph, and notes. Its ranges and its batch statistics are final: only weights train.
+
+    Every calibrator of the simulation chooses ranges for the activations from the calibration part; the validation part
+    picks, as in static quantization. The ranges of weights are their extremes, a channel or a tensor each.
+
+    Raises:
+        StageError: torch cannot trace the network with a free batch size.
+    """
+    graph = prepare_graph(form.module, signature, simulation)
+    part = context.parts.validation
+    metric = deciding_metric(context.metric, part)
+    settings = QuantizeSettings(calibrators=simulation.calibrators, percentile=simulation.percentile)  # type: ignore[arg-type]
+    with context.progress("quantize", len(settings.calibrators) + 1) as advance:
+        with _floating(graph):
+            reference = run_module(graph, part)
+            histograms = _observe(graph, context.parts.calibration)
+        advance(1)
+        scores: dict[Calibrator, Score] = {}
+        for calibrator in settings.calibrators:
+            _set_ranges(graph, histograms, calibrator, settings)
+            scores[calibrator] = score(run_module(graph, part), reference, part, metric)
+            context.log(f"quantize: {calibrator}: {in_words(scores[calibrator], metric)}")
+            advance(1)
+    chosen = best(scores, metric)
+    _set_ranges(graph, histograms, chosen, settings)
+    notes = {
+        "simulated": True,
+        "calibrator": chosen,
+        "validation": {name: [round(value, 4) for value in pair] for name, pair in scores.items()},
+        "rounded": {"weights": len(rounders(graph)) - len(histograms), "activations": len(histograms)},
+        "kept_float": list(simulation.keep_float),
+        "calibration_samples": len(context.parts.calibration),
+    }
+    return PreparedForm(form.base, graph, simulation, form.edits), notes
+
+
+@contextmanager
+def _floating(graph: fx.GraphModule) -> Iterator[None]:
+    """Let the rounders of a graph pass everything on as it is."""
+    for rounder in rounders(graph).values():
+        rounder.disable_fake_quant()
+    try:
+        yield
+    finally:
+        for rounder in rounders(graph).values():
+            rounder.enable_fake_quant()
+
+
+@torch.no_grad()
+def _observe(graph: fx.GraphModule, part: Part) -> dict[str, Histogram]:
+    """Run a part through a graph twice; return the histogram of every activation, by the name of its rounder."""
+    extremes: dict[str, Range] = {}
+    counts: dict[str, NDArray[np.int64]] = {}
+
+    def widen(name: str, values: NDArray[Any]) -> None:
+        low, high = ends_of(values)
+        before = extremes.get(name, (low, high))
+        extremes[name] = min(before[0], low), max(before[1], high)
+
+    def count(name: str, values: NDArray[Any]) -> None:
+        counts[name] = counts.get(name, 0) + count_values(values, *extremes[name])
+
+    for look in (widen, count):
+        _watch(graph, part, look)
+    return {name: Histogram(*extremes[name], counts[name]) for name in counts}
+
+
+def _watch(graph: fx.GraphModule, part: Part, look: Callable[[str, NDArray[Any]], None]) -> None:
+    """Run a part through a graph and show all that its activations' rounders get."""
+    weights = rounded_weights(graph)
+    handles = [
+        rounder.register_forward_pre_hook(lambda _, given, name=name: look(name, given[0].numpy()))
+        for name, rounder in rounders(graph).items()
+        if name not in weights
+    ]
+    try:
+        for feeds in part.batches(_BATCH):
+            graph(*(torch.from_numpy(array) for array in feeds.values()))
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def _set_ranges(
+    graph: fx.GraphModule, histograms: dict[str, Histogram], calibrator: Calibrator, settings: QuantizeSettings
+) -> None:
+    """Set the ranges of all rounders: activations as a calibrator says, weights to their extremes."""
+    known = rounders(graph)
+    for name, weight in rounded_weights(graph).items():
+        rows = weight.transpose(0, known[name].ch_axis).flatten(1) if known[name].is_per_channel else weight.flatten()
+        set_range(known[name], *torch.aminmax(rows, dim=-1))
+    for name, histogram in histograms.items():
+        low, high = choose_range(histogram, calibrator, settings)
+        set_range(known[name], torch.tensor(low), torch.tensor(high))

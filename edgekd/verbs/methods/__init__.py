@@ -1,0 +1,1 @@
+"""The catalogue of methods, and the bench that tries them."""

@@ -1,0 +1,177 @@
+import copy
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from edgekd.context import Context
+from edgekd.data import Part
+from edgekd.device.runtimes import open_session
+from edgekd.errors import InputError
+from edgekd.evaluate import run_module, run_onnx
+from edgekd.models.exported_graph import set_training
+from edgekd.models.fake_quantization import rounders
+from edgekd.request import Request, prepare
+from edgekd.stages.export.prepared_writer import write_prepared
+from edgekd.stages.quantize import STAGE, QuantizeSettings
+from edgekd.stages.quantize.simulation import simulation_of
+from edgekd.state import ModelState, OnnxForm, PreparedForm
+from edgekd.target import QuantizationScheme
+
+SETTINGS = QuantizeSettings(simulate=True, calibrators=("min-max", "mse"))
+
+
+@pytest.fixture(scope="module")
+def given(example: Path) -> tuple[ModelState, Context]:
+    made = prepare(Request(example / "model.pt", ("raspberry-pi-5",), threads=1))
+    return made.opened.state, made.contexts[0]
+
+
+@pytest.fixture(scope="module")
+def simulated(given: tuple[ModelState, Context]) -> ModelState:
+    state, context = given
+    return STAGE.run(state, SETTINGS, context)
+
+
+def form_of(state: ModelState) -> PreparedForm:
+    assert isinstance(state.form, PreparedForm)
+    return state.form
+
+
+def whole(context: Context) -> Part:
+    data = context.parts.evaluation.dataset
+    return Part(data, np.arange(len(data)), context.signature)
+
+
+def trained(form: PreparedForm, context: Context, steps: int = 3) -> PreparedForm:
+    """Return a copy of the form after a few steps of plain SGD on the train part."""
+    form = copy.deepcopy(form)
+    graph, part = set_training(form.module, True), context.parts.train
+    optimizer = torch.optim.SGD(graph.parameters(), lr=0.01)
+    for step in range(steps):
+        positions = slice(32 * step, 32 * step + 32)
+        targets = part.targets_at(positions)
+        assert targets is not None
+        logits = graph(torch.from_numpy(part.inputs(positions)["image"]))
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(logits, torch.from_numpy(targets)).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    set_training(graph, False)
+    return form
+
+
+def test_the_graph_is_near_the_network_and_the_notes_say_how(
+    given: tuple[ModelState, Context], simulated: ModelState
+) -> None:
+    state, context = given
+    part = context.parts.evaluation
+    float_outputs, outputs = (run_module(one, part)["output"] for one in (state.torch.module, form_of(simulated).module))
+    assert not np.array_equal(float_outputs, outputs)
+    assert np.corrcoef(float_outputs.ravel(), outputs.ravel())[0, 1] > 0.999
+    assert STAGE.leaves(SETTINGS, "torch") == simulated.form.kind == "prepared"
+    assert STAGE.leaves(QuantizeSettings(), "torch") == "onnx"
+    assert simulated.lineage == ("quantize",) and simulated.form.precision == "int8"
+    assert simulated.notes["calibrator"] in ("min-max", "mse") and set(simulated.notes["validation"]) == {"min-max", "mse"}
+    assert simulated.notes["rounded"] == {"weights": 9, "activations": 13}
+
+
+def test_it_is_the_same_every_time(given: tuple[ModelState, Context]) -> None:
+    state, context = given
+    first, again = (form_of(STAGE.run(state, SETTINGS, context)).module.state_dict() for _ in range(2))
+    assert again.keys() == first.keys() and all(torch.equal(again[name], value) for name, value in first.items())
+
+
+def test_weights_train_while_levels_and_statistics_stay(given: tuple[ModelState, Context], simulated: ModelState) -> None:
+    before = form_of(simulated).module.state_dict()
+    form = trained(form_of(simulated), given[1])
+    after, weights = form.module.state_dict(), {name for name, _ in form.module.named_parameters()}
+    assert all(not torch.equal(after[name], before[name]) for name in weights)
+    assert all(torch.equal(after[name], before[name]) for name in before.keys() - weights)
+    levels = {name for name in before if name.endswith((".scale", ".zero_point"))}
+    statistics = {name for name in before if "running_" in name}
+    assert len(levels) >= 2 * len(rounders(form.module)) and len(statistics) == 14
+
+
+def test_trained_weights_copy_back_by_name(given: tuple[ModelState, Context], simulated: ModelState) -> None:
+    state, context = given
+    form = trained(form_of(simulated), context)
+    floating = form.copied_back(state.signature)
+    assert floating.edits == form.edits and floating.base is form.base
+    weights = form.module.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in floating.module.state_dict().items())
+    for rounder in rounders(form.module).values():
+        rounder.disable_fake_quant()
+    part = context.parts.validation
+    given_back, outputs = (run_module(one, part)["output"] for one in (floating.module, form.module))
+    np.testing.assert_allclose(given_back, outputs, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("steps", [0, 3])
+def test_the_written_file_runs_in_integers_and_decides_alike(
+    given: tuple[ModelState, Context], simulated: ModelState, tmp_path: Path, steps: int
+) -> None:
+    _, context = given
+    form, part = trained(form_of(simulated), context, steps), whole(context)
+    before = run_module(form.module, part)["output"]
+    path = tmp_path / "model.onnx"
+    write_prepared(form.module, simulated.signature, path, opset=20)
+    written = run_onnx(path, part, 1)["output"]
+    assert (written.argmax(1) == before.argmax(1)).mean() >= 0.99
+    assert np.array_equal(run_module(form.module, part)["output"], before)  # the graph itself is as it was
+    model = onnx.load(str(path))
+    assert (model.ir_version, model.opset_import[0].version) == (10, 20)
+    assert [value.name for value in (*model.graph.input, *model.graph.output)] == ["image", "output"]
+    assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    makers = {name: node for node in model.graph.node for name in node.output}
+    kinds = []
+    for node in model.graph.node:
+        if node.op_type in ("Conv", "Gemm"):
+            sources = [makers[name].input[0] for name in node.input[1:] if name in makers]
+            kinds.append([constants[name].data_type for name in sources if name in constants])
+    integers = [onnx.TensorProto.INT8, onnx.TensorProto.INT32]
+    assert kinds.count(integers) == 7 and kinds.count(integers[:1]) == 2 and kinds.count([]) == 1  # the stem
+    executed = executed_operators(path, tmp_path)
+    assert executed.count("QLinearConv") == 8 and executed.count("Conv") == 1 and "QGemm" in executed
+
+
+def executed_operators(path: Path, folder: Path) -> list[str]:
+    """Return the operators that ONNX Runtime makes of a file."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath, options.log_severity_level = str(folder / "optimized.onnx"), 3
+    onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return [node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node]
+
+
+def test_a_symmetric_scheme_has_no_zero_points(given: tuple[ModelState, Context], tmp_path: Path) -> None:
+    state, context = given
+    scheme = QuantizationScheme(activation_dtype="int8", activation_symmetric=True)
+    runtime = context.runtime.model_copy(update={"quantization": scheme})
+    target = context.target.model_copy(update={"runtime": {context.runtime_name: runtime}})
+    settings = QuantizeSettings(simulate=True, calibrators=("min-max",), keep_float=("classifier",))
+    form = form_of(STAGE.run(state, settings, replace(context, target=target)))
+    assert all((rounder.zero_point == 0).all() for rounder in rounders(form.module).values())
+    path = tmp_path / "model.onnx"
+    write_prepared(form.module, state.signature, path)
+    open_session("onnxruntime", path, 1)
+    model = onnx.load(str(path))
+    makers = {name: node.op_type for node in model.graph.node for name in node.output}
+    (head,) = (node for node in model.graph.node if node.op_type == "Gemm")
+    assert not {makers.get(name) for name in head.input} & {"DequantizeLinear"}
+
+
+def test_what_cannot_be_simulated_is_refused(given: tuple[ModelState, Context], tmp_path: Path) -> None:
+    state, context = given
+    with pytest.raises(InputError, match="no module or operator 'stam'"):
+        STAGE.check(QuantizeSettings(simulate=True, keep_float=("stam",)), state, context)
+    with pytest.raises(InputError, match="cannot be trained"):
+        STAGE.check(SETTINGS, replace(state, form=OnnxForm(tmp_path / "model.onnx")), context)
+    with pytest.raises(InputError, match="put distill before quantize"):
+        simulation_of(SETTINGS, QuantizationScheme(weight_dtype="int4"))
+    assert "rounded at export" in STAGE.describe(SETTINGS, context)

@@ -124,7 +124,9 @@ def parity(
     """
     try:
         outputs = run_all(open_session(runtime, written, 1), inputs)
-        compared = [compare_output(name, outputs[name], wanted, CLASS_AXIS.get(task)) for name, wanted in expected.items()]
+        compared = [
+            compare_output(name, outputs[name], wanted, CLASS_AXIS.get(task)) for name, wanted in expected.items()
+        ]
     except DeviceError as error:
         raise StageError(f"the written file does not run: {error}") from error
     worst = min(compared, key=lambda one: one.cosine)

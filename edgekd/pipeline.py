@@ -29,6 +29,19 @@ class Step:
     file: Path
 
 
+@dataclass(frozen=True)
+class Places:
+    """Where a stage may write while it is at work."""
+
+    workdir: Path
+    checkpoint: Path
+    teacher_cache: Path
+
+    def given_to(self, context: Context) -> Context:
+        """Return the context with these places."""
+        return replace(context, workdir=self.workdir, checkpoint=self.checkpoint, teacher_cache=self.teacher_cache)
+
+
 def run_stages(run: Run, prepared: Prepared, context: Context) -> list[Step]:
     """Run, or take from the run directory, the baseline and every stage."""
     state = prepared.opened.state
@@ -38,13 +51,15 @@ def run_stages(run: Run, prepared: Prepared, context: Context) -> list[Step]:
         before, stage = chain[-1], STAGES[type(settings)]
 
         def make(
-            places: dict[str, Path], before: Step = before, settings: StageSettings = settings, stage: Stage = stage
+            places: Places, before: Step = before, settings: StageSettings = settings, stage: Stage = stage
         ) -> ModelState:
             run.log(f"{settings.kind}: {stage.describe(settings, context)}")
-            return stage.run(before.state, settings, replace(context, **places))
+            return stage.run(before.state, settings, places.given_to(context))
 
         kind = settings.kind
-        stored, key = _stored(run, prepared, kind, _ingredients(prepared, context, before, settings), make, together=stage.trains)
+        stored, key = _stored(
+            run, prepared, kind, _ingredients(prepared, context, before, settings), make, together=stage.trains
+        )
         count = sum(step.state.lineage[-1:] == (kind,) for step in chain)
         name = f"{kind}-{count + 1}" if count else kind
         chain.append(Step(name, key, stored, _onnx_of(run, kind, key, stored, context)))
@@ -87,11 +102,11 @@ def _stored(
     prepared: Prepared,
     name: str,
     ingredients: dict[str, Any],
-    make: Callable[[dict[str, Path]], ModelState],
+    make: Callable[[Places], ModelState],
     *,
     together: bool = False,
 ) -> tuple[ModelState, str]:
-    """Return a stage's output and its key; what it may write meanwhile is given to `make`, by the fields of the context."""
+    """Return a stage's output and its key; `make` is told where it may write meanwhile."""
     key = stage_key(ingredients)
     checkpoint = run.directory / "training" / f"{name}-{key[:16]}.pt"
     form = prepared.opened.state.form
@@ -104,7 +119,7 @@ def _stored(
             if not prepared.request.resume:
                 checkpoint.unlink(missing_ok=True)
         cache = prepared.request.teacher_cache or run.directory / "teachers"
-        return make({"workdir": workdir, "checkpoint": checkpoint, "teacher_cache": cache})
+        return make(Places(workdir, checkpoint, cache))
 
     made = run.stage(name, ingredients, base, remake, together=together)
     if processes.leads():
@@ -166,8 +181,8 @@ def _arm_step(
     *,
     from_scratch: bool,
 ) -> Step:
-    def make(places: dict[str, Path]) -> ModelState:
-        here = replace(context, **places)
+    def make(places: Places) -> ModelState:
+        here = places.given_to(context)
         if isinstance(settings, DistillSettings):
             return without_teacher(before.state, settings, here, from_scratch=from_scratch)
         return STAGES[type(settings)].run(before.state, settings, here)

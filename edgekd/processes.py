@@ -1,7 +1,7 @@
 """One process, or several that `torchrun` started for one run: the first leads, the others train with it."""
 
 import os
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Value = TypeVar("Value")
 
@@ -32,7 +32,7 @@ def wait_for_all() -> None:
         _joined().barrier()
 
 
-def _joined():  # type: ignore[no-untyped-def]
+def _joined() -> Any:
     """Return torch's module of distributed work, joined."""
     import torch.distributed as distributed
 

@@ -64,7 +64,8 @@ class Recipe(_Frozen):
     description: str = Field(default="", description="one line for a person")
     seed: int = Field(default=0, ge=0, lt=2**31, description="of everything random")
     metric: str | None = Field(
-        default=None, description="accuracy, mse, mae, miou, auc, recall, token-accuracy, agreement, cosine, sqnr or package.module:function"
+        default=None,
+        description="accuracy, mse, mae, miou, auc, recall, token-accuracy, agreement, cosine, sqnr or package.module:function",
     )
     data: DataSettings = DataSettings()
     budget: Budget = Budget()

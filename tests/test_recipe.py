@@ -39,7 +39,7 @@ def test_a_recipe_is_read_with_its_stages_in_order() -> None:
 
 def test_json_holds_every_setting_with_its_default() -> None:
     content = parse_recipe(GOOD, KINDS).to_json()
-    assert content["stages"][1]["temperature"] == 4.0
+    assert content["stages"][1]["task"] == 0.3 and content["stages"][1]["momentum"] == 0.9
     assert content["data"]["validation"] == 0.05
 
 

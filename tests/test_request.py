@@ -20,8 +20,8 @@ from edgekd.recipe import ExportSettings, Recipe, parse_recipe
 from edgekd.request import Prepared, Request, prepare
 from edgekd.stages import KINDS, STAGES
 from edgekd.stages.distill.settings import DistillSettings
-from edgekd.verbs.compress import execute
 from edgekd.teachers.live import LiveTeacher
+from edgekd.verbs.compress import execute
 
 TARGETS = ("generic-x86",)
 INPUTS = '[[inputs]]\nname = "image"\nshape = ["batch", 1, 28, 28]\n'

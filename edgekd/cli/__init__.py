@@ -21,6 +21,7 @@ COMMANDS = {
     "eval": "Score a model, ONNX file or artifact on data.",
     "verify": "Check an artifact: hashes, and outputs against the recorded ones.",
     "profile": "Measure the latency of an artifact or ONNX file on this machine.",
+    "methods": "List the distillation methods, and try them against each other.",
     "targets": "List, show, validate and make target profiles.",
     "runs": "List and clean run directories.",
     "doctor": "Say what this machine and installation can do.",

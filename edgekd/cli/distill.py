@@ -38,7 +38,9 @@ SETTINGS = (
 @click.option("--patience", type=int, metavar="EPOCHS", help="Stop when validation gets no better for so long.")
 @click.option("--mixup", type=float, metavar="ALPHA", help="Mix pairs of samples.")
 @click.option("--freeze", multiple=True, metavar="MODULE", help="A module that is not trained.")
-@click.option("--teacher-inputs", multiple=True, metavar="NAME", help="Inputs or extras of the data that teachers take.")
+@click.option(
+    "--teacher-inputs", multiple=True, metavar="NAME", help="Inputs or extras of the data that teachers take."
+)
 @click.option("--teacher-data", metavar="SOURCE", help="Data of the teachers' own, not paired with the student's.")
 @click.option(
     "--cache",

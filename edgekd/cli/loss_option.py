@@ -17,7 +17,9 @@ def read_losses(
     from edgekd.stages.distill.settings import KL
 
     if (alpha is not None or temperature is not None) and texts:
-        raise InputError("--alpha and --temperature belong to the loss kl that is taken without --loss; write kl:temperature=4")
+        raise InputError(
+            "--alpha and --temperature belong to the loss kl that is taken without --loss; write kl:temperature=4"
+        )
     if alpha is not None and task is not None:
         raise InputError("--alpha is short for --task 1-ALPHA; give one of them")
     if alpha is not None and not 0 < alpha <= 1:

@@ -2,7 +2,6 @@
 
 import copy
 import warnings
-from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
 
@@ -80,8 +79,9 @@ def set_training(module: nn.Module, mode: bool) -> nn.Module:
     adapts = mode and module.meta.get(_ADAPTING, False)
     for layer in module.modules():
         layer.training = mode
-        if hasattr(layer, "enable_observer"):
-            layer.enable_observer(adapts)
+        observe = getattr(layer, "enable_observer", None)
+        if callable(observe):
+            observe(adapts)
     for node in module.graph.nodes:
         if node.target in _DROPOUTS:
             node.args = (*node.args[:2], mode)
@@ -161,6 +161,7 @@ def absorb_norms(graph: fx.GraphModule) -> None:
             continue
         layer, scale, bias = (named.get(name) for name in norm.meta[_SCALED])
         _, _, beta, mean, *_ = norm.args
+        assert layer is not None
         with graph.graph.inserting_before(layer):
             centred = call(aten.neg.default, (mean,)) if bias is None else call(aten.sub.Tensor, (bias, mean))
             moved = call(aten.mul.Tensor, (centred, scale))

@@ -62,9 +62,7 @@ def open_teachers(
     return opened
 
 
-def _open(
-    source: TeacherSource, signature: Signature, opening: Opening, threads: int
-) -> tuple[str, OpenedTeacher]:
+def _open(source: TeacherSource, signature: Signature, opening: Opening, threads: int) -> tuple[str, OpenedTeacher]:
     if isinstance(source, Teacher):
         teacher = source
         return teacher.name, OpenedTeacher(teacher.identity, lambda part: teacher)
@@ -74,7 +72,9 @@ def _open(
         return _function(source, getattr(source, "__name__", "function"))
     if not isinstance(source, nn.Module) and (Path(source) / DESCRIPTION).is_file():
         folder = Path(source)
-        return folder.name, OpenedTeacher(StoredTeacher.identity_of(folder), lambda part: StoredTeacher.of(folder, part))
+        return folder.name, OpenedTeacher(
+            StoredTeacher.identity_of(folder), lambda part: StoredTeacher.of(folder, part)
+        )
     try:
         opened = open_model(source, opening, signature, network=True)
     except InputError as error:

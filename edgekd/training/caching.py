@@ -35,7 +35,6 @@ def cached(
     """
     assert context.teacher_cache is not None
     outputs, features = FORMS[form]
-    changes = {"augmentations": list(augmentations), "seed": variants.seed if augmentations else None}
     return {
         name: CachedTeacher.open(
             context.teacher_cache / f"{name}-{form}",
@@ -44,7 +43,8 @@ def cached(
             outputs=outputs,
             features=features,
             precision=precision,
-            **changes,
+            augmentations=list(augmentations),
+            seed=variants.seed if augmentations else None,
         )
         for name, teacher in teachers.items()
     }

@@ -27,7 +27,7 @@ def make_fabric(device: str, precision: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from lightning_fabric import Fabric
-        from lightning_fabric.strategies import DDPStrategy
+        from lightning_fabric.strategies.ddp import DDPStrategy
 
         world, local = processes.count(), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells of its precision
@@ -43,6 +43,7 @@ def make_fabric(device: str, precision: str) -> Any:
 
 
 def together(fabric: Any) -> Together:
+    """Return how the processes of a fabric combine."""
     if fabric.world_size == 1:
         return Together()
 

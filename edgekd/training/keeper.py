@@ -103,7 +103,7 @@ class Keeper:
         return {
             "phase": self.number,
             "epoch": epoch,
-            "objective": {name: tensor for name, tensor in self.objective.state_dict().items()},
+            "objective": dict(self.objective.state_dict()),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "random": torch.get_rng_state(),

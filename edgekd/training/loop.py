@@ -18,6 +18,7 @@ from edgekd.teachers.teacher import Teacher
 from edgekd.training.augment import Variants
 from edgekd.training.batch import Batch, Slice, load_batch
 from edgekd.training.checkpoint import Checkpoint
+from edgekd.training.fabric import Together, make_fabric, together
 from edgekd.training.freezing import frozen, hold
 from edgekd.training.history import History
 from edgekd.training.keeper import Keeper, Score
@@ -25,9 +26,9 @@ from edgekd.training.masks import Masks
 from edgekd.training.objective import Moment, Objective, Work
 from edgekd.training.optimizer import make_optimizer, make_schedule
 from edgekd.training.phase import Phase
-from edgekd.training.fabric import Together, make_fabric, together
 from edgekd.training.settings import TrainingSettings, batch_size, chosen_device, chosen_precision
 from edgekd.training.teaching import Teaching
+
 
 @dataclass(frozen=True)
 class Material:
@@ -157,7 +158,9 @@ class _Course:
         epochs = phase.epochs or settings.epochs
         combined = together(fabric)
         objective = Objective(self.student, phase, part.signature, combined, settings.optimizer)
-        teaching = Teaching(phase, self.material.teachers, self.material.teacher_part, fabric, self.layout, self.context.seed)
+        teaching = Teaching(
+            phase, self.material.teachers, self.material.teacher_part, fabric, self.layout, self.context.seed
+        )
         self.prepare(objective, teaching, part, self.few(part))
         objective.to(fabric.device)
         with frozen(self.student, phase.freeze):
@@ -284,7 +287,9 @@ class _Course:
     ) -> None:
         """Keep and log the means of an epoch, over all processes."""
         names = sorted(sums)
-        means = combined.total(torch.tensor([sums[name] / steps for name in names], dtype=torch.float64)) / combined.size
+        means = (
+            combined.total(torch.tensor([sums[name] / steps for name in names], dtype=torch.float64)) / combined.size
+        )
         found = dict(zip(names, means.tolist(), strict=True))
         self.history.loss.append(found["total"])
         self.history.terms.append({name: value for name, value in found.items() if name != "total"})

@@ -13,8 +13,8 @@ from edgekd.losses.weighting import broadcast_weight
 from edgekd.models.signature import Signature
 from edgekd.models.taps import Taps
 from edgekd.training.batch import Batch
-from edgekd.training.phase import Phase
 from edgekd.training.fabric import Together
+from edgekd.training.phase import Phase
 from edgekd.training.task_loss import counted, has_task_loss, task_loss
 
 
@@ -60,7 +60,9 @@ class Objective(nn.Module):
     student, so they are trained, synchronised and saved with it and cannot reach an export.
     """
 
-    def __init__(self, student: nn.Module, phase: Phase, signature: Signature, together: Together, optimizer: str) -> None:
+    def __init__(
+        self, student: nn.Module, phase: Phase, signature: Signature, together: Together, optimizer: str
+    ) -> None:
         super().__init__()
         self.student = student
         self.memories = nn.ModuleDict()
@@ -83,12 +85,16 @@ class Objective(nn.Module):
 
     def memory(self, name: str) -> Any:
         """Return what a method keeps, or None."""
-        return self.memories[name] if name in self.memories else None
+        return dict(self.memories).get(name)
 
     def trained(self) -> list[nn.Parameter]:
-        """Return the parameters that the optimizer moves: the student's and the projectors', not those of weights, which
-        learn by themselves."""
-        own = {id(p) for name, memory in self.memories.items() if name.startswith("importance") for p in memory.parameters()}
+        """Return the parameters that the optimizer moves; those of weights learn by themselves."""
+        own = {
+            id(p)
+            for name, memory in self.memories.items()
+            if name.startswith("importance")
+            for p in memory.parameters()
+        }
         return [p for p in self.parameters() if p.requires_grad and id(p) not in own]
 
     def forward(self, work: Work) -> dict[str, Tensor]:
@@ -130,20 +136,20 @@ class Objective(nn.Module):
         coefficient = phase.task.at(moment.progress)
         if coefficient and has_task_loss(task, labelled=batch.targets is not None):
             terms["task"] = coefficient * self._task(student, batch)
-        for position, loss in enumerate(phase.losses):
-            coefficient = loss.weight.at(moment.progress)
+        for position, method in enumerate(phase.losses):
+            coefficient = method.weight.at(moment.progress)
             if not coefficient:
                 continue
             memory = self.memory(f"loss{position}")
             seen = step
-            if work.switched is not None and "switch" in loss.needs:
-                seen = _with_switch(step, loss, memory, work.switched)
-            value = loss(seen, memory)
-            if loss.importance is not None:
-                weight = loss.importance(seen, value.detach(), self.memory(f"importance{position}"))
+            if work.switched is not None and "switch" in method.needs:
+                seen = _with_switch(step, method, memory, work.switched)
+            value = method(seen, memory)
+            if method.importance is not None:
+                weight = method.importance(seen, value.detach(), self.memory(f"importance{position}"))
                 value = value * self._mean_one(weight, value, seen.valid)
             terms[phase.term_names[position]] = coefficient * self._mean(value, seen.valid)
-            extra = loss.own_loss(seen, memory)
+            extra = method.own_loss(seen, memory)
             own += [] if extra is None else [extra]
         total = sum([*terms.values(), *own], torch.zeros((), device=batch.ids.device))
         return {"total": total, **{name: term.detach() for name, term in terms.items()}}
@@ -155,7 +161,9 @@ class Objective(nn.Module):
             return self._mean(task_loss(task, first, batch.targets, batch.inputs, batch.valid), kept)
         others, share = batch.mixed
         mine = self._mean(task_loss(task, first, batch.targets, batch.inputs, batch.valid), kept)
-        return share * mine + (1 - share) * self._mean(task_loss(task, first, others, batch.inputs, batch.valid), counted(task, others))
+        return share * mine + (1 - share) * self._mean(
+            task_loss(task, first, others, batch.inputs, batch.valid), counted(task, others)
+        )
 
     def _mean(self, value: Tensor, valid: Tensor | None) -> Tensor:
         """Return the mean over the valid elements of the global batch, so that the mean over processes is that mean."""

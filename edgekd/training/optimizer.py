@@ -9,7 +9,9 @@ from torch import nn
 from edgekd.training.settings import TrainingSettings
 
 
-def make_optimizer(parameters: Sequence[nn.Parameter], settings: TrainingSettings, rate: float) -> torch.optim.Optimizer:
+def make_optimizer(
+    parameters: Sequence[nn.Parameter], settings: TrainingSettings, rate: float
+) -> torch.optim.Optimizer:
     """Return the optimizer with its highest learning rate."""
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(parameters, lr=rate, weight_decay=settings.weight_decay)

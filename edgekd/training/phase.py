@@ -17,12 +17,18 @@ class Phase(BaseModel):
 
     name: str = Field(default="distill", min_length=1, description="what logs and reports call it")
     epochs: int | None = Field(default=None, ge=1, le=10_000, description="passes over its data; not set: the stage's")
-    task: Schedule = Field(default=constant(0.0), description="coefficient of the task's own loss: a number, or a schedule")
+    task: Schedule = Field(
+        default=constant(0.0), description="coefficient of the task's own loss: a number, or a schedule"
+    )
     losses: tuple[AnyLoss, ...] = Field(default=(), description="names, or tables with `kind`, of `edgekd methods`")
     committee: AnyCommittee | None = Field(default=None, description="how several teachers become one answer")
-    gradient_filter: AnyFilter | None = Field(default=None, description="what is done to the gradients of sample groups")
+    gradient_filter: AnyFilter | None = Field(
+        default=None, description="what is done to the gradients of sample groups"
+    )
     freeze: tuple[str, ...] = Field(default=(), description="modules that are not trained, their statistics kept")
-    data: str | None = Field(default=None, description="other data for this phase, as for --data; labels are not needed")
+    data: str | None = Field(
+        default=None, description="other data for this phase, as for --data; labels are not needed"
+    )
     learning_rate: float | None = Field(default=None, gt=0, description="of this phase; not set: the stage's")
 
     @cached_property
@@ -51,9 +57,17 @@ class Phase(BaseModel):
     def needs(self) -> frozenset[str]:
         """Return all that the methods need of a step."""
         needs: frozenset[str] = frozenset()
-        for method in self.methods():
+        for method in [*self.methods(), *self._policies()]:
             needs |= method.needs
         return needs | (self.gradient_filter.needs if self.gradient_filter else frozenset())
+
+    def needing_labels(self) -> list[str]:
+        """Return the kinds of the methods that need labels."""
+        return [method.kind for method in [*self.methods(), *self._policies()] if "labels" in method.needs]
+
+    def _policies(self) -> list[Any]:
+        policies = [getattr(loss, "layers", None) for loss in self.losses]
+        return [policy for policy in policies if policy is not None]
 
     @property
     def wants_outputs(self) -> bool:

@@ -5,8 +5,6 @@ from typing import Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from edgekd.losses.schedule import Schedule
-
 LEARNING_RATES = {"sgd": 0.1, "adamw": 2e-3}
 
 
@@ -32,10 +30,15 @@ class TrainingSettings(BaseModel):
         default="auto", description="auto: bfloat16 where the processor computes in it"
     )
     ema: float | None = Field(
-        default=None, gt=0, lt=1, description="keep an exponential moving average of the weights, with this decay a step"
+        default=None,
+        gt=0,
+        lt=1,
+        description="keep an exponential moving average of the weights, with this decay a step",
     )
     patience: int | None = Field(
-        default=None, ge=1, description="stop after so many epochs without a better validation score; the best one is kept"
+        default=None,
+        ge=1,
+        description="stop after so many epochs without a better validation score; the best one is kept",
     )
     mixup: float = Field(default=0.0, ge=0, le=10, description="alpha of mixup; 0: none")
     keep_sparsity: bool = Field(
@@ -70,5 +73,3 @@ def chosen_precision(settings: TrainingSettings, device: str) -> str:
 def batch_size(settings: TrainingSettings, samples: int) -> int:
     """Return the batch size asked for; of few samples a quarter, so that an epoch has steps enough."""
     return min(settings.batch_size, max(2, samples // 4))
-
-

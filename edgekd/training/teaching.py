@@ -18,7 +18,6 @@ from edgekd.training.batch import Batch, Slice, load_batch, to_layout
 from edgekd.training.objective import Objective
 from edgekd.training.phase import Phase
 
-
 SWITCH = "switch"  # the feature under which what comes out of a second pass is found
 
 
@@ -61,7 +60,7 @@ class Teaching:
         if self._wanted and not teachers and "teacher" in needs:
             raise InputError(f"phase {phase.name} needs a teacher; give --teacher")
         for live in self._live().values():
-            live.network.to(device=fabric.device, memory_format=layout)
+            live.network.to(device=fabric.device, memory_format=layout)  # type: ignore[call-overload]
         self._owners = {tap: self._owner(tap) for tap in self._all_taps()} if self._teachers else {}
 
     def _live(self) -> dict[str, LiveTeacher]:
@@ -73,7 +72,7 @@ class Teaching:
         return [tap for method in self._phase.methods() for tap in _taps_of(method, None, everything=True)]
 
     def _owner(self, tap: str) -> str:
-        name, slash, path = tap.partition("/")
+        name, slash, _ = tap.partition("/")
         if slash and name in self._teachers:
             return name
         if not any(one.live_features for one in self._teachers.values()):
@@ -134,8 +133,10 @@ class Teaching:
         for teacher in self._teachers.values():
             if not self._known_samples:
                 continue
-            cached = isinstance(teacher, CachedTeacher)
-            usable = teacher.kept(batch.ids, batch.variant) if cached else teacher.kept(batch.ids)
+            if isinstance(teacher, CachedTeacher):
+                usable = teacher.kept(batch.ids, batch.variant)
+            else:
+                usable = teacher.kept(batch.ids)
             if usable is not None:
                 kept = usable if kept is None else kept & usable
         return Lesson(answers, targets, kept)
@@ -143,7 +144,9 @@ class Teaching:
     def _drawn(self, count: int) -> Batch:
         """Return a batch of the teachers' own data, drawn at random."""
         assert self._own_data is not None
-        positions = torch.randint(len(self._own_data), (count * self._fabric.world_size,), generator=self._random).numpy()
+        positions = torch.randint(
+            len(self._own_data), (count * self._fabric.world_size,), generator=self._random
+        ).numpy()
         mine = Slice(self._fabric.global_rank, self._fabric.world_size)
         device = str(self._fabric.device)
         return load_batch(self._own_data, positions, mine, (), 0.0, self._random, device, self._layout)
@@ -173,7 +176,13 @@ class Teaching:
         return _filled(answers)
 
     def _answer(
-        self, teacher: Teacher, inputs: Mapping[str, Tensor], ids: Tensor, variant: int, taps: tuple[str, ...], outputs: bool
+        self,
+        teacher: Teacher,
+        inputs: Mapping[str, Tensor],
+        ids: Tensor,
+        variant: int,
+        taps: tuple[str, ...],
+        outputs: bool,
     ) -> Answer:
         known = ids if self._known_samples else None
         if isinstance(teacher, CachedTeacher):
@@ -192,7 +201,9 @@ class Teaching:
             return None
         teacher = next(iter(self._live().values()), None)
         if teacher is None:
-            raise InputError("a visual switch runs through the teacher's own modules; it needs a torch network as teacher")
+            raise InputError(
+                "a visual switch runs through the teacher's own modules; it needs a torch network as teacher"
+            )
         return partial(_through, teacher, _given(teacher, {**batch.extras, **batch.inputs}, batch))
 
     def cost(self) -> dict[str, Any]:

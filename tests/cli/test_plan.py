@@ -87,7 +87,9 @@ def test_pruning_after_quantization_asks_for_a_simulated_one(cli: Cli, model: Pa
     order = '[[stage]]\nkind = "quantize"\n%s[[stage]]\nkind = "prune"\nto_macs = 0.6\n'
     Path("recipe.toml").write_text(order % "")
     outcome = cli("plan", model, "-t", "raspberry-pi-5", "--recipe", "recipe.toml")
-    assert outcome.code == 2 and "stage 2 (prune) needs a prepared or torch network, quantize leaves onnx" in outcome.out
+    assert (
+        outcome.code == 2 and "stage 2 (prune) needs a prepared or torch network, quantize leaves onnx" in outcome.out
+    )
     assert "set simulate = true" in outcome.out
     Path("recipe.toml").write_text(order % "simulate = true\n")
     assert cli("plan", model, "-t", "raspberry-pi-5", "--recipe", "recipe.toml").code == 0

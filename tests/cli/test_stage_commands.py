@@ -34,7 +34,15 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             {"epochs": 1, "task": Schedule(start=0, end=0), "batch_size": 64},
         ),
         (
-            ("distill", "--loss", "kl:temperature=3,weight=0.5", "--loss", "hint:taps.stages.1=stages.2", "--task", "0.2"),
+            (
+                "distill",
+                "--loss",
+                "kl:temperature=3,weight=0.5",
+                "--loss",
+                "hint:taps.stages.1=stages.2",
+                "--task",
+                "0.2",
+            ),
             {
                 "losses": (
                     LOSSES["kl"].model_validate({"temperature": 3, "weight": 0.5}),

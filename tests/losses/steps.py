@@ -33,7 +33,11 @@ def answers(loss: Any, seed: int, scale: float = 1.0, dtype: torch.dtype = torch
 
 def make_step(student: Answer, teacher: Answer, shape: str = "logits", **changes: Any) -> Step:
     """Return a step with labels, sample ids, groups and extras."""
-    targets = torch.randint(0, 2, (N, 6, 6), generator=torch.Generator().manual_seed(1)) if shape == "mask" else torch.tensor([0, 2, 1])
+    targets = (
+        torch.randint(0, 2, (N, 6, 6), generator=torch.Generator().manual_seed(1))
+        if shape == "mask"
+        else torch.tensor([0, 2, 1])
+    )
     fields = {
         "student": student,
         "teachers": {"teacher": teacher},

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from edgekd.losses import COMMITTEES, Answer, Committee, Setup, Step
+
 from .steps import C, N, make_step, random
 
 TEACHERS = ("first", "second", "third")
@@ -68,7 +69,8 @@ def test_large_half_precision_answers_stay_finite(committee: Committee) -> None:
     step, memory = cast(committee)
     memory = None if memory is None else memory.float()
     big = {
-        name: Answer({"output": (50 * answer.output().sign()).to(torch.bfloat16)}) for name, answer in step.teachers.items()
+        name: Answer({"output": (50 * answer.output().sign()).to(torch.bfloat16)})
+        for name, answer in step.teachers.items()
     }
     features = {tap: (50 * value.sign()).to(torch.bfloat16) for tap, value in step.student.features.items()}
     step = changed(step, teachers=big, student=Answer({"output": big["first"].output()}, features))
@@ -77,7 +79,9 @@ def test_large_half_precision_answers_stay_finite(committee: Committee) -> None:
     loss = committee.loss(step, answer, memory)
     if loss is not None:
         gradients = torch.autograd.grad(loss, list(memory.parameters()), allow_unused=True)
-        assert torch.isfinite(loss) and all(gradient is None or torch.isfinite(gradient).all() for gradient in gradients)
+        assert torch.isfinite(loss) and all(
+            gradient is None or torch.isfinite(gradient).all() for gradient in gradients
+        )
 
 
 def test_no_gradient_reaches_the_teachers_or_the_student(committee: Committee) -> None:
@@ -109,7 +113,9 @@ def test_the_order_of_the_samples_does_not_matter(committee: Committee) -> None:
     first, second = copy.deepcopy(memory), copy.deepcopy(memory)
     torch.testing.assert_close(main(committee, step, first)[turn], main(committee, other, second))
     if memory is not None:
-        assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True))
+        assert all(
+            torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+        )
 
 
 def test_a_teacher_that_was_not_run_on_a_sample_has_no_part_in_it(committee: Committee) -> None:

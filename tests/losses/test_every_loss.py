@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from edgekd.losses import LOSSES, Answer, Loss, Step
+
 from .steps import answers, leaves, make_step, memory_of
 
 
@@ -42,7 +43,10 @@ def test_it_says_what_it_is(loss: Loss) -> None:
 def test_it_vanishes_with_its_gradient_where_student_and_teacher_are_equal(loss: Loss) -> None:
     skip_exempt(loss, "zero")
     student, _ = answers(loss, seed=3)
-    teacher = Answer(student.outputs, {name: student.features[mine] for name, mine in zip(loss.teacher_taps(), loss.student_taps(), strict=True)})
+    teacher = Answer(
+        student.outputs,
+        {name: student.features[mine] for name, mine in zip(loss.teacher_taps(), loss.student_taps(), strict=True)},
+    )
     student, tensors = leaves(student)
     memory = memory_of(loss, student, teacher)
     value = total(value_of(loss, make_step(student, teacher, loss.shape), memory))
@@ -71,7 +75,7 @@ def test_its_gradient_is_right(loss: Loss) -> None:
 def test_no_gradient_reaches_the_teacher(loss: Loss) -> None:
     skip_exempt(loss, "teacher")
     student, teacher = answers(loss, seed=7)
-    student, tensors = leaves(student)
+    student, _ = leaves(student)
     teacher, wanted = leaves(teacher)
     memory = memory_of(loss, student, teacher)
     value = total(value_of(loss, make_step(student, teacher, loss.shape), memory))
@@ -149,7 +153,8 @@ def test_samples_that_do_not_count_change_nothing(loss: Loss) -> None:
         {name: torch.where(_spread(valid, tensor), tensor, tensor + 3) for name, tensor in student.features.items()},
     )
     values = [
-        value_of(loss, make_step(answer, teacher, loss.shape, valid=valid), copy.deepcopy(memory)) for answer in (student, changed)
+        value_of(loss, make_step(answer, teacher, loss.shape, valid=valid), copy.deepcopy(memory))
+        for answer in (student, changed)
     ]
     if values[0].shape == valid.shape:
         values = [torch.where(valid, value, 0.0) for value in values]

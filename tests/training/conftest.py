@@ -44,7 +44,9 @@ def teach(context: Context) -> Callable[..., History]:
         here = given.pop("context", context)
         part: Part = given.pop("part", here.parts.train)
         settings = given.pop("settings", SETTINGS)
-        teachers = {} if teacher is None else {"teacher": LiveTeacher("teacher", copy.deepcopy(teacher), "0", part.signature)}
+        teachers = (
+            {} if teacher is None else {"teacher": LiveTeacher("teacher", copy.deepcopy(teacher), "0", part.signature)}
+        )
         material = Material(part, teachers={**teachers, **given.pop("teachers", {})}, **given)
         return train(student, phases or (BOTH,), material, settings, here, "test")
 

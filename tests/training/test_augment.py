@@ -20,6 +20,7 @@ def test_a_share_of_the_batch_is_changed_as_the_whole_is() -> None:
     images, kinds = torch.rand(8, 1, 14, 14), ("horizontal-flip", "shift")
     whole = augment(images, kinds, torch.Generator().manual_seed(5))
     halves = [
-        augment(images[share], kinds, torch.Generator().manual_seed(5), 8, share) for share in (slice(0, 4), slice(4, 8))
+        augment(images[share], kinds, torch.Generator().manual_seed(5), 8, share)
+        for share in (slice(0, 4), slice(4, 8))
     ]
     assert torch.equal(whole, torch.cat(halves))

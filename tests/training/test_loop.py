@@ -29,7 +29,9 @@ KL = phase({"kind": "kl", "temperature": 4})
 def test_same_seed_same_weights_other_seed_other_weights(context: Context, trained: nn.Module, teach: Teach) -> None:
     def run(seed: int) -> torch.Tensor:
         student = copy.deepcopy(trained)
-        teach(student, BOTH, teacher=copy.deepcopy(trained), augmentations=("shift",), context=replace(context, seed=seed))
+        teach(
+            student, BOTH, teacher=copy.deepcopy(trained), augmentations=("shift",), context=replace(context, seed=seed)
+        )
         return weights(student)
 
     first = run(0)
@@ -151,7 +153,12 @@ class _Killed(Exception):
 
 @pytest.mark.parametrize("ema", [None, 0.9])
 def test_a_killed_training_goes_on_bit_for_bit(
-    context: Context, trained: nn.Module, teach: Teach, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ema: float | None
+    context: Context,
+    trained: nn.Module,
+    teach: Teach,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ema: float | None,
 ) -> None:
     two = (phase({"kind": "gkl"}, {"kind": "hint"}, task=0.3, name="first"), phase("kl", task=0.3, name="second"))
     settings = SETTINGS.model_copy(update={"epochs": 2, "ema": ema})

@@ -31,7 +31,9 @@ def live(name: str, network: nn.Module, context: Context) -> LiveTeacher:
 
 def test_a_function_is_a_teacher_like_any_other(context: Context, trained: nn.Module, teach: Teach) -> None:
     function = FunctionTeacher(black_box, licence="MIT", source="a test")
-    history = teach(fresh(trained), phase("kl"), teachers={"box": function}, settings=SETTINGS.model_copy(update={"epochs": 3}))
+    history = teach(
+        fresh(trained), phase("kl"), teachers={"box": function}, settings=SETTINGS.model_copy(update={"epochs": 3})
+    )
     assert history.loss[-1] < history.loss[0]
 
 
@@ -51,7 +53,9 @@ def test_a_tap_that_neither_has_names_the_nearest(trained: nn.Module, teach: Tea
 
 def test_teachers_of_other_classes_are_refused(trained: nn.Module, teach: Teach) -> None:
     other = ResNet8((16, 24, 32), num_classes=7, in_channels=1)
-    with pytest.raises(InputError, match=r"outputs of the teacher teacher have the shape \(7,\), the student's \(10,\)"):
+    with pytest.raises(
+        InputError, match=r"outputs of the teacher teacher have the shape \(7,\), the student's \(10,\)"
+    ):
         teach(fresh(trained), phase("kl"), teacher=other)
     history = teach(fresh(trained), phase("hint"), teacher=other)  # features alone may be compared
     assert history.loss[0] > 0

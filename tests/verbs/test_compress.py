@@ -26,8 +26,8 @@ from edgekd.errors import BudgetMissed, InputError
 from edgekd.recipe import Recipe, parse_recipe
 from edgekd.request import Request, prepare
 from edgekd.stages import KINDS
-from edgekd.verbs.compress import Result
 from edgekd.teachers.live import LiveTeacher
+from edgekd.verbs.compress import Result
 
 SMALL = (Path(__file__).parent.parent / "small.toml").read_text(encoding="utf-8")
 

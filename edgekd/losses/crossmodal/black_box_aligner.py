@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgekd.losses.crossmodal.pooling import pooled
+from edgekd.losses.crossmodal.pooling import feature_of, pooled
 from edgekd.losses.feature.feature_loss import PENULTIMATE
 from edgekd.losses.loss import Capability, Evidence, Loss
 from edgekd.losses.step import Answer, Setup, Step, at_least_float32
@@ -53,7 +53,9 @@ class BlackBoxAligner(Loss):
 
     kind: Literal["black-box-aligner"] = "black-box-aligner"
     tap: str = Field(default=PENULTIMATE, description="the student's state")
-    embedding: str | None = Field(default=None, description="the teacher's output that is its vector; not set: the first")
+    embedding: str | None = Field(
+        default=None, description="the teacher's output that is its vector; not set: the first"
+    )
     teacher_tap: str | None = Field(default=None, description="a tap of the teacher, in place of an output")
     width: int = Field(default=128, ge=2, description="width of the shared space")
     euclidean: float = Field(default=1.0, ge=0, description="coefficient of the Euclidean term")

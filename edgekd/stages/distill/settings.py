@@ -23,10 +23,12 @@ class DistillSettings(TrainingSettings, StageSettings):
     """
 
     kind: Literal["distill"] = "distill"
-    task: Schedule = Field(default=constant(TASK), description="coefficient of the task's own loss: a number, or a schedule")
+    task: Schedule = Field(
+        default=constant(TASK), description="coefficient of the task's own loss: a number, or a schedule"
+    )
     losses: tuple[AnyLoss, ...] | None = Field(
         default=None,
-        description='names, or tables with `kind`; not set: `{ kind = "kl", weight = 0.7 }`, for values `mse`',
+        description="names, or tables with `kind`; not set: kl with weight 0.7, for values mse",
         examples=[["kl", {"kind": "hint", "weight": 0.5}]],
     )
     committee: AnyCommittee | None = Field(
@@ -37,7 +39,8 @@ class DistillSettings(TrainingSettings, StageSettings):
     )
     freeze: tuple[str, ...] = Field(default=(), description="modules that are not trained, their statistics kept")
     teacher_inputs: tuple[str, ...] = Field(
-        default=(), description="inputs or extras of the data that teachers take; not set: what they name, or the student's"
+        default=(),
+        description="inputs or extras of the data that teachers take; not set: what they name, or the student's",
     )
     teacher_data: str | None = Field(
         default=None,
@@ -50,7 +53,9 @@ class DistillSettings(TrainingSettings, StageSettings):
     cached_variants: int = Field(
         default=1, ge=1, le=100, description="with a cache: how many fixed augmentations of each sample are kept"
     )
-    phases: tuple[Phase, ...] = Field(default=(), description="`[[stage.phases]]` tables, in place of task, losses and freeze")
+    phases: tuple[Phase, ...] = Field(
+        default=(), description="`[[stage.phases]]` tables, in place of task, losses and freeze"
+    )
 
     @field_validator("losses", mode="before")
     @classmethod
@@ -66,9 +71,11 @@ class DistillSettings(TrainingSettings, StageSettings):
         if len(set(names)) != len(names):
             raise ValueError(f"phases have different names, not {', '.join(names)}")
         if self.mixup:
-            needing = {loss.kind for phase in self.resolved("classification") for loss in phase.losses if "labels" in loss.needs}
+            needing = {kind for phase in self.resolved("classification") for kind in phase.needing_labels()}
             if needing:
-                raise ValueError(f"mixup mixes the labels, which {', '.join(sorted(needing))} cannot use; set mixup = 0")
+                raise ValueError(
+                    f"mixup mixes the labels, which {', '.join(sorted(needing))} cannot use; set mixup = 0"
+                )
             if self.teacher_cache != "off":
                 raise ValueError("mixup makes new inputs in every step, which no teacher_cache can hold")
         return self

@@ -162,11 +162,13 @@ def _check(settings: StageSettings, state: ModelState, context: Context) -> None
 
 
 def _check_phase(phase: Phase, state: ModelState, context: Context, *, labelled: bool) -> None:
-    needing = [method.kind for method in phase.methods() if "labels" in method.needs]
+    needing = phase.needing_labels()
     if needing and not labelled and phase.data is None:
         raise InputError(f"phase {phase.name}: {', '.join(needing)} needs labels and the data have none")
     if phase.gradient_filter is not None and context.parts.train.dataset.groups is None:
-        raise InputError(f"phase {phase.name}: {phase.gradient_filter.kind} needs groups (an array `groups` in the data)")
+        raise InputError(
+            f"phase {phase.name}: {phase.gradient_filter.kind} needs groups (an array `groups` in the data)"
+        )
     task = not phase.task.always_zero and has_task_loss(state.signature.task, labelled=labelled)
     losses = any(not loss.weight.always_zero for loss in phase.losses)
     if not task and not losses:

@@ -42,7 +42,9 @@ class QuantizeSettings(StageSettings):
     bias_correction: bool = Field(
         default=True, description="take the mean error of the rounded weights out of the biases"
     )
-    keep_float: tuple[str, ...] = Field(default=(), description="ONNX nodes or operators that stay in float; simulated: modules or operators")
+    keep_float: tuple[str, ...] = Field(
+        default=(), description="ONNX nodes or operators that stay in float; simulated: modules or operators"
+    )
     least_channels: int = Field(default=4, ge=1, description="convolutions of fewer input channels stay in float")
     float_noise: float = Field(
         default=0.2,

@@ -197,7 +197,9 @@ def _check(settings: StageSettings, state: ModelState, context: Context) -> None
     if settings.simulate:
         simulation = simulation_of(settings, scheme)
         if isinstance(state.form, OnnxForm):
-            raise InputError("an ONNX network cannot be trained, so there is nothing to simulate for; leave simulate out")
+            raise InputError(
+                "an ONNX network cannot be trained, so there is nothing to simulate for; leave simulate out"
+            )
         if isinstance(state.form, TorchForm):
             check_names(simulation, state.form.module)
     if isinstance(state.form, OnnxForm) and state.form.precision != "fp32":

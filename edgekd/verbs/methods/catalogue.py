@@ -95,7 +95,12 @@ def _method(role: Role, kind: str, cls: type[Any]) -> Method:
         applies=cls.applies,
         needs=tuple(sorted(getattr(cls, "needs", ()))),
         settings=tuple(
-            Setting(name, None if field.is_required() else _plain(field.default), field.is_required(), field.description or "")
+            Setting(
+                name,
+                None if field.is_required() else _plain(field.default),
+                field.is_required(),
+                field.description or "",
+            )
             for name, field in cls.model_fields.items()
             if name != "kind" and field.default is not ...
         ),

@@ -69,13 +69,18 @@ def test_the_graph_is_near_the_network_and_the_notes_say_how(
 ) -> None:
     state, context = given
     part = context.parts.evaluation
-    float_outputs, outputs = (run_module(one, part)["output"] for one in (state.torch.module, form_of(simulated).module))
+    float_outputs, outputs = (
+        run_module(one, part)["output"] for one in (state.torch.module, form_of(simulated).module)
+    )
     assert not np.array_equal(float_outputs, outputs)
     assert np.corrcoef(float_outputs.ravel(), outputs.ravel())[0, 1] > 0.999
     assert STAGE.leaves(SETTINGS, "torch") == simulated.form.kind == "prepared"
     assert STAGE.leaves(QuantizeSettings(), "torch") == "onnx"
     assert simulated.lineage == ("quantize",) and simulated.form.precision == "int8"
-    assert simulated.notes["calibrator"] in ("min-max", "mse") and set(simulated.notes["validation"]) == {"min-max", "mse"}
+    assert simulated.notes["calibrator"] in ("min-max", "mse") and set(simulated.notes["validation"]) == {
+        "min-max",
+        "mse",
+    }
     assert simulated.notes["rounded"] == {"weights": 9, "activations": 13}
 
 
@@ -85,7 +90,9 @@ def test_it_is_the_same_every_time(given: tuple[ModelState, Context]) -> None:
     assert again.keys() == first.keys() and all(torch.equal(again[name], value) for name, value in first.items())
 
 
-def test_weights_train_while_levels_and_statistics_stay(given: tuple[ModelState, Context], simulated: ModelState) -> None:
+def test_weights_train_while_levels_and_statistics_stay(
+    given: tuple[ModelState, Context], simulated: ModelState
+) -> None:
     before = form_of(simulated).module.state_dict()
     form = trained(form_of(simulated), given[1])
     after, weights = form.module.state_dict(), {name for name, _ in form.module.named_parameters()}

@@ -1,0 +1,347 @@
+"""Every method against the arm without distillation: the same student, data, epochs and seeds."""
+
+import json
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from edgekd.context import Context, Progress
+from edgekd.data import Part, Parts
+from edgekd.errors import EdgekdError, InputError
+from edgekd.evaluate import judge_outputs
+from edgekd.files import digest, write_json
+from edgekd.losses import FeatureLoss
+from edgekd.models.network import run_network
+from edgekd.run import code_version
+from edgekd.target import explain, load_target
+from edgekd.teachers.live import LiveTeacher
+from edgekd.teachers.teacher import Teacher
+from edgekd.training.loop import Material, train
+from edgekd.training.phase import Phase
+from edgekd.verbs.methods.experiments import Experiment, TeacherRecipe, experiment
+from edgekd.verbs.methods.statistics import Paired, holm, paired
+
+SHIPPED = Path(__file__).with_name("bench.toml")
+NONE = "no distillation"
+TASK_ONLY = Phase.model_validate({"task": 1.0})
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to train the student of an experiment."""
+
+    data: str
+    name: str
+    phase: Phase
+
+    def in_words(self) -> str:
+        """Return what is minimized."""
+        terms = [f"{loss.weight} {name}" for loss, name in zip(self.phase.losses, self.phase.term_names, strict=True)]
+        return " + ".join([f"{self.phase.task} task", *terms])
+
+
+@dataclass(frozen=True)
+class Row:
+    """An arm's scores, a seed each, against the arm without distillation; `corrected` is p by Holm's rule."""
+
+    name: str
+    scores: tuple[float, ...]
+    difference: Paired | None
+    corrected: float | None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """All arms of one experiment."""
+
+    experiment: Experiment
+    epochs: int
+    seeds: tuple[int, ...]
+    teachers: Mapping[str, float]
+    rows: tuple[Row, ...] = field(default_factory=tuple)
+
+    def title(self) -> str:
+        """Return what was compared."""
+        known = ", ".join(f"{name} {score:.2f}" for name, score in self.teachers.items())
+        unit = f"{self.experiment.metric.name} in {self.experiment.metric.unit}"
+        return f"{self.experiment.title}; {self.epochs} epochs, {len(self.seeds)} seeds; {unit}; teachers: {known}"
+
+    def columns(self) -> list[str]:
+        """Return the heads of the columns."""
+        return ["arm", ">mean", ">difference", ">95 % interval", ">p", ">p (Holm)", "verdict"]
+
+    def rows_in_words(self) -> list[tuple[str, ...]]:
+        """Return the cells."""
+        return [_cells(row) for row in self.rows]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return {
+            "data": self.experiment.name,
+            "title": self.title(),
+            "metric": self.experiment.metric.name,
+            "epochs": self.epochs,
+            "seeds": list(self.seeds),
+            "teachers": dict(self.teachers),
+            "arms": [
+                {
+                    "name": row.name,
+                    "scores": list(row.scores),
+                    "difference": None if row.difference is None else vars(row.difference),
+                    "p_holm": row.corrected,
+                    "problem": row.problem,
+                }
+                for row in self.rows
+            ],
+        }
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    if row.problem is not None:
+        return (row.name, "", "", "", "", "", f"failed: {row.problem}")
+    mean = f"{np.mean(row.scores):.2f}"
+    if row.difference is None or row.corrected is None:
+        return (row.name, mean, "", "", "", "", "")
+    one = row.difference
+    verdict = "not distinguishable"
+    if row.corrected < 0.05:
+        verdict = "better" if one.mean > 0 else "worse"
+    return (
+        row.name, mean, f"{one.mean:+.2f}", f"{one.low:+.2f} to {one.high:+.2f}", f"{one.p:.4f}", f"{row.corrected:.4f}", verdict,
+    )  # fmt: skip
+
+
+def read_arms(path: Path | None, sets: Sequence[str] = (), methods: Sequence[str] = ()) -> list[Arm]:
+    """Read the arms: `[[arm]]` tables with `data`, `name` and the fields of a phase.
+
+    Args:
+        path: of the file; None: the shipped one.
+        sets: names of data; none: all.
+        methods: names of arms, or kinds that they use; none: all.
+
+    Raises:
+        InputError: the file is wrong, or nothing is left.
+    """
+    try:
+        content = tomllib.loads((path or SHIPPED).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+    arms = []
+    for number, table in enumerate(content.get("arm", []), 1):
+        given = dict(table)
+        data, name = given.pop("data", None), given.pop("name", None)
+        try:
+            phase = Phase.model_validate({"task": 0.3, **given})
+        except ValidationError as error:
+            raise InputError(f"{path or SHIPPED.name}: arm {number} ({name}): {explain(error)}") from error
+        name = name or "+".join(loss.kind for loss in phase.losses)
+        for one in [data] if isinstance(data, str) else data or []:
+            arms.append(Arm(one, name, phase))
+    known = {arm.data for arm in arms}
+    strange = [name for name in sets if name not in known]
+    if strange:
+        raise InputError(f"no arms for the data {', '.join(strange)}; there are arms for {', '.join(sorted(known))}")
+    chosen = [arm for arm in arms if (not sets or arm.data in sets) and (not methods or set(methods) & _names(arm))]
+    if not chosen:
+        raise InputError(f"no arm of that name: {', '.join(methods)}; `edgekd methods bench --list` shows them")
+    return chosen
+
+
+def _names(arm: Arm) -> set[str]:
+    kinds = {method.kind for method in arm.phase.methods()}
+    layers = {
+        loss.layers.kind for loss in arm.phase.losses if isinstance(loss, FeatureLoss) and loss.layers is not None
+    }
+    return {arm.name, *kinds, *layers}
+
+
+def run_bench(
+    arms: Sequence[Arm],
+    seeds: Sequence[int],
+    *,
+    epochs: int | None = None,
+    folder: Path | None = None,
+    threads: int = 1,
+    say: Callable[[str], None] = lambda message: None,
+    progress: Progress | None = None,
+) -> list[Table]:
+    """Train all arms with all seeds, and the arm without distillation; return a table for each experiment.
+
+    Args:
+        arms: what to try.
+        seeds: of the student's first weights, the order of the samples and, where there is a choice, which are labelled.
+        epochs: in place of the experiment's own number.
+        folder: keeps teachers and every run's score, and goes on from there.
+        threads: of torch.
+        say: is told what goes on.
+        progress: shows a bar over all runs.
+    """
+    torch.set_num_threads(threads)
+    tables = []
+    for name in dict.fromkeys(arm.data for arm in arms):
+        here = experiment(name)
+        mine = [arm for arm in arms if arm.data == name]
+        bench = _Bench(here, epochs or here.settings.epochs, folder, threads, say)
+        opened = (
+            progress(f"bench {name}", (len(mine) + 1) * len(seeds)) if progress else nullcontext(lambda steps: None)
+        )
+        with opened as advance:
+            tables.append(bench.table(mine, seeds, advance))
+    return tables
+
+
+@dataclass
+class _Bench:
+    experiment: Experiment
+    epochs: int
+    folder: Path | None
+    threads: int
+    say: Callable[[str], None]
+    _teachers: dict[str, nn.Module] = field(default_factory=dict)
+
+    def table(self, arms: Sequence[Arm], seeds: Sequence[int], advance: Callable[[int], None]) -> Table:
+        """Run everything and compare."""
+        scores: dict[str, list[float]] = {}
+        problems: dict[str, str] = {}
+        for arm in [Arm(self.experiment.name, NONE, TASK_ONLY), *arms]:
+            for seed in seeds:
+                if arm.name not in problems:
+                    try:
+                        scores.setdefault(arm.name, []).append(self._score(arm, seed))
+                        self.say(f"{arm.data}: {arm.name}, seed {seed}: {scores[arm.name][-1]:.2f}")
+                    except EdgekdError as error:
+                        problems[arm.name] = str(error)
+                        self.say(f"{arm.data}: {arm.name}: failed: {error}")
+                advance(1)
+        sign = 1 if self.experiment.metric.higher_is_better else -1
+        compared = {
+            name: paired([sign * (one - other) for one, other in zip(found, scores[NONE], strict=True)])
+            for name, found in scores.items()
+            if name != NONE and name not in problems
+        }
+        corrected = holm({name: one.p for name, one in compared.items()})
+        rows = tuple(
+            Row(name, tuple(scores.get(name, ())), compared.get(name), corrected.get(name), problems.get(name))
+            for name in dict.fromkeys([NONE, *(arm.name for arm in arms)])
+        )
+        teachers = {name: self._judge(self._teacher(name), self._view(name)) for name in self.experiment.teachers}
+        return Table(self.experiment, self.epochs, tuple(seeds), teachers, rows)
+
+    def _score(self, arm: Arm, seed: int) -> float:
+        """Return the score of one run, from the folder where it is there."""
+        key = digest(
+            [arm.phase.model_dump(mode="json"), self.epochs, seed, self.experiment.settings.model_dump(), self._code()]
+        )
+        path = (
+            None
+            if self.folder is None
+            else self.folder / self.experiment.name / f"{_plain(arm.name)}-{seed}-{key[:12]}.json"
+        )
+        if path is not None and path.is_file():
+            return float(json.loads(path.read_text(encoding="utf-8"))["score"])
+        student, notes = self._train(arm, seed)
+        score = self._judge(student, self.experiment.evaluation)
+        if path is not None:
+            write_json(path, {"arm": arm.name, "seed": seed, "score": score, "notes": notes})
+        return score
+
+    def _code(self) -> str:
+        return code_version()["torch"]
+
+    def _train(self, arm: Arm, seed: int) -> tuple[nn.Module, dict[str, Any]]:
+        here = self.experiment
+        part = here.part(seed)
+        torch.manual_seed(seed)
+        student = here.student()
+        settings = here.settings.model_copy(update={"epochs": self.epochs})
+        material = Material(
+            part=part,
+            augmentations=part.dataset.augmentations if here.augmented else (),
+            teachers=self._live() if arm.phase.needs & {"teacher", "features"} else {},
+            teacher_part=here.teacher_part(seed) if here.teacher_part is not None and arm.name != NONE else None,
+        )
+        history = train(student, (arm.phase,), material, settings, self._context(part, seed), arm.name)
+        return student, history.to_notes()
+
+    def _live(self) -> dict[str, Teacher]:
+        made: dict[str, Teacher] = {}
+        for name, recipe in self.experiment.teachers.items():
+            made[name] = LiveTeacher(name, self._teacher(name), name, recipe.signature)
+        return made
+
+    def _teacher(self, name: str) -> nn.Module:
+        """Return a teacher's network: opened, kept in the folder, or trained now with seed 1000."""
+        if name in self._teachers:
+            return self._teachers[name]
+        recipe: TeacherRecipe = self.experiment.teachers[name]
+        torch.manual_seed(1000)
+        network = recipe.network()
+        if recipe.part is not None and recipe.settings is not None:
+            key = digest([recipe.settings.model_dump(), len(recipe.part), str(network), recipe.part.indices.tolist()])
+            path = None if self.folder is None else self.folder / self.experiment.name / f"teacher-{name}-{key[:12]}.pt"
+            if path is not None and path.is_file():
+                network.load_state_dict(torch.load(path, weights_only=True))
+            else:
+                self.say(f"{self.experiment.name}: train the teacher {name}")
+                context = self._context(recipe.part, 1000)
+                train(network, (TASK_ONLY,), Material(recipe.part), recipe.settings, context, f"teacher {name}")
+                if path is not None:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    torch.save(network.state_dict(), path)
+        self._teachers[name] = network.eval()
+        return network
+
+    def _view(self, name: str) -> Part:
+        """Return the held-out samples as a teacher sees them."""
+        recipe, evaluation = self.experiment.teachers[name], self.experiment.evaluation
+        if recipe.signature.inputs == evaluation.signature.inputs or recipe.part is None:
+            return evaluation
+        data = recipe.part.dataset
+        assert data.held_out is not None
+        return Part(data, np.flatnonzero(data.held_out), recipe.signature)
+
+    def _judge(self, network: nn.Module, part: Part) -> float:
+        outputs = _outputs(network.eval(), part)
+        return judge_outputs({"output": outputs}, None, part, self.experiment.metric)
+
+    def _context(self, part: Part, seed: int) -> Context:
+        evaluation = self.experiment.evaluation
+        return Context(
+            target=load_target("generic-x86")[0],
+            runtime_name="onnxruntime",
+            signature=part.signature,
+            parts=Parts(part, part, part, evaluation),
+            metric=self.experiment.metric,
+            teachers={},
+            reference=None,
+            other_part=lambda source, signature: part,
+            seed=seed,
+            device="cpu",
+            threads=self.threads,
+            workdir=Path(),
+            log=lambda message: None,
+            progress=lambda description, total: nullcontext(lambda steps: None),
+        )
+
+
+@torch.no_grad()
+def _outputs(network: nn.Module, part: Part) -> np.ndarray[Any, Any]:
+    collected = []
+    for arrays in part.batches(500):
+        inputs = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        first: Tensor = next(iter(run_network(network, inputs).values()))
+        collected.append(first.float().numpy())
+    return np.concatenate(collected)
+
+
+def _plain(name: str) -> str:
+    return "".join(character if character.isalnum() else "-" for character in name)

@@ -1,5 +1,6 @@
-"""Write the pages that are made from the code: `docs/targets.md` and `docs/recipes.md`. `--check` only compares."""
+"""Write the pages that are made from the code: `docs/targets.md`, `docs/recipes.md` and `docs/methods.md`. `--check` only compares."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from edgekd.resources import shipped
 from edgekd.stages import KINDS
 from edgekd.stages.export import EXPORTERS
 from edgekd.target import parse_target
+from edgekd.verbs.methods.bench import read_arms
+from edgekd.verbs.methods.catalogue import EVIDENCE, Method, catalogue
 
 HERE = Path(__file__).parent
 NOTE = "<!-- made by docs/generate.py; change the code, not this page -->\n\n"
@@ -68,8 +71,81 @@ def recipes_page() -> str:
     return "".join(lines)
 
 
+ROLES = {
+    "loss": "Losses: `losses = [...]`",
+    "importance": "Importance: `importance` of a loss",
+    "layers": "Layer policies: `layers` of a feature loss",
+    "committee": "Committees: `committee`",
+    "gradient_filter": "Gradient filters: `gradient_filter`",
+}
+CAPABILITIES = {
+    "C01": "C01, answers", "C02": "C02, features", "C03": "C03, trust", "C04": "C04, several teachers",
+    "C05": "C05, other modalities",
+}  # fmt: skip
+RESULTS = HERE.parent / "benchmarks" / "methods" / "results.json"
+
+
+def methods_page() -> str:
+    """Return the page of all distillation methods."""
+    effects = measured_effects()
+    lines = ["# Distillation methods\n", NOTE]
+    lines.append(
+        'Each is named in a recipe\'s distill stage: `losses = ["kl", { kind = "hint", weight = 0.5 }]`. `edgekd methods show NAME`\n'
+        "prints one with all its settings. Coefficients may be schedules: `weight = { start = 0, end = 1, until = 0.3 }`.\n\n"
+        "Evidence says how far a mechanism can be trusted:\n\n"
+    )
+    lines += [f"- **{tag}** {meaning}\n" for tag, meaning in EVIDENCE.items()]
+    lines.append(
+        "\nWhat is edgekd's own detail is named as our variant, never as the authors' method. Measured effects are the mean difference\n"
+        "from the arm without distillation, with its 95 % interval, of `benchmarks/methods`; without one, none was measured.\n"
+    )
+    for role, title in ROLES.items():
+        lines.append(f"\n## {title}\n")
+        for method in catalogue():
+            if method.role == role:
+                lines.append(_method_text(method, effects.get(method.kind, [])))
+    return "".join(lines)
+
+
+def _method_text(method: Method, effects: list[str]) -> str:
+    lines = [
+        f"\n### `{method.kind}`\n\n{method.title} ({CAPABILITIES[method.capability]}). {method.source}. Evidence {method.evidence}."
+    ]
+    lines += [f" edgekd variant: {method.variant.rstrip('.')}."] if method.variant else []
+    lines += [f"\n\n- applies to: {method.applies}"] if method.applies else []
+    if method.needs:
+        lines.append(f"\n- needs: {', '.join(method.needs)}")
+    defaults = [
+        f"`{one.name}` {'required' if one.required else json.dumps(one.default)}"
+        for one in method.settings
+        if one.required or one.default is not None
+    ]
+    lines.append(f"\n- defaults: {', '.join(defaults) or 'none'}")
+    lines.append(f"\n- measured: {'; '.join(effects) if effects else 'nothing yet'}\n")
+    return "".join(lines)
+
+
+def measured_effects() -> dict[str, list[str]]:
+    """Return what the bench found for every kind, in words; an arm of several methods counts for each of them."""
+    if not RESULTS.exists():
+        return {}
+    found: dict[str, list[str]] = {}
+    arms = read_arms(None)
+    for table in json.loads(RESULTS.read_text(encoding="utf-8"))["tables"]:
+        for row in table["arms"]:
+            if row["difference"] is None:
+                continue
+            one = row["difference"]
+            words = f"{table['data']}, {row['name']}: {one['mean']:+.2f} ({one['low']:+.2f} to {one['high']:+.2f})"
+            for arm in arms:
+                if arm.data == table["data"] and arm.name == row["name"]:
+                    for kind in arm.kinds():
+                        found.setdefault(kind, []).append(words)
+    return found
+
+
 def _text(settings: type[BaseModel]) -> str:
-    return " ".join(line.strip() for line in (settings.__doc__ or "").strip().splitlines())
+    return " ".join((settings.__doc__ or "").split())
 
 
 def _table(settings: type[BaseModel]) -> str:
@@ -90,7 +166,12 @@ def _shown(value: object) -> str:
     return f'`"{value}"`' if isinstance(value, str) else f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
+_REFERENCES = {"Schedule": "number or schedule", "Phase": "table"}
+
+
 def _type(schema: dict[str, object]) -> str:
+    if "$ref" in schema:
+        return _REFERENCES.get(str(schema["$ref"]).rpartition("/")[2], "name or table")
     options = schema.get("anyOf")
     if isinstance(options, list):
         return " or ".join(_type(option) for option in options if option.get("type") != "null")
@@ -105,7 +186,11 @@ def _type(schema: dict[str, object]) -> str:
 
 def main() -> None:
     """Write the pages, or with `--check` exit with 1 where they differ."""
-    for name, text in (("targets.md", targets_page()), ("recipes.md", recipes_page())):
+    for name, text in (
+        ("targets.md", targets_page()),
+        ("recipes.md", recipes_page()),
+        ("methods.md", methods_page()),
+    ):
         path = HERE / name
         if "--check" in sys.argv:
             if not path.exists() or path.read_text(encoding="utf-8") != text:

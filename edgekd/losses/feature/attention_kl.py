@@ -47,9 +47,7 @@ class AttentionKl(FeatureLoss):
     title: ClassVar[str] = "Attention KL"
     source: ClassVar[str] = "Align-KD, arXiv 2412.01282: text to vision in the first layer"
     evidence: ClassVar[Evidence] = "C"
-    variant: ClassVar[str] = (
-        "edgekd variant: KL over the block's keys, rows scaled to sum to 1; unequal numbers of heads are averaged"
-    )
+    variant: ClassVar[str] = "KL over the block's keys, rows scaled to sum to 1; unequal numbers of heads are averaged"
     applies: ClassVar[str] = "attention matrices (N, heads, queries, keys) of any number of heads"
     shape: ClassVar[Literal["attention"]] = "attention"
 

@@ -35,7 +35,7 @@ class AttentionTransfer(FeatureLoss):
     title: ClassVar[str] = "Attention transfer"
     source: ClassVar[str] = "Zagoruyko and Komodakis, arXiv 1612.03928, equation 2"
     evidence: ClassVar[Evidence] = "A"
-    variant: ClassVar[str] = "edgekd variant: the squared norm, whose gradient vanishes where both maps agree"
+    variant: ClassVar[str] = "the squared norm, whose gradient vanishes where both maps agree"
     applies: ClassVar[str] = "maps (N, C, H, W) and series (N, C, T), of any number of channels"
     shape: ClassVar[Literal["map"]] = "map"
 

@@ -41,7 +41,7 @@ class ChannelKl(FeatureLoss):
     title: ClassVar[str] = "Channel-wise KL"
     source: ClassVar[str] = "Shu et al., arXiv 2011.13256, section 3"
     evidence: ClassVar[Evidence] = "A"
-    variant: ClassVar[str] = "edgekd variant: unequal sizes are pooled; a mask of the maps' size leaves positions out"
+    variant: ClassVar[str] = "unequal sizes are pooled; a mask of the maps' size leaves positions out"
     applies: ClassVar[str] = "maps (N, C, H, W), as in segmentation"
     shape: ClassVar[Literal["map"]] = "map"
 

@@ -48,7 +48,7 @@ class CkaCurriculum(LayerPolicy):
     title: ClassVar[str] = "CKA curriculum"
     source: ClassVar[str] = "LEAP, arXiv 2606.19483"
     evidence: ClassVar[str] = "C"
-    variant: ClassVar[str] = "edgekd variant: every position of a map or sequence is a row of the CKA"
+    variant: ClassVar[str] = "every position of a map or sequence is a row of the CKA"
     applies: ClassVar[str] = "deep teachers of equal blocks, e.g. vision transformers; any feature loss"
     needs: ClassVar[frozenset[str]] = frozenset({"features", "batch"})
 

@@ -44,9 +44,7 @@ class ConfidenceRegression(OutputLoss):
     title: ClassVar[str] = "Confidence-weighted regression"
     source: ClassVar[str] = "Multi-View 3D Reconstruction using KD; DUSt3R: Wang et al., arXiv 2312.14132, section 3"
     evidence: ClassVar[Evidence] = "S"
-    variant: ClassVar[str] = (
-        "edgekd variant: the teacher's confidence weighs the whole term; the student's own is optional"
-    )
+    variant: ClassVar[str] = "the teacher's confidence weighs the whole term; the student's own is optional"
     applies: ClassVar[str] = "values (N, D), point and depth maps (N, D, H, W)"
     shape: ClassVar[Literal["values"]] = "values"
 

@@ -36,7 +36,7 @@ class ContextToken(FeatureLoss):
     title: ClassVar[str] = "Context token"
     source: ClassVar[str] = "HilDA, arXiv 2606.20189, class token to 3-D context token"
     evidence: ClassVar[Evidence] = "D"
-    variant: ClassVar[str] = "edgekd variant: one token pools the student's positions by attention, outside the student"
+    variant: ClassVar[str] = "one token pools the student's positions by attention, outside the student"
     applies: ClassVar[str] = (
         "students of points, tokens or maps; teachers with a class token: first of (N, L, D), or (N, D)"
     )
@@ -90,7 +90,7 @@ class Occupancy(Loss):
     title: ClassVar[str] = "Occupancy head"
     source: ClassVar[str] = "HilDA, arXiv 2606.20189, temporal bird's-eye-view occupancy"
     evidence: ClassVar[Evidence] = "D"
-    variant: ClassVar[str] = "edgekd variant: a 1x1 convolution and binary cross entropy in place of diffusion"
+    variant: ClassVar[str] = "a 1x1 convolution and binary cross entropy in place of diffusion"
     applies: ClassVar[str] = (
         "student maps (N, C, H, W) seen from above; the data hold occupancy grids; no teacher is needed"
     )

@@ -38,7 +38,7 @@ class Correspondence(FeatureLoss):
     title: ClassVar[str] = "Point-pixel correspondence"
     source: ClassVar[str] = "HilDA, arXiv 2606.20189, multi-layer point-pixel distillation"
     evidence: ClassVar[Evidence] = "D"
-    variant: ClassVar[str] = "edgekd variant: cosine distance, nearest pixel of the teacher's map"
+    variant: ClassVar[str] = "cosine distance, nearest pixel of the teacher's map"
     applies: ClassVar[str] = (
         "students of points (N, P, D), (N, D, P) or maps in row order; teacher maps (N, D, H, W), e.g. LiDAR from camera"
     )

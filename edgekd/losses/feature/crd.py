@@ -64,7 +64,7 @@ class Crd(FeatureLoss):
     source: ClassVar[str] = "Tian et al., arXiv 1910.10699, section 3"
     evidence: ClassVar[Evidence] = "A"
     variant: ClassVar[str] = (
-        "edgekd variant: negatives are shared by the batch, positives are the batch's own, and Z is that of random directions"
+        "negatives are shared by the batch, positives are the batch's own, and Z is that of random directions"
     )
     applies: ClassVar[str] = "embeddings (N, D) of any width; other features are flattened"
     needs: ClassVar[frozenset[str]] = frozenset({"features", "batch"})

@@ -42,7 +42,7 @@ class CrossResolution(FeatureLoss):
     title: ClassVar[str] = "Cross-resolution distillation"
     source: ClassVar[str] = "LRMIL, arXiv 2606.06864, first stage"
     evidence: ClassVar[Evidence] = "C"
-    variant: ClassVar[str] = "edgekd variant: any whole ratio of the grids, widths bridged by a projector"
+    variant: ClassVar[str] = "any whole ratio of the grids, widths bridged by a projector"
     applies: ClassVar[str] = (
         "student maps of tokens (N, D, H, W) of a low-resolution tile; teacher maps (N, D, h, w) with the class token of "
         "each high-resolution patch inside it, H = f h, W = f w"

@@ -40,9 +40,7 @@ class FrequencyFocal(FeatureLoss):
     title: ClassVar[str] = "Focal frequency"
     source: ClassVar[str] = "TinyNeRV; Jiang et al., arXiv 2012.12821, section 3"
     evidence: ClassVar[Evidence] = "C"
-    variant: ClassVar[str] = (
-        "edgekd variant: between features of student and teacher, behind a projector where widths differ"
-    )
+    variant: ClassVar[str] = "between features of student and teacher, behind a projector where widths differ"
     applies: ClassVar[str] = "maps (N, C, H, W): images and frames that are restored or generated"
     shape: ClassVar[Literal["map"]] = "map"
     exempt: ClassVar[dict[str, str]] = {

@@ -48,9 +48,7 @@ class Hint(FeatureLoss):
     title: ClassVar[str] = "Hints"
     source: ClassVar[str] = "Romero et al. (FitNets), arXiv 1412.6550, equation 3"
     evidence: ClassVar[Evidence] = "A"
-    variant: ClassVar[str] = (
-        "edgekd variant: a mean in place of half the sum; cosine, Huber and L1; pooling of unequal sizes"
-    )
+    variant: ClassVar[str] = "a mean in place of half the sum; cosine, Huber and L1; pooling of unequal sizes"
     applies: ClassVar[str] = "vectors (N, D), maps (N, C, H, W), tokens (N, L, D), series (N, C, T)"
     shape: ClassVar[Literal["tokens"]] = "tokens"
 

@@ -21,7 +21,7 @@ class Leap(FeatureLoss):
     title: ClassVar[str] = "LEAP"
     source: ClassVar[str] = "LEAP, arXiv 2606.19483"
     evidence: ClassVar[Evidence] = "C"
-    variant: ClassVar[str] = "edgekd variant: projectors only where widths differ, one a block"
+    variant: ClassVar[str] = "projectors only where widths differ, one a block"
     applies: ClassVar[str] = "tokens (N, L, D) of vision transformers, the class token first"
     needs: ClassVar[frozenset[str]] = CkaCurriculum.needs
     shape: ClassVar[Literal["tokens"]] = "tokens"

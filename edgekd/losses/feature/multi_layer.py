@@ -15,7 +15,7 @@ class MultiLayer(LayerPolicy):
     title: ClassVar[str] = "Several teacher layers"
     source: ClassVar[str] = "HilDA, arXiv 2606.20189, multi-layer distillation"
     evidence: ClassVar[str] = "D"
-    variant: ClassVar[str] = "edgekd variant: fixed coefficients as written, scaled to a sum of 1"
+    variant: ClassVar[str] = "fixed coefficients as written, scaled to a sum of 1"
     applies: ClassVar[str] = "any feature loss"
 
     kind: Literal["multi-layer"] = "multi-layer"

@@ -42,9 +42,7 @@ class QueryRetrieval(FeatureLoss):
     title: ClassVar[str] = "Query-based soft distillation"
     source: ClassVar[str] = "Generalizable KD, arXiv 2603.02554, query-based soft distillation"
     evidence: ClassVar[Evidence] = "D"
-    variant: ClassVar[str] = (
-        "edgekd variant: cosine to what is retrieved, and the term at the same place with its weight"
-    )
+    variant: ClassVar[str] = "cosine to what is retrieved, and the term at the same place with its weight"
     applies: ClassVar[str] = (
         "tokens (N, L, D), maps (N, C, H, W); a first phase without labels, then train the head alone"
     )

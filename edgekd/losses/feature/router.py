@@ -65,7 +65,7 @@ class Router(LayerPolicy):
     title: ClassVar[str] = "Router over teacher layers"
     source: ClassVar[str] = "DLink, arXiv 2604.15016, layer router"
     evidence: ClassVar[str] = "D"
-    variant: ClassVar[str] = "edgekd variant: two-layer router, entropy floor, and training by the head's cross entropy"
+    variant: ClassVar[str] = "two-layer router, entropy floor, and training by the head's cross entropy"
     applies: ClassVar[str] = "teachers whose best layer depends on the input, e.g. EEG encoders; labels of classes"
     needs: ClassVar[frozenset[str]] = frozenset({"features", "labels"})
 

@@ -51,9 +51,7 @@ class Similarity(FeatureLoss):
     title: ClassVar[str] = "Similarity matrices"
     source: ClassVar[str] = "FedSKD; the batch's matrix: Tung and Mori, arXiv 1907.09682, section 3"
     evidence: ClassVar[Evidence] = "A"
-    variant: ClassVar[str] = (
-        "edgekd variant: pixels are pooled to 8 x 8, regions are a 4 x 4 grid unless the data name them"
-    )
+    variant: ClassVar[str] = "pixels are pooled to 8 x 8, regions are a 4 x 4 grid unless the data name them"
     applies: ClassVar[str] = "students of any width and kind: vectors (N, D) by batch, maps (N, C, H, W) by all levels"
     needs: ClassVar[frozenset[str]] = frozenset({"features", "batch"})
     elementwise: ClassVar[bool] = False

@@ -50,7 +50,7 @@ class Spectral(FeatureLoss):
     source: ClassVar[str] = "DLink, arXiv 2604.15016, spectral loss"
     evidence: ClassVar[Evidence] = "D"
     variant: ClassVar[str] = (
-        "edgekd variant: log magnitudes, phases weighted by the teacher's magnitudes, both sides of maps, and the weights"
+        "log magnitudes, phases weighted by the teacher's magnitudes, both sides of maps, and the weights"
     )
     applies: ClassVar[str] = "series (N, C, T), e.g. EEG; maps (N, C, H, W); beside a loss of values such as hint"
     shape: ClassVar[Literal["series"]] = "series"

@@ -47,7 +47,7 @@ class TemporalDifference(FeatureLoss):
     title: ClassVar[str] = "Temporal difference"
     source: ClassVar[str] = "TinyNeRV"
     evidence: ClassVar[Evidence] = "C"
-    variant: ClassVar[str] = "edgekd variant: mean squares; also for series and features"
+    variant: ClassVar[str] = "mean squares; also for series and features"
     applies: ClassVar[str] = "series (N, C, T), clips (N, T, ...), and networks that give one frame a sample"
     needs: ClassVar[frozenset[str]] = frozenset({"features", "batch"})
     shape: ClassVar[Literal["series"]] = "series"

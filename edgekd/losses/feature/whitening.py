@@ -48,7 +48,7 @@ class Whitening(FeatureLoss):
     source: ClassVar[str] = "ROBUST-WT (whitening transform for domain generalisation)"
     evidence: ClassVar[Evidence] = "S"
     variant: ClassVar[str] = (
-        "edgekd variant: correlations of a sample's standardised channels move to the teacher's, which shows which of them "
+        "correlations of a sample's standardised channels move to the teacher's, which shows which of them "
         "carry what; to the identity on request"
     )
     applies: ClassVar[str] = "maps (N, C, H, W), as in segmentation across cameras or sites"

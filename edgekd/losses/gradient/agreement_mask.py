@@ -29,12 +29,10 @@ def agreement_mask(gradients: Tensor, tau: float = 1.0, epsilon: float = 1e-20) 
 class AgreementMask(GradientFilter):
     """The mean gradient, shrunk where the groups' gradients differ."""
 
-    title: ClassVar[str] = "agreement mask"
+    title: ClassVar[str] = "Agreement mask"
     source: ClassVar[str] = "IGA (invariant gradient alignment), arXiv 2606.05025, M = exp(-τ V)"
     evidence: ClassVar[str] = "A"
-    variant: ClassVar[str] = (
-        "edgekd variant: V is divided by the squared mean, and no projection to a LoRA rank follows"
-    )
+    variant: ClassVar[str] = "V is divided by the squared mean, and no projection to a LoRA rank follows"
     applies: ClassVar[str] = (
         "three groups or more of variants of the same samples; small or adapter networks: a backward pass each"
     )

@@ -71,11 +71,11 @@ class ConfidenceMix(OutputLoss):
     """Teacher's mask and true mask, mixed sample by sample by the teacher's confidence."""
 
     capability: ClassVar[Capability] = "C03"
-    title: ClassVar[str] = "confidence mix of masks"
+    title: ClassVar[str] = "Confidence mix of masks"
     source: ClassVar[str] = "PicoSAM2, arXiv 2506.18807, and PicoSAM3, arXiv 2603.11917"
     evidence: ClassVar[Evidence] = "C"
     variant: ClassVar[str] = (
-        "edgekd variant: mixed per sample, and c is the teacher's mean max-probability where the data set names none"
+        "mixed per sample, and c is the teacher's mean max-probability where the data set names none"
     )
     applies: ClassVar[str] = "binary masks: logits (N, 1, H, W), labels (N, H, W)"
     needs: ClassVar[frozenset[str]] = frozenset({"teacher", "labels"})

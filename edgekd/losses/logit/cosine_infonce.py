@@ -50,11 +50,11 @@ class CosineInfoNce(OutputLoss):
     """Cosine distance to the teacher's embedding, plus contrast with the teacher's embeddings of other samples."""
 
     capability: ClassVar[Capability] = "C01"
-    title: ClassVar[str] = "cosine alignment with contrast"
+    title: ClassVar[str] = "Cosine alignment with contrast"
     source: ClassVar[str] = "SEMCo, arXiv 2604.12990 (sparse contrast); InfoNCE: arXiv 1807.03748, equation 4"
     evidence: ClassVar[Evidence] = "D"
     variant: ClassVar[str] = (
-        "edgekd variant: the sum, its constants, and sparsemax (alpha = 2) in place of the paper's alpha-entmax family"
+        "the sum, its constants, and sparsemax (alpha = 2) in place of the paper's alpha-entmax family"
     )
     applies: ClassVar[str] = "embeddings (N, D), the teacher's as wide as the student's"
     needs: ClassVar[frozenset[str]] = frozenset({"teacher", "batch"})

@@ -77,12 +77,10 @@ class Listwise(OutputLoss):
     """Divergence of the rankings, plus contrast with other candidates, plus few terms a text."""
 
     capability: ClassVar[Capability] = "C01"
-    title: ClassVar[str] = "listwise KL with InfoNCE and FLOPS regulariser"
+    title: ClassVar[str] = "Listwise KL with InfoNCE and FLOPS regulariser"
     source: ClassVar[str] = "LLM distillation for conversational search, arXiv 2606.04650; FLOPS: arXiv 2004.05665"
     evidence: ClassVar[Evidence] = "A"
-    variant: ClassVar[str] = (
-        "edgekd variant: one temperature for both softmaxes, constants, and which texts are regularised"
-    )
+    variant: ClassVar[str] = "one temperature for both softmaxes, constants, and which texts are regularised"
     applies: ClassVar[str] = "scores (N, K) of K candidates a query, the positive one first"
     needs: ClassVar[frozenset[str]] = frozenset({"teacher", "batch"})
     exempt: ClassVar[dict[str, str]] = {"zero": "InfoNCE = log sum_k exp(s_k) - s_0 > 0 for all finite scores"}

@@ -40,9 +40,7 @@ class MapKl(OutputLoss):
     title: ClassVar[str] = "KL of maps over positions"
     source: ClassVar[str] = "Shu et al., arXiv 2011.13256, channel-wise distillation; saliency: arXiv 2606.14631"
     evidence: ClassVar[Evidence] = "D"
-    variant: ClassVar[str] = (
-        "edgekd variant: the softmax over positions is applied to an output map, averaged over its channels"
-    )
+    variant: ClassVar[str] = "the softmax over positions is applied to an output map, averaged over its channels"
     applies: ClassVar[str] = "saliency, attention and cost maps (N, C, H, W), (N, H, W), (N, L)"
     shape: ClassVar[Literal["logits", "values", "mask", "vector", "map", "tokens", "series", "attention"]] = "mask"
 

@@ -47,10 +47,10 @@ class MaxSim(Loss):
     """
 
     capability: ClassVar[Capability] = "C01"
-    title: ClassVar[str] = "late-interaction scores"
+    title: ClassVar[str] = "Late-interaction scores"
     source: ClassVar[str] = "Khattab and Zaharia, arXiv 2004.12832, equation 3; its use last: ColBERT-Zero"
     evidence: ClassVar[Evidence] = "D"
-    variant: ClassVar[str] = "edgekd variant: the scores compared are those of the whole batch, not of mined candidates"
+    variant: ClassVar[str] = "the scores compared are those of the whole batch, not of mined candidates"
     applies: ClassVar[str] = "token embeddings (N, L, D) of queries and documents"
     needs: ClassVar[frozenset[str]] = frozenset({"teacher", "batch"})
     shape: ClassVar[Literal["logits", "values", "mask", "vector", "map", "tokens", "series", "attention"]] = "vector"

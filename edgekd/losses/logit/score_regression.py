@@ -93,7 +93,7 @@ class ScoreLoss(OutputLoss):
 class Mse(ScoreLoss):
     """Squared error to the teacher's values."""
 
-    title: ClassVar[str] = "squared error"
+    title: ClassVar[str] = "Squared error"
     source: ClassVar[str] = "Ba and Caruana, arXiv 1312.6184, section 2.2; of probabilities: DS-MLP"
     evidence: ClassVar[Evidence] = "A"
     applies: ClassVar[str] = "values and scores (N,), (N, C), maps (N, C, H, W); logits of classes"
@@ -114,10 +114,10 @@ class Mse(ScoreLoss):
 class Bce(ScoreLoss):
     """Cross entropy with the teacher's soft yes-or-no answers."""
 
-    title: ClassVar[str] = "binary cross entropy with soft targets"
+    title: ClassVar[str] = "Binary cross entropy with soft targets"
     source: ClassVar[str] = "Hinton et al., arXiv 1503.02531, section 2, for independent yes-or-no answers"
     evidence: ClassVar[Evidence] = "A"
-    variant: ClassVar[str] = "edgekd variant: the target's entropy is subtracted, so that it vanishes at equality"
+    variant: ClassVar[str] = "the target's entropy is subtracted, so that it vanishes at equality"
     applies: ClassVar[str] = "multi-label logits (N, C), click scores (N,), binary masks (N, 1, H, W)"
 
     kind: Literal["bce"] = "bce"

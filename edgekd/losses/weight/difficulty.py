@@ -67,10 +67,10 @@ def teacher_gap(step: Step, output: str | None = None) -> Tensor:
 class Difficulty(SignalWeight):
     """exp(a z) with z the standardised difficulty, within -3 and 3."""
 
-    title: ClassVar[str] = "difficulty"
+    title: ClassVar[str] = "Difficulty"
     source: ClassVar[str] = "signals of SPARK, arXiv 2606.15243: Laplacian variance, student error, teacher gap"
     evidence: ClassVar[str] = "D"
-    variant: ClassVar[str] = "edgekd variant: a fixed exponential of one standardised signal"
+    variant: ClassVar[str] = "a fixed exponential of one standardised signal"
     applies: ClassVar[str] = "images (laplacian); classes and values, by sample or position (error, gap)"
     needs: ClassVar[frozenset[str]] = frozenset({"teacher", "batch"})
 

@@ -64,11 +64,11 @@ class MetaLearned(SignalWeight):
     modalities present, whose weights are averaged.
     """
 
-    title: ClassVar[str] = "meta-learned group weights"
+    title: ClassVar[str] = "Meta-learned group weights"
     source: ClassVar[str] = "PTA (purify, then align), arXiv 2604.05584, meta-learned modality weights"
     evidence: ClassVar[str] = "D"
     variant: ClassVar[str] = (
-        "edgekd variant: log weights learned by REINFORCE from the fall of the task loss, not by differentiating through a step"
+        "log weights learned by REINFORCE from the fall of the task loss, not by differentiating through a step"
     )
     applies: ClassVar[str] = "data with groups, sites or modalities; hundreds of steps"
     needs: ClassVar[frozenset[str]] = frozenset({"teacher", "batch"})

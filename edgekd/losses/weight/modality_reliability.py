@@ -34,12 +34,10 @@ class ModalityReliability(SignalWeight):
     A modality's answer is one named output of the teacher, or that of one teacher of several.
     """
 
-    title: ClassVar[str] = "modality reliability"
+    title: ClassVar[str] = "Modality reliability"
     source: ClassVar[str] = "MRAF, arXiv 2606.12495, reliability scores of modalities"
     evidence: ClassVar[str] = "D"
-    variant: ClassVar[str] = (
-        "edgekd variant: reliability is the confidence of the modality's own answer, not a learned score"
-    )
+    variant: ClassVar[str] = "reliability is the confidence of the modality's own answer, not a learned score"
     applies: ClassVar[str] = "teachers with an answer a modality, classes (N, C)"
 
     kind: Literal["modality-reliability"] = "modality-reliability"

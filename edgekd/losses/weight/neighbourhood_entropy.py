@@ -39,10 +39,10 @@ class NeighbourhoodEntropy(SignalWeight):
     A hyperedge is what the batch, over all processes, shows of it.
     """
 
-    title: ClassVar[str] = "neighbourhood entropy"
+    title: ClassVar[str] = "Neighbourhood entropy"
     source: ClassVar[str] = "HADES, arXiv 2606.08978, hyperedge label entropy"
     evidence: ClassVar[str] = "A"
-    variant: ClassVar[str] = "edgekd variant: the exponential form, and hyperedges as far as the batch shows them"
+    variant: ClassVar[str] = "the exponential form, and hyperedges as far as the batch shows them"
     applies: ClassVar[str] = "graph nodes, or samples with groups of neighbours; best in whole-graph batches"
     needs: ClassVar[frozenset[str]] = frozenset({"teacher", "batch"})
 

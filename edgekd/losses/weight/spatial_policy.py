@@ -97,11 +97,11 @@ class SpatialPolicy(SignalWeight):
     Dropped after training; costs nothing on the device.
     """
 
-    title: ClassVar[str] = "spatial policy"
+    title: ClassVar[str] = "Spatial policy"
     source: ClassVar[str] = "SPARK, arXiv 2606.15243"
     evidence: ClassVar[str] = "A"
     variant: ClassVar[str] = (
-        "edgekd variant: the reward is the standardised fall of the task loss, the bonus the mean map's entropy, the mean is bounded"
+        "the reward is the standardised fall of the task loss, the bonus the mean map's entropy, the mean is bounded"
     )
     applies: ClassVar[str] = "losses by position on images: restoration, segmentation, feature maps"
     needs: ClassVar[frozenset[str]] = frozenset({"teacher", "batch"})

@@ -41,12 +41,10 @@ def reliability(probabilities: Tensor, labels: Tensor | None = None, correctness
 class TeacherConfidence(SignalWeight):
     """One minus the teacher's normalised entropy; with labels, mixed with whether it is right."""
 
-    title: ClassVar[str] = "teacher confidence"
+    title: ClassVar[str] = "Teacher confidence"
     source: ClassVar[str] = "HADES, arXiv 2606.08978, reliability of a teacher's answer, for any teacher"
     evidence: ClassVar[str] = "D"
-    variant: ClassVar[str] = (
-        "edgekd variant: normalised entropy of any classifier, and correctness mixed in by a fixed share"
-    )
+    variant: ClassVar[str] = "normalised entropy of any classifier, and correctness mixed in by a fixed share"
     applies: ClassVar[str] = "classes: samples, pixels, tokens; labels are optional"
 
     kind: Literal["teacher-confidence"] = "teacher-confidence"

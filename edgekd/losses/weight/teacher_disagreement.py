@@ -20,10 +20,10 @@ def disagreement(probabilities: Tensor) -> Tensor:
 class TeacherDisagreement(SignalWeight):
     """exp(-v / mean v) with v the variance of the teachers' probabilities."""
 
-    title: ClassVar[str] = "teacher disagreement"
+    title: ClassVar[str] = "Teacher disagreement"
     source: ClassVar[str] = "HumP-KD, arXiv 2606.14684, variance of the teachers' predictions"
     evidence: ClassVar[str] = "A"
-    variant: ClassVar[str] = "edgekd variant: the exponential form and its scale, the batch's mean variance"
+    variant: ClassVar[str] = "the exponential form and its scale, the batch's mean variance"
     applies: ClassVar[str] = "two teachers or more of the same classes"
 
     kind: Literal["teacher-disagreement"] = "teacher-disagreement"

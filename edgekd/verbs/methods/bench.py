@@ -47,6 +47,13 @@ class Arm:
         terms = [f"{loss.weight} {name}" for loss, name in zip(self.phase.losses, self.phase.term_names, strict=True)]
         return " + ".join([f"{self.phase.task} task", *terms])
 
+    def kinds(self) -> set[str]:
+        """Return the kinds of all methods that take part."""
+        policies = [
+            loss.layers for loss in self.phase.losses if isinstance(loss, FeatureLoss) and loss.layers is not None
+        ]
+        return {method.kind for method in [*self.phase.methods(), *policies]}
+
 
 @dataclass(frozen=True)
 class Row:
@@ -150,18 +157,14 @@ def read_arms(path: Path | None, sets: Sequence[str] = (), methods: Sequence[str
     strange = [name for name in sets if name not in known]
     if strange:
         raise InputError(f"no arms for the data {', '.join(strange)}; there are arms for {', '.join(sorted(known))}")
-    chosen = [arm for arm in arms if (not sets or arm.data in sets) and (not methods or set(methods) & _names(arm))]
+    chosen = [
+        arm
+        for arm in arms
+        if (not sets or arm.data in sets) and (not methods or set(methods) & {arm.name, *arm.kinds()})
+    ]
     if not chosen:
         raise InputError(f"no arm of that name: {', '.join(methods)}; `edgekd methods bench --list` shows them")
     return chosen
-
-
-def _names(arm: Arm) -> set[str]:
-    kinds = {method.kind for method in arm.phase.methods()}
-    layers = {
-        loss.layers.kind for loss in arm.phase.losses if isinstance(loss, FeatureLoss) and loss.layers is not None
-    }
-    return {arm.name, *kinds, *layers}
 
 
 def run_bench(

@@ -1,5 +1,6 @@
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -117,7 +118,7 @@ def prepared_state(network: nn.Module) -> ModelState:
 def test_a_fake_quantized_graph_comes_back_to_the_bit(network: nn.Module, tmp_path: Path) -> None:
     state = prepared_state(network)
     assert isinstance(state.form, PreparedForm)
-    save_state(state, tmp_path)
+    save_state(replace(state, form=copy.deepcopy(state.form)), tmp_path)  # a stage trains a copy
     assert sorted(path.name for path in tmp_path.iterdir()) == ["state.json", "weights.safetensors"]
     again = load_state(tmp_path, state.form.base)
     assert isinstance(again.form, PreparedForm)
@@ -153,7 +154,8 @@ def test_a_fake_quantized_graph_gives_its_weights_back(network: nn.Module) -> No
     floating = state.floating()
     weights = state.form.module.state_dict()  # type: ignore[union-attr]
     own = floating.torch.module.state_dict()
-    assert own.keys() < weights.keys() and all(torch.equal(value, weights[name]) for name, value in own.items())
+    copied = [name for name, value in own.items() if value.is_floating_point()]
+    assert len(copied) > 30 and all(torch.equal(own[name], weights[name]) for name in copied)
     assert floating.torch.edits == state.form.edits and not floating.torch.module.training  # type: ignore[union-attr]
     assert floating.lineage == state.lineage and floating.floating() == floating
 

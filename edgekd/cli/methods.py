@@ -71,7 +71,7 @@ def _shown(value: Any) -> str:
 )
 @click.option("--data", "sets", multiple=True, metavar="NAME", help="digits, shapes, two-view or fashion-mnist.")
 @click.option("--seeds", type=click.IntRange(2, 100), default=5, show_default=True, help="Pairs of runs.")
-@click.option("--first-seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--first-seed", type=click.IntRange(0), default=0, show_default=True, help="The others count up from it.")
 @click.option("--epochs", type=click.IntRange(1), help="In place of the data's own number.")
 @click.option(
     "--settings", type=click.Path(path_type=Path, dir_okay=False), help="A file of arms in place of the shipped."
@@ -79,7 +79,7 @@ def _shown(value: Any) -> str:
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Keeps every run; goes on from there."
 )
-@click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True)
+@click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="For training.")
 @click.option("--list", "only_list", is_flag=True, help="Show the arms, run nothing.")
 @json_option
 @debug_option

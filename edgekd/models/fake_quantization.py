@@ -93,9 +93,12 @@ def integer_graph(prepared: fx.GraphModule) -> fx.GraphModule:
 
 
 def copy_weights(prepared: fx.GraphModule, module: nn.Module) -> None:
-    """Copy a prepared graph's weights and statistics into the network it was made from, by name and in place."""
+    """Copy a prepared graph's weights and statistics into the network it was made from, by name and in place.
+
+    What no operation of the graph reads (the counters of batch norms, layers that only training has) stays as it is.
+    """
     weights = prepared.state_dict()
-    module.load_state_dict({name: weights[name] for name in module.state_dict()})
+    module.load_state_dict({name: weights.get(name, own) for name, own in module.state_dict().items()})
 
 
 def unknown_names(module: nn.Module, names: Sequence[str]) -> list[str]:

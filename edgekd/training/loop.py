@@ -15,6 +15,7 @@ from edgekd.errors import InputError, StageError
 from edgekd.losses import Answer, Setup
 from edgekd.models.exported_graph import set_training
 from edgekd.teachers.teacher import Teacher
+from edgekd.training.apart import check_apart, structure
 from edgekd.training.augment import Variants
 from edgekd.training.batch import Batch, Slice, load_batch
 from edgekd.training.checkpoint import Checkpoint
@@ -65,7 +66,8 @@ def train(
 
     Raises:
         InputError: a tap or a method does not fit the networks or the data.
-        StageError: the loss is not finite, or there are less than two samples.
+        StageError: the loss is not finite, there are less than two samples, or something else than the student's own
+            tensors would be exported with it.
     """
     device = chosen_device(context.device)
     fabric = make_fabric(device, chosen_precision(settings, device))
@@ -161,6 +163,7 @@ class _Course:
         teaching = Teaching(
             phase, self.material.teachers, self.material.teacher_part, fabric, self.layout, self.context.seed
         )
+        before = structure(self.student)
         self.prepare(objective, teaching, part, self.few(part))
         objective.to(fabric.device)
         with frozen(self.student, phase.freeze):
@@ -205,6 +208,7 @@ class _Course:
                         break
             teaching.flush()
             keeper.finish()
+            check_apart(before, self.student, objective.memories_by_kind())
             self.history.teachers = teaching.cost() or self.history.teachers
 
     def prepare(self, objective: Objective, teaching: Teaching, part: Part, few: Batch) -> dict[str, Answer]:

@@ -87,6 +87,14 @@ class Objective(nn.Module):
         """Return what a method keeps, or None."""
         return dict(self.memories).get(name)
 
+    def memories_by_kind(self) -> dict[str, nn.Module]:
+        """Return what the methods keep, by what messages call them."""
+        return {
+            f"{method.kind} ({name})": self.memories[name]
+            for name, method in self.phase.named_methods()
+            if name in self.memories
+        }
+
     def trained(self) -> list[nn.Parameter]:
         """Return the parameters that the optimizer moves; those of weights learn by themselves."""
         own = {
@@ -158,7 +166,13 @@ class Objective(nn.Module):
         task, first = self._signature.task, student.output()
         kept = counted(task, batch.targets)
         if batch.mixed is None:
-            return self._mean(task_loss(task, first, batch.targets, batch.inputs, batch.valid), kept)
+            further = [
+                self._mean(task_loss("regression", output, batch.extras[f"targets.{name}"], batch.inputs), None)
+                for name, output in student.outputs.items()
+                if f"targets.{name}" in batch.extras
+            ]
+            loss = self._mean(task_loss(task, first, batch.targets, batch.inputs, batch.valid), kept)
+            return sum(further, loss)
         others, share = batch.mixed
         mine = self._mean(task_loss(task, first, batch.targets, batch.inputs, batch.valid), kept)
         return share * mine + (1 - share) * self._mean(

@@ -115,7 +115,8 @@ def plan(prepared: Prepared, context: Context) -> Plan:
             share = getattr(settings, "to_macs", None) or getattr(settings, "to_parameters", None) or share
             seconds = 10.0
         elif isinstance(settings, DistillSettings) and rate is not None:
-            seconds = settings.epochs * len(context.parts.train) * rate * (3 * share + 1)
+            epochs = sum(phase.epochs or settings.epochs for phase in settings.resolved(state.signature))
+            seconds = epochs * len(context.parts.train) * rate * (3 * share + 1)
         elif isinstance(settings, QuantizeSettings):
             tried = len(settings.calibrators) * (1 if settings.simulate else len(settings.rounding))
             runs = 2 * len(context.parts.calibration) + (tried + 1) * len(context.parts.validation)

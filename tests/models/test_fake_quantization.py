@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from edgekd.models.exported_graph import value_of
 from edgekd.models.fake_quantization import (
     Simulation,
+    copy_weights,
     integer_graph,
     prepare_graph,
     rounded_weights,
@@ -134,6 +135,30 @@ def test_a_converted_graph_has_integer_weights_and_the_same_values(scheme: Quant
     step = 3 / 255 * 2
     assert float((converted(x) - before).detach().abs().max()) < step
     assert len(graph.graph.nodes) == nodes and torch.equal(graph(x), before)
+
+
+class WithSpare(nn.Module):
+    """A network with a layer that only training would use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.spare = nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), nn.Linear(2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(x))
+
+
+def test_weights_copy_back_and_what_the_graph_has_not_stays() -> None:
+    network = WithSpare().eval()
+    graph = prepare_graph(network, SIGNATURE, Simulation(scheme=UNSIGNED))
+    with torch.no_grad():
+        for parameter in graph.parameters():
+            parameter.add_(1)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    copy_weights(graph, network)
+    moved = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved == {"conv.weight", "conv.bias", "norm.weight", "norm.bias"}
+    assert all(torch.equal(network.state_dict()[name], before[name] + 1) for name in moved)
 
 
 def test_names_that_nothing_has_are_found() -> None:

@@ -294,13 +294,13 @@ def test_an_onnx_model_is_quantized_but_not_trained(result: Result, example: Pat
     made = edgekd.compress(model, "raspberry-pi-5", data, output=tmp_path / "run", threads=1)
     assert isinstance(made, Result)
     assert [stage["name"] for stage in made.report["stages"]] == ["baseline", "quantize"]
-    with pytest.raises(InputError, match=r"stage 1 \(prune\) needs a torch network, the model is onnx"):
+    with pytest.raises(InputError, match=r"stage 1 \(prune\) needs a prepared or torch network, the model is onnx"):
         edgekd.compress(model, "raspberry-pi-5", data, output=tmp_path / "no", recipe=small(), threads=1)
 
 
 def test_an_impossible_order_is_refused_before_any_work(example: Path, tmp_path: Path) -> None:
-    recipe = small('[[stage]]\nkind = "quantize"\n[[stage]]\nkind = "distill"')
-    with pytest.raises(InputError, match=r"stage 2 \(distill\) needs a torch network, quantize leaves onnx"):
+    recipe = small('[[stage]]\nkind = "quantize"\n[[stage]]\nkind = "prune"\nto_macs = 0.5')
+    with pytest.raises(InputError, match=r"stage 2 \(prune\) needs a prepared or torch network, quantize leaves onnx"):
         edgekd.compress(example / "model.pt", "raspberry-pi-5", output=tmp_path / "run", recipe=recipe, threads=1)
     assert not (tmp_path / "run").exists()
 

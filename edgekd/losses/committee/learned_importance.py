@@ -125,7 +125,9 @@ class LearnedImportance(WeightedCommittee):
             mine = torch.log_softmax(as_classes(step.class_last(step.student.output()).detach()), -1)
             yours = torch.log_softmax(as_classes(logits), -1)
             distance = (yours.exp() * (yours - mine)).sum(-1)
-            loss = (spread(log_pi.exp(), distance) * distance).sum(0).mean()
+            valid = step.valid
+            counted = valid if valid is not None and valid.shape == distance.shape[1:] else torch.ones_like(distance[0])
+            loss = ((spread(log_pi.exp(), distance) * distance).sum(0) * counted).sum() / counted.sum().clamp(min=1)
         else:
             fit = -cross_entropy(logits, labels)
             known = labels >= 0

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from edgekd.losses.committee.committee import Committee
 from edgekd.losses.schedule import Temperature, constant
-from edgekd.losses.step import Answer, Step, at_least_float32
+from edgekd.losses.step import Answer, Step, at_least_float32, merged
 
 
 def mixture(logits: Tensor, share: Tensor, temperature: float = 1.0) -> Tensor:
@@ -73,7 +73,8 @@ def class_labels(step: Step, logits: Tensor) -> Tensor | None:
     targets = step.targets
     if targets is None or targets.is_floating_point() or targets.shape != logits.shape[1:-1]:
         return None
-    return targets if step.valid is None or step.valid.shape != targets.shape else targets.where(step.valid, -1)
+    labels = targets.long()
+    return labels if step.valid is None or step.valid.shape != labels.shape else labels.where(step.valid, -1)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -124,8 +125,6 @@ class WeightedCommittee(Committee):
                 extra in one.outputs and one.outputs[extra].shape == output.shape for one in others
             ):
                 values = torch.stack([at_least_float32(one.outputs[extra]).detach() for one in (first, *others)])
-                outputs[extra] = (spread(a_sample, values) * values).sum(0)
-        features: dict[str, Tensor] = {}
-        for one in (first, *others):
-            features = {**one.features, **features}
+                outputs[extra] = (spread(a_sample, values).to(values.dtype) * values).sum(0)
+        features = merged(step.teachers).features
         return Answer(outputs, {tap: feature.detach() for tap, feature in features.items()})

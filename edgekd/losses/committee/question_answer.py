@@ -11,7 +11,7 @@ from edgekd.losses.committee.learned_importance import load_balance, log_importa
 from edgekd.losses.crossmodal.pooling import pooled
 from edgekd.losses.feature.feature_loss import PENULTIMATE
 from edgekd.losses.loss import Capability, Evidence, Loss
-from edgekd.losses.step import Setup, Step, at_least_float32
+from edgekd.losses.step import Setup, Step, at_least_float32, merged
 
 
 def answer_distance(student: Tensor, answers: Tensor, log_pi: Tensor) -> Tensor:
@@ -33,8 +33,11 @@ class Teller(nn.Module):
     repeat the student's feature without the teacher.
     """
 
+    width: int
+
     def __init__(self, student: int, teacher: int, width: int) -> None:
         super().__init__()
+        self.width = teacher
         self.question = nn.Linear(student, width)
         self.film = nn.Linear(width, teacher)
         self.answer = nn.Linear(teacher, student)
@@ -48,10 +51,9 @@ class Teller(nn.Module):
 class Tellers(nn.Module):
     """One question and answer a teacher, and the gate of their importances."""
 
-    def __init__(self, student: int, teachers: dict[str, int], width: int) -> None:
+    def __init__(self, student: int, teachers: list[int], width: int) -> None:
         super().__init__()
-        made = {_key(name): Teller(student, own, width) for name, own in teachers.items()}
-        self.tellers = nn.ModuleDict(made)
+        self.tellers = nn.ModuleList(Teller(student, teacher, width) for teacher in teachers)
         self.gate = nn.Linear(student, len(teachers))
 
 
@@ -75,8 +77,8 @@ class QuestionAnswer(Loss):
 
     kind: Literal["question-answer"] = "question-answer"
     tap: str = Field(default=PENULTIMATE, description="the student's feature")
-    taps: dict[str, str] = Field(
-        default={}, description="teacher name = the tap of it that is asked; a teacher not named: its penultimate"
+    taps: tuple[str, ...] = Field(
+        default=(PENULTIMATE,), min_length=1, description="what is asked, one tap a teacher, written `TEACHER/PATH`"
     )
     question: int = Field(
         default=8, ge=1, description="length of a question; short, so that answers come from the teacher"
@@ -88,18 +90,14 @@ class QuestionAnswer(Loss):
         return (self.tap,)
 
     def teacher_taps(self, memory: nn.Module | None = None) -> tuple[str, ...]:
-        """Return the taps of all teachers; each needs its own only (`tap_of`)."""
-        named = tuple(dict.fromkeys(self.taps.values()))
-        return named or (PENULTIMATE,)
-
-    def tap_of(self, teacher: str) -> str:
-        """Return the tap of a teacher."""
-        return self.taps.get(teacher, PENULTIMATE)
+        """Return the taps of all teachers."""
+        return self.taps
 
     def prepare(self, setup: Setup) -> Tellers:
         """Return the questions, answers and gate."""
         student = pooled(at_least_float32(setup.student.features[self.tap]))
-        widths = {name: pooled(one.features[self.tap_of(name)]).shape[1] for name, one in setup.teachers.items()}
+        features = merged(setup.teachers).features
+        widths = [pooled(features[tap]).shape[1] for tap in self.taps]
         return Tellers(student.shape[1], widths, self.question).to(student.device, student.dtype)
 
     def __call__(self, step: Step, memory: nn.Module | None = None) -> Tensor:
@@ -107,9 +105,13 @@ class QuestionAnswer(Loss):
         assert isinstance(memory, Tellers)
         student = pooled(at_least_float32(step.student.features[self.tap]))
         answers, present = [], []
-        for name, teacher in step.teachers.items():
-            feature = pooled(at_least_float32(teacher.features[self.tap_of(name)].detach()))
-            answers.append(memory.tellers[_key(name)](student.detach(), feature))
+        for tap, teller in zip(self.taps, memory.tellers, strict=True):
+            assert isinstance(teller, Teller)
+            found = step.the_teacher.features.get(tap)  # none where the teacher was not run on any of the samples
+            feature = (
+                student.new_zeros(len(student), teller.width) if found is None else pooled(at_least_float32(found))
+            )
+            answers.append(teller(student.detach(), feature.detach()))
             present.append((feature != 0).any(1))
         there = torch.stack(present)
         log_pi = log_importance(memory.gate(student.detach()), there | ~there.any(0))
@@ -120,7 +122,3 @@ class QuestionAnswer(Loss):
         assert isinstance(memory, Tellers)
         student = pooled(at_least_float32(step.student.features[self.tap].detach()))
         return self.balance * load_balance(step.gather(torch.softmax(memory.gate(student), 1)))
-
-
-def _key(name: str) -> str:
-    return name.replace(".", "/")  # what a module's name may hold

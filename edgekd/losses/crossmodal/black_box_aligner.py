@@ -1,16 +1,15 @@
 """A teacher of which only vectors are known."""
 
-from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgekd.losses.crossmodal.pooling import feature_of, pooled
+from edgekd.losses.crossmodal.pooling import pooled
 from edgekd.losses.feature.feature_loss import PENULTIMATE
 from edgekd.losses.loss import Capability, Evidence, Loss
-from edgekd.losses.step import Answer, Setup, Step, at_least_float32
+from edgekd.losses.step import Answer, Setup, Step, at_least_float32, merged
 
 
 def manifold_distance(student: Tensor, teacher: Tensor, euclidean: float = 1.0, cosine: float = 1.0) -> Tensor:
@@ -71,28 +70,24 @@ class BlackBoxAligner(Loss):
 
     def prepare(self, setup: Setup) -> Aligner:
         """Return the aligner."""
-        student, teacher = self._vectors(setup.student, setup.teachers)
+        student, teacher = self._vectors(setup.student, merged(setup.teachers))
         return Aligner(student.shape[1], teacher.shape[1], self.width).to(student.device, student.dtype)
 
     def __call__(self, step: Step, memory: nn.Module | None = None) -> Tensor:
         """Return the distance of every sample."""
         assert isinstance(memory, Aligner)
-        points = memory.points(*self._vectors(step.student, step.teachers))
-        return manifold_distance(*points, self.euclidean, self.cosine)
+        student, teacher = self._vectors(step.student, step.the_teacher)
+        distance = manifold_distance(*memory.points(student, teacher), self.euclidean, self.cosine)
+        return distance * (teacher != 0).any(1)  # zeros: the teacher was not asked
 
     def own_loss(self, step: Step, memory: nn.Module | None = None) -> Tensor:
         """Return how far the teacher's vector is from being given back."""
         assert isinstance(memory, Aligner)
-        student, teacher = self._vectors(step.student, step.teachers)
+        student, teacher = self._vectors(step.student, step.the_teacher)
         _, point = memory.points(student.detach(), teacher)
         wanted = functional.layer_norm(teacher, teacher.shape[1:])
         return functional.mse_loss(memory.back(point), wanted)
 
-    def _vectors(self, student: Answer, teachers: Mapping[str, Answer]) -> tuple[Tensor, Tensor]:
-        if self.teacher_tap is None:
-            teacher = next(iter(teachers.values())).output(self.embedding)
-        else:
-            found = feature_of(teachers, self.teacher_tap)
-            assert found is not None
-            teacher = found
-        return pooled(at_least_float32(student.features[self.tap])), pooled(at_least_float32(teacher.detach()))
+    def _vectors(self, student: Answer, teacher: Answer) -> tuple[Tensor, Tensor]:
+        yours = teacher.output(self.embedding) if self.teacher_tap is None else teacher.features[self.teacher_tap]
+        return pooled(at_least_float32(student.features[self.tap])), pooled(at_least_float32(yours.detach()))

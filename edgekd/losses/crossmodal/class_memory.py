@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgekd.errors import InputError
-from edgekd.losses.crossmodal.pooling import known_labels, pooled
+from edgekd.losses.crossmodal.pooling import class_count, known_labels, pooled
 from edgekd.losses.feature.feature_loss import FeatureLoss
 from edgekd.losses.loss import Capability, Evidence
 from edgekd.losses.step import Setup, Step
@@ -113,12 +113,13 @@ class ClassMemoryLoss(FeatureLoss):
         """Return the memory.
 
         Raises:
-            InputError: there are fewer than two classes.
+            InputError: there are no classes.
         """
-        if setup.classes is None or setup.classes < 2:
-            raise InputError(f"{self.kind}: {name}: the data need two classes or more, they have {setup.classes}")
+        classes = class_count(setup)
+        if classes is None:
+            raise InputError(f"{self.kind}: {name}: a memory is a class's, and the data have no classes; use hint")
         widths = pooled(student).shape[1], pooled(teacher).shape[1]
-        return ClassMemory(*widths, setup.classes, self.slots, self.width).to(student.device)
+        return ClassMemory(*widths, classes, self.slots, self.width).to(student.device)
 
     def compare(self, student: Tensor, teacher: Tensor, step: Step, memory: nn.Module | None) -> Tensor:
         """Return the loss of every sample, then move the memory."""

@@ -39,8 +39,13 @@ def _leading(falling: Tensor, share: float) -> Tensor:
 
 
 class ConceptStatistics(nn.Module):
-    """Sums over the first epoch of the teacher's concept probabilities, then the concepts that are kept."""
+    """Sums over the first epoch of the teacher's concept probabilities, then the concepts that are kept.
 
+    What is summed is the difference from `origin`, the first batch's mean: similarities of images to concepts differ
+    little, and their covariance would drown in the rounding of sums of squares.
+    """
+
+    origin: Tensor
     count: Tensor
     total: Tensor
     outer: Tensor
@@ -49,6 +54,7 @@ class ConceptStatistics(nn.Module):
 
     def __init__(self, concepts: int) -> None:
         super().__init__()
+        self.register_buffer("origin", torch.zeros(concepts))
         self.register_buffer("count", torch.zeros(()))
         self.register_buffer("total", torch.zeros(concepts))
         self.register_buffer("outer", torch.zeros(concepts, concepts))
@@ -58,6 +64,9 @@ class ConceptStatistics(nn.Module):
     @torch.no_grad()
     def add(self, p: Tensor) -> None:
         """Add probabilities (N, M)."""
+        if self.count == 0:
+            self.origin.copy_(p.mean(0))
+        p = p - self.origin
         self.count += len(p)
         self.total += p.sum(0)
         self.outer += p.T @ p

@@ -5,11 +5,12 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from edgekd.errors import InputError
+from edgekd.losses.crossmodal.pooling import known_labels
 from edgekd.losses.feature.feature_loss import PENULTIMATE
 from edgekd.losses.loss import Capability, Evidence, Loss
 from edgekd.losses.step import Setup, Step, at_least_float32
@@ -23,26 +24,24 @@ def embedding_distance(student: Tensor, vectors: Tensor) -> Tensor:
 
 
 class Table(nn.Module):
-    """The rows (R, D) of a file, and the student's map to their width, where one is needed."""
+    """The rows (R, D), and the student's map to their width, where one is needed."""
 
-    rows: Tensor | None
+    rows: Tensor
 
-    def __init__(self, projector: nn.Module | None, rows: Tensor | None) -> None:
+    def __init__(self, projector: nn.Module | None, rows: Tensor) -> None:
         super().__init__()
         self.projector = projector
-        self.register_buffer("rows", rows, persistent=False)  # read again from its file
+        self.register_buffer("rows", rows, persistent=False)  # read again from where it came from
 
     def look_up(self, index: Tensor) -> Tensor:
         """Return the rows of an index (...), zeros where it is negative."""
-        assert self.rows is not None
         return torch.where((index >= 0).unsqueeze(-1), self.rows[index.clamp(min=0)], 0)
 
 
 class EmbeddingTable(Loss):
     """1 - cos(P h, e): the student's state points along the vector of its class, word or sense.
 
-    The vectors are rows of `table`, by the labels or by an array of the data set (`index`); or, without a table, the
-    teacher's output. Costs nothing at inference.
+    There is no network as teacher: e is a row of `table`, by the labels or by an array of the data set (`index`).
     """
 
     capability: ClassVar[Capability] = "C05"
@@ -51,27 +50,25 @@ class EmbeddingTable(Loss):
     evidence: ClassVar[Evidence] = "S"
     variant: ClassVar[str] = "cosine distance behind a linear map"
     applies: ClassVar[str] = "vectors (N, D) of samples, or tokens (N, L, D) with an index (N, L)"
-    needs: ClassVar[frozenset[str]] = frozenset({"features"})
+    needs: ClassVar[frozenset[str]] = frozenset()
     shape: ClassVar[Literal["logits", "values", "mask", "vector", "map", "tokens", "series", "attention"]] = "vector"
     exempt: ClassVar[dict[str, str]] = {
-        "zero": "1 - cos(h, e) compares a feature h with an output e, unequal where h_S = h_T"
+        "zero": "1 - cos(h, e) compares h with a table's row e, whatever a teacher says"
     }
 
     kind: Literal["embedding-table"] = "embedding-table"
     tap: str = Field(default=PENULTIMATE, description="the student's state")
-    table: Path | None = Field(
-        default=None, description="an .npy file of rows; not set: the teacher's output is the vectors"
+    table: Path | tuple[tuple[float, ...], ...] = Field(
+        description="an .npy file of rows (R, D), or the rows themselves"
     )
     index: str | None = Field(
         default=None, description="array of the data set with row numbers, negative: none; not set: the labels"
     )
-    output: str | None = Field(default=None, description="the teacher's output, without a table; not set: the first")
 
-    @model_validator(mode="after")
-    def _index_of_a_table(self) -> "EmbeddingTable":
-        if self.index is not None and self.table is None:
-            raise ValueError("index says which row of a table; give the table's file too")
-        return self
+    @classmethod
+    def example(cls) -> "EmbeddingTable":
+        """Return settings with a table of four classes."""
+        return cls(table=((1.0, 0.0, 2.0), (0.0, 1.0, 0.0), (0.5, 0.5, -1.0), (0.0, 0.0, 1.0)))
 
     def student_taps(self) -> tuple[str, ...]:
         """Return the student's tap."""
@@ -81,40 +78,38 @@ class EmbeddingTable(Loss):
         """Return the table and the map.
 
         Raises:
-            InputError: the file holds no rows, or there is neither a table nor a teacher.
+            InputError: the table holds no rows.
         """
         student = at_least_float32(setup.student.features[self.tap])
-        rows = None if self.table is None else _read(self.table).to(student.device, student.dtype)
-        if rows is None and not setup.teachers:
-            raise InputError(
-                f"{self.kind}: there is no teacher to give vectors; write table = the path of an .npy file"
-            )
-        width = (rows if rows is not None else next(iter(setup.teachers.values())).output(self.output)).shape[-1]
-        projector = None if width == student.shape[-1] else nn.Linear(student.shape[-1], width).to(student.device)
-        return Table(projector, rows)
+        rows = _read(self.table).to(student.device, student.dtype)
+        fits = rows.shape[1] == student.shape[-1]
+        return Table(None if fits else nn.Linear(student.shape[-1], rows.shape[1]).to(rows), rows)
 
     def __call__(self, step: Step, memory: nn.Module | None = None) -> Tensor:
-        """Return the distance of every sample or token."""
+        """Return the distance of every sample or token.
+
+        Raises:
+            InputError: there is not one state for every row number, or there are no labels.
+        """
         assert isinstance(memory, Table)
         student = at_least_float32(step.student.features[self.tap])
         student = student if memory.projector is None else memory.projector(student)
-        return embedding_distance(student, at_least_float32(self._vectors(step, memory)))
+        index = known_labels(step, self.kind) if self.index is None else step.extras[self.index]
+        if student.shape[:-1] != index.shape:
+            raise InputError(
+                f"{self.kind}: the student's states have the shape {tuple(student.shape)}, the row numbers "
+                f"{tuple(index.shape)}; choose a tap that gives one state for each of them"
+            )
+        return embedding_distance(student, memory.look_up(index))
 
-    def _vectors(self, step: Step, memory: Table) -> Tensor:
-        if memory.rows is None:
-            return step.the_teacher.output(self.output)
-        index = step.targets if self.index is None else step.extras[self.index]
-        assert index is not None
-        return memory.look_up(index)
 
-
-def _read(path: Path) -> Tensor:
+def _read(table: Path | tuple[tuple[float, ...], ...]) -> Tensor:
     try:
-        rows = np.load(path, allow_pickle=False)
+        rows = np.load(table, allow_pickle=False) if isinstance(table, Path) else np.array(table)
     except (OSError, ValueError) as error:
-        raise InputError(f"embedding-table: {path}: {error}") from error
+        raise InputError(f"embedding-table: {table}: {error}") from error
     if rows.ndim != 2 or not np.issubdtype(rows.dtype, np.floating) or not np.isfinite(rows).all():
         raise InputError(
-            f"embedding-table: {path}: rows of finite floats (R, D) are needed, not {rows.dtype} {rows.shape}"
+            f"embedding-table: {table}: rows of finite floats (R, D) are needed, not {rows.dtype} {rows.shape}"
         )
     return torch.from_numpy(rows)

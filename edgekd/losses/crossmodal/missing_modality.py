@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgekd.errors import InputError
-from edgekd.losses.crossmodal.pooling import known_labels, pooled, sample_mean
+from edgekd.losses.committee.mixture import as_classes
+from edgekd.losses.crossmodal.pooling import class_count, known_labels, pooled, sample_mean
 from edgekd.losses.feature.feature_loss import PENULTIMATE
 from edgekd.losses.logit.kl import temperature_kl
 from edgekd.losses.loss import Capability, Evidence, Loss
@@ -87,20 +88,21 @@ class MissingModality(Loss):
         Raises:
             InputError: there are no classes.
         """
-        if setup.classes is None:
+        classes = class_count(setup)
+        if classes is None:
             raise InputError(f"{self.kind}: a centre is a class's, and the data have no classes; use kl")
         feature = pooled(at_least_float32(setup.student.features[self.tap]))
-        return Centres(setup.classes, feature.shape[1]).to(feature.device, feature.dtype)
+        return Centres(classes, feature.shape[1]).to(feature.device, feature.dtype)
 
     def __call__(self, step: Step, memory: nn.Module | None = None) -> Tensor:
         """Return the loss of every sample, then move the centres."""
         assert isinstance(memory, Centres)
         student = step.class_last(step.student.output(self.output))
         full = step.class_last(step.the_teacher.output(self.output))
-        answers = sample_mean(temperature_kl(student, full, self.temperature.at(step.progress)), step.valid)
+        answers = temperature_kl(as_classes(student), as_classes(full), self.temperature.at(step.progress))
         feature = pooled(at_least_float32(step.student.features[self.tap]))
         labels = known_labels(step, self.kind)
         centre = centre_loss(feature, labels, memory.centres.clone(), memory.known.clone())
         if torch.is_grad_enabled():
             memory.update(step.gather(feature.detach()), step.gather(labels), self.momentum)
-        return answers + self.centre_weight.at(step.progress) * centre
+        return sample_mean(answers, step.valid) + self.centre_weight.at(step.progress) * centre

@@ -63,10 +63,15 @@ class ReliabilityFusion(nn.Module):
         modalities: M >= 2.
         width: D of every modality's feature.
         classes: number of logits.
+
+    Raises:
+        ValueError: there is one modality only.
     """
 
     def __init__(self, modalities: int, width: int, classes: int) -> None:
         super().__init__()
+        if modalities < 2:
+            raise ValueError(f"a fusion takes two modalities or more, not {modalities}")
         self.scores = nn.ModuleList(nn.Linear(width, 1) for _ in range(modalities))
         self.query, self.key, self.value = nn.Linear(width, width), nn.Linear(width, width), nn.Linear(width, width)
         self.classifier = nn.Linear(modalities * width, classes)

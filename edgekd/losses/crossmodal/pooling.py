@@ -1,11 +1,9 @@
 """Features, labels and losses of whole samples."""
 
-from collections.abc import Mapping
-
 from torch import Tensor
 
 from edgekd.errors import InputError
-from edgekd.losses.step import Answer, Step
+from edgekd.losses.step import Setup, Step
 
 
 def pooled(feature: Tensor) -> Tensor:
@@ -25,18 +23,20 @@ def sample_mean(values: Tensor, valid: Tensor | None = None) -> Tensor:
     return (values * counted).flatten(1).sum(1) / counted.flatten(1).sum(1).clamp(min=1)
 
 
-def feature_of(teachers: Mapping[str, Answer], tap: str) -> Tensor | None:
-    """Return the feature at a tap of the first teacher that has it; None where that teacher was not run."""
-    return next((answer.features[tap] for answer in teachers.values() if tap in answer.features), None)
+def class_count(setup: Setup) -> int | None:
+    """Return the number of classes, None where there are none; one logit tells two classes apart."""
+    return None if setup.classes is None else max(setup.classes, 2)
 
 
 def known_labels(step: Step, kind: str) -> Tensor:
-    """Return the labels of a step, -1 where there is none.
+    """Return the labels of a step (N, ...), -1 where there is none.
 
     Raises:
-        InputError: the step has no labels.
+        InputError: the step has no labels, or values that are no classes.
     """
     if step.targets is None:
         raise InputError(f"{kind}: needs labels, and this phase's data have none or mixup mixes them; set mixup = 0")
-    fits = step.valid is not None and step.valid.shape == step.targets.shape
-    return step.targets.where(step.valid, -1) if fits and step.valid is not None else step.targets
+    if step.targets.is_floating_point():
+        raise InputError(f"{kind}: needs labels of classes, and the targets are values; it is for classifiers")
+    labels = step.targets.long()
+    return labels if step.valid is None or step.valid.shape != labels.shape else labels.where(step.valid, -1)

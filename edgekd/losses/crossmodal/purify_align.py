@@ -9,10 +9,10 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from edgekd.errors import InputError
-from edgekd.losses.crossmodal.pooling import pooled
+from edgekd.losses.crossmodal.pooling import class_count, known_labels, pooled
 from edgekd.losses.feature.feature_loss import PENULTIMATE
 from edgekd.losses.loss import Capability, Evidence, Loss
-from edgekd.losses.step import Setup, Step, at_least_float32
+from edgekd.losses.step import Setup, Step, at_least_float32, merged
 
 
 def noised(clean: Tensor, noise: Tensor, kept: Tensor) -> Tensor:
@@ -99,14 +99,14 @@ class PurifyAlign(Loss):
             InputError: the teacher's features differ in width.
         """
         student = pooled(at_least_float32(setup.student.features[self.tap]))
-        teacher = next(iter(setup.teachers.values()))
+        teacher = merged(setup.teachers)
         widths = {tap: pooled(teacher.features[tap]).shape[1] for tap in self.modalities}
         if len(set(widths.values())) > 1:
             raise InputError(
                 f"{self.kind}: the teacher's features have the widths {widths}; choose taps of equal width"
             )
         width = widths[self.modalities[0]]
-        made = Purifier(student.shape[1], width, len(self.modalities), setup.classes, self.hidden)
+        made = Purifier(student.shape[1], width, len(self.modalities), class_count(setup), self.hidden)
         return made.to(student.device, student.dtype)
 
     def __call__(self, step: Step, memory: nn.Module | None = None) -> Tensor:
@@ -130,10 +130,11 @@ class PurifyAlign(Loss):
         kept = torch.rand(len(clean), generator=step.generator).to(clean)
         target = clean.detach()
         loss = functional.mse_loss(memory.denoiser(noised(target, noise, kept), condition, kept), target)
-        if memory.classifier is None or step.targets is None or step.targets.shape != kept.shape:
+        targets = step.targets
+        if memory.classifier is None or targets is None or targets.is_floating_point() or targets.shape != kept.shape:
             return loss
-        labels = step.targets if step.valid is None else step.targets.where(step.valid, -1)
-        values = functional.cross_entropy(memory.classifier(clean), labels.long(), ignore_index=-1, reduction="sum")
+        labels = known_labels(step, self.kind)
+        values = functional.cross_entropy(memory.classifier(clean), labels, ignore_index=-1, reduction="sum")
         return loss + values / (labels >= 0).sum().clamp(min=1)
 
     def _teacher(self, step: Step) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgekd.errors import InputError
+from edgekd.losses.committee.mixture import as_classes
 from edgekd.losses.crossmodal.pooling import known_labels, pooled
 from edgekd.losses.crossmodal.sinkhorn import sinkhorn_divergence
 from edgekd.losses.feature.feature_loss import FeatureLoss
@@ -170,4 +171,5 @@ class UnpairedAlignment(FeatureLoss):
 
     def _predictions(self, step: Step) -> tuple[Tensor, Tensor]:
         mine, yours = step.class_last(step.student.output()), step.class_last(step.the_teacher.output()).detach()
-        return torch.log_softmax(step.gather(mine), 1), torch.log_softmax(step.gather(yours), 1)
+        mine, yours = as_classes(step.gather(mine)), as_classes(step.gather(yours))
+        return torch.log_softmax(mine, 1), torch.log_softmax(yours, 1)

@@ -4,13 +4,26 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from edgekd.losses import LOSSES, AnyCommittee, AnyFilter, AnyLoss, Schedule
+from edgekd.losses import LOSSES, AnyCommittee, AnyFilter, AnyLoss, Loss, Schedule
 from edgekd.losses.schedule import constant
+from edgekd.models.signature import Signature
 from edgekd.recipe import StageSettings
 from edgekd.training.phase import Phase
 from edgekd.training.settings import TrainingSettings
 
+_WITH_CLASSES = ("classification", "segmentation", "tokens")
 TASK, KL = 0.3, 0.7  # of the default: the task's loss, and the divergence from the teacher
+
+
+def _usual_losses(signature: Signature) -> tuple[Loss, ...]:
+    """Return the divergence for every output that tells classes, the squared error for every other one, of equal weight."""
+    outputs = signature.outputs
+    losses = []
+    for spec in outputs:
+        classes = signature.task in _WITH_CLASSES and len(spec.shape) > 1 and spec.shape[1] != 1
+        kind, name = "kl" if classes else "mse", None if len(outputs) == 1 else spec.name
+        losses.append(LOSSES[kind].model_validate({"weight": KL / len(outputs), "output": name}))
+    return tuple(losses)
 
 
 class DistillSettings(TrainingSettings, StageSettings):
@@ -71,7 +84,8 @@ class DistillSettings(TrainingSettings, StageSettings):
         if len(set(names)) != len(names):
             raise ValueError(f"phases have different names, not {', '.join(names)}")
         if self.mixup:
-            needing = {kind for phase in self.resolved("classification") for kind in phase.needing_labels()}
+            phases = self.phases or (Phase(losses=self.losses or ()),)
+            needing = {kind for phase in phases for kind in phase.needing_labels()}
             if needing:
                 raise ValueError(
                     f"mixup mixes the labels, which {', '.join(sorted(needing))} cannot use; set mixup = 0"
@@ -80,14 +94,11 @@ class DistillSettings(TrainingSettings, StageSettings):
                 raise ValueError("mixup makes new inputs in every step, which no teacher_cache can hold")
         return self
 
-    def resolved(self, task: str) -> tuple[Phase, ...]:
-        """Return the phases to train, with the losses that suit a task where none are named."""
+    def resolved(self, signature: Signature) -> tuple[Phase, ...]:
+        """Return the phases to train, with the losses that suit the outputs where none are named."""
         if self.phases:
             return self.phases
-        losses = self.losses
-        if losses is None:
-            classes = task in ("classification", "segmentation", "tokens")
-            losses = (LOSSES["kl" if classes else "mse"].model_validate({"weight": KL}),)
+        losses = self.losses if self.losses is not None else _usual_losses(signature)
         return (
             Phase(
                 task=self.task,

@@ -40,7 +40,7 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
     """
     assert isinstance(settings, DistillSettings)
     form = copy.deepcopy(_trainable(state))
-    phases = settings.resolved(state.signature.task)
+    phases = settings.resolved(state.signature)
     material = _material(state, settings, context, phases, _teachers(state, context))
     history = train(form.module, phases, material, settings, context, "distill")
     return state.after("distill", form, history.to_notes())
@@ -68,7 +68,7 @@ def without_teacher(
 
 def only_task(settings: DistillSettings, state: ModelState) -> tuple[Phase, ...]:
     """Return one phase with the epochs of all of them, in which the task's loss alone counts."""
-    phases = settings.resolved(state.signature.task)
+    phases = settings.resolved(state.signature)
     epochs = sum(phase.epochs or settings.epochs for phase in phases)
     return (Phase.model_validate({"name": "distill", "task": 1.0, "epochs": epochs}),)
 
@@ -149,7 +149,7 @@ def _check(settings: StageSettings, state: ModelState, context: Context) -> None
     if count < FEWEST:
         raise InputError(f"{count} samples are left to train on; give more data, or lower [data] calibration")
     _check_augmentations(state, context)
-    phases = settings.resolved(state.signature.task)
+    phases = settings.resolved(state.signature)
     labelled = context.parts.train.targets is not None
     for phase in phases:
         _check_phase(phase, state, context, labelled=labelled)
@@ -197,7 +197,7 @@ def _describe(settings: StageSettings, context: Context) -> str:
     assert isinstance(settings, DistillSettings)
     device = chosen_device(context.device)
     count = len(training_part(context.parts.train))
-    phases = settings.resolved(context.signature.task)
+    phases = settings.resolved(context.signature)
     epochs = sum(phase.epochs or settings.epochs for phase in phases)
     parts = "; ".join(_in_words(phase, several=len(phases) > 1) for phase in phases)
     return (

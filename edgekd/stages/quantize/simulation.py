@@ -65,7 +65,7 @@ def check_names(simulation: Simulation, module: nn.Module) -> None:
 def prepare(
     form: TorchForm, signature: Signature, simulation: Simulation, context: Context
 ) -> tuple[PreparedForm, dict[str, Any]]:
-    """Return a network as a fake-quantized graph, and notes. Its ranges and its batch statistics are final: only weights train.
+    """Return a network as a fake-quantized graph, and notes. Its ranges and batch statistics hold unless it is set adapting.
 
     Every calibrator of the simulation chooses ranges for the activations from the calibration part; the validation part
     picks, as in static quantization. The ranges of weights are their extremes, a channel or a tensor each.

@@ -167,7 +167,7 @@ def shapes() -> Experiment:
     """Discs and squares with noise, segmented by a small convolutional network."""
     signature = Signature(inputs=(TensorSpec(name="image", shape=("batch", 3, 64, 64)),), task="segmentation")
     train, test = _split(shapes_seg(), signature)
-    settings = TrainingSettings(epochs=25, batch_size=16, optimizer="adamw", learning_rate=5e-3, precision="float32")
+    settings = TrainingSettings(epochs=80, batch_size=16, optimizer="adamw", learning_rate=5e-3, precision="float32")
     return Experiment(
         "shapes",
         "shapes-seg, 64 labelled images: segmenter of width 4, teacher of width 24 trained on all",

@@ -1,0 +1,147 @@
+"""What the distillation benchmarks share: data, teacher, a context, paired rounds, and how results are written.
+
+Times are paired: in every round each arm runs one block, and the order turns from round to round (A B, B A, ...), so that
+a slow drift of the machine falls on both. A block is a training of its own; its first steps warm up and are not timed.
+"""
+
+import argparse
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgekd.context import Context
+from edgekd.data import Part, Parts, load_dataset
+from edgekd.data.calibration_sets import set_signature
+from edgekd.device.comparison import paired_speedup
+from edgekd.device.machine import read_machine, warnings
+from edgekd.metrics import METRICS
+from edgekd.models.source import Opening, open_model
+from edgekd.target import load_target
+
+HERE = Path(__file__).parent
+MODEL = HERE.parent.parent / "examples" / "fashion_mnist" / "model.pt"
+
+
+def arguments(description: str | None, **numbers: int) -> argparse.Namespace:
+    """Read the command line: whole numbers with these defaults, and the threads of torch, which are set."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, value in {**numbers, "threads": 1}.items():
+        parser.add_argument(f"--{name}", type=int, default=value, help=f"default {value}")
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    for warning in warnings(read_machine()):
+        print(f"warning: {warning}", file=sys.stderr)
+    return chosen
+
+
+def images(count: int) -> tuple[Part, Part]:
+    """Return the first training images of the shipped Fashion-MNIST, and its 10,000 test images."""
+    signature = set_signature("fashion-mnist")
+    data = load_dataset("fashion-mnist", signature)
+    assert data.held_out is not None
+    return (
+        Part(data, np.flatnonzero(~data.held_out)[:count], signature),
+        Part(data, np.flatnonzero(data.held_out), signature),
+    )
+
+
+def example_network() -> nn.Module:
+    """Return the example's network, the teacher: ResNet-8 with widths 32, 64, 128."""
+    return open_model(MODEL, Opening()).state.torch.module.eval()
+
+
+class Clock:
+    """A progress that notes when every step ended."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    @contextmanager
+    def __call__(self, description: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Open no bar; the block's steps are noted."""
+        yield lambda steps: self.ends.append(time.perf_counter())
+
+    def step_ms(self, warm_up: int) -> float:
+        """Return the mean time of the steps behind the warm-up, all between them included, in ms."""
+        return (self.ends[-1] - self.ends[warm_up - 1]) / (len(self.ends) - warm_up) * 1e3
+
+
+def context(part: Part, seed: int, clock: Clock | None = None) -> Context:
+    """Return the context of a training on the CPU."""
+    return Context(
+        target=load_target("generic-x86")[0],
+        runtime_name="onnxruntime",
+        signature=part.signature,
+        parts=Parts(part, part, part, part),
+        metric=METRICS["accuracy"],
+        teachers={},
+        reference=None,
+        other_part=lambda source, signature: part,
+        seed=seed,
+        device="cpu",
+        threads=torch.get_num_threads(),
+        workdir=Path(),
+        log=lambda message: None,
+        progress=clock or Clock(),
+    )
+
+
+def rounds(arms: Mapping[str, Callable[[], float]], count: int) -> dict[str, list[float]]:
+    """Run every arm once a round, the order turned each time; return what they say, a value a round."""
+    found: dict[str, list[float]] = {name: [] for name in arms}
+    for number in range(count):
+        for name in arms if number % 2 == 0 else reversed(arms):
+            found[name].append(arms[name]())
+        print(f"round {number + 1}/{count}: " + ", ".join(f"{name} {ms[-1]:.2f}" for name, ms in found.items()), flush=True)
+    return found
+
+
+def ratio(of: Sequence[float], to: Sequence[float]) -> dict[str, float | None]:
+    """Return the median of the rounds' ratios with its 95 % bootstrap interval (None below six rounds)."""
+    middle, low, high = paired_speedup([np.array([value]) for value in of], [np.array([value]) for value in to])
+    return {"ratio": middle, "low": low, "high": high}
+
+
+def in_words(found: Mapping[str, float | None]) -> str:
+    """Return a ratio with its interval."""
+    if found["low"] is None:
+        return f"{found['ratio']:.3f}"
+    return f"{found['ratio']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
+
+
+def write(name: str, title: str, lines: Sequence[str], results: Mapping[str, Any]) -> None:
+    """Write this benchmark's results into results.json, and results.md anew from all that are there."""
+    machine = read_machine()
+    where = (
+        f"{machine.cpu_model} ({machine.cores} cores, {torch.get_num_threads()} thread(s) used), torch {torch.__version__}, "
+        f"Python {platform.python_version()}, {machine.time_utc[:10]}"
+    )
+    path = HERE / "results.json"
+    everything = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    busy = warnings(machine)
+    everything[name] = {
+        "title": title, "where": where, "warnings": busy, "lines": list(lines), "machine": machine.to_dict(), **results,
+    }  # fmt: skip
+    path.write_text(json.dumps(everything, indent=1) + "\n", encoding="utf-8")
+    page = ["# Distillation: the engine's price, and what methods save\n"]
+    for script, one in sorted(everything.items()):
+        page += [f"\n## {one['title']}\n", f"\nMade by `python benchmarks/distillation/{script}.py` on {one['where']}.\n\n"]
+        page += [f"{line}\n" for line in one["lines"]]
+        page += [f"\nMeasured in a state that is not to be trusted: {warning}.\n" for warning in one["warnings"]]
+    (HERE / "results.md").write_text("".join(page), encoding="utf-8")
+    print("\n".join(lines))
+
+
+def cut(part: Part, count: int) -> Part:
+    """Return the first samples of a part."""
+    return replace(part, indices=part.indices[:count])

@@ -1,0 +1,167 @@
+"""No projector, router, memory or policy reaches the exported graph; registering a method enrols it."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgekd.data import Dataset
+from edgekd.errors import StageError
+from edgekd.losses import COMMITTEES, LOSSES, POLICIES, WEIGHTS, Setup
+from edgekd.models.signature import Signature
+from edgekd.stages.export.onnx_writer import write_onnx
+from edgekd.training.apart import check_apart, structure
+from edgekd.training.objective import Objective
+
+from .networks import CLASSES, N, SIZES, Net, alive, distilled, random_inputs, start
+
+REGISTRIES: dict[str, dict[str, Any]] = {
+    "loss": LOSSES, "committee": COMMITTEES, "weight": WEIGHTS, "policy": POLICIES,
+}  # fmt: skip
+METHODS = [(what, kind) for what, methods in REGISTRIES.items() for kind in sorted(methods)]
+AS_VECTORS = ("logits", "values")
+NOT_SERVED: dict[str, str] = {}  # kind: why these networks cannot train it
+
+
+@pytest.fixture
+def memories(monkeypatch: pytest.MonkeyPatch) -> list[nn.ModuleDict]:
+    """What lives only in training, of every objective that was prepared."""
+    kept: list[nn.ModuleDict] = []
+    prepare = Objective.prepare
+
+    def watched(self: Objective, setup: Setup) -> None:
+        prepare(self, setup)
+        kept.append(self.memories)
+
+    monkeypatch.setattr(Objective, "prepare", watched)
+    return kept
+
+
+def tensors(modules: nn.Module) -> list[Tensor]:
+    return [*modules.parameters(), *modules.buffers()]
+
+
+def settings_of(what: str, kind: str) -> tuple[str, dict[str, Any]]:
+    """Return the shape that a method compares, and the settings of a stage that uses it."""
+    method = REGISTRIES[what][kind].example()
+    if what == "loss":
+        return {"attention": "map", **dict.fromkeys(AS_VECTORS, "vector")}.get(method.shape, method.shape), {
+            "losses": [method]
+        }
+    if what == "committee":
+        return "vector", {"losses": ["kl"], "committee": method}
+    if what == "weight":
+        return "map", {"losses": [{"kind": "kl", "importance": method}]}
+    return "tokens", {"losses": [{"kind": "hint", "layers": method}]}
+
+
+def data_for(shape: str) -> Dataset:
+    """Return random samples with all that methods look for in a data set."""
+    random = np.random.default_rng(1)
+    return Dataset(
+        {"x": random_inputs(*SIZES["map" if shape == "mask" else shape])},
+        targets=random.integers(0, 2, (N, 6, 6)) if shape == "mask" else np.arange(N) % CLASSES,
+        groups=np.arange(N) // 10,
+        extras={
+            "confidence": random.random(N, np.float32),
+            "hyperedges": random.integers(0, 2, (N, 3)).astype(np.float32),
+        },
+    )
+
+
+def described(network: nn.Module, signature: Signature, path: Path) -> dict[str, Any]:
+    """Export a network; return its inputs, its outputs, and the size of every stored tensor."""
+    write_onnx(network, signature, path)
+    graph = onnx.load(str(path)).graph
+    return {
+        "inputs": [value.name for value in graph.input],
+        "outputs": [value.name for value in graph.output],
+        "axes": sum(tensor.data_type == onnx.TensorProto.INT64 for tensor in graph.initializer),
+        "tensors": sorted(
+            (tensor.name, tuple(tensor.dims))
+            for tensor in graph.initializer
+            if tensor.data_type != onnx.TensorProto.INT64
+        ),
+    }
+
+
+@cache
+def untrained(shape: str, folder: Path) -> dict[str, Any]:
+    """Return what the student's export holds before training."""
+    classes = 1 if shape == "mask" else CLASSES
+    state, _ = start(Net(shape, 6, classes), data_for(shape), task_of(shape), folder)
+    return described(state.torch.module, state.signature, folder / f"{shape}.onnx")
+
+
+def task_of(shape: str) -> str:
+    return "segmentation" if shape == "mask" else "classification"
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("exported")
+
+
+@pytest.mark.parametrize(("what", "kind"), METHODS, ids=[f"{what}-{kind}" for what, kind in METHODS])
+def test_the_export_holds_the_students_tensors_only(
+    what: str, kind: str, memories: list[nn.ModuleDict], folder: Path, tmp_path: Path
+) -> None:
+    if kind in NOT_SERVED:
+        pytest.skip(NOT_SERVED[kind])
+    shape, settings = settings_of(what, kind)
+    classes = 1 if shape == "mask" else CLASSES
+    teachers = alive(Net(shape, 8, classes, seed=1)) | alive(Net(shape, 8, classes, seed=2), "second")
+    student = Net(shape, 6, classes)
+    state, context = start(student, data_for(shape), task_of(shape), tmp_path, teachers=teachers)
+    made = distilled(state, context, **settings)
+    if not tensors(memories[-1]):
+        pytest.skip("it keeps nothing")
+    assert not torch.equal(made.torch.module.head.weight, student.head.weight)  # type: ignore[union-attr,arg-type]
+    after = described(made.torch.module, made.signature, tmp_path / "after.onnx")
+    assert after == untrained(shape, folder)
+    assert len(after["tensors"]) == len(tensors(student))
+    assert sum(int(np.prod(size)) for _, size in after["tensors"]) == sum(one.numel() for one in tensors(student))
+
+
+class Growing(Net):
+    """A network that takes a layer in while it is trained."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Grow, and answer."""
+        if self.training:
+            self.projector = nn.Linear(2, 2)
+        return super().forward(x)
+
+
+def test_a_student_that_grows_in_training_is_refused(tmp_path: Path) -> None:
+    state, context = start(Growing("vector", 6), data_for("vector"), "classification", tmp_path)
+    with pytest.raises(StageError, match=r"made of: projector, projector\.bias, projector\.weight;"):
+        distilled(state, context)
+
+
+def test_a_memory_that_is_a_part_of_the_student_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stolen(self: Objective, setup: Setup) -> None:
+        self.memories["loss0"] = self.student.head
+
+    monkeypatch.setattr(Objective, "prepare", stolen)
+    state, context = start(Net("vector", 6), data_for("vector"), "classification", tmp_path)
+    with pytest.raises(StageError, match=r"kl \(loss0\) keeps head\.weight of the student"):
+        distilled(state, context)
+
+
+def test_a_hook_that_was_left_and_a_layer_that_was_swapped_are_found() -> None:
+    network = Net("vector", 6)
+    before = structure(network)
+    check_apart(before, network, {"hint": nn.Linear(6, 8)})
+    handle = network.tokens.register_forward_hook(lambda *given: None)
+    with pytest.raises(StageError, match="made of: tokens;"):
+        check_apart(before, network, {})
+    handle.remove()
+    network.visual = nn.Bilinear(6, 6, 6)
+    with pytest.raises(StageError, match="made of: visual;"):
+        check_apart(before, network, {})

@@ -1,5 +1,4 @@
-"""An epoch with the teacher's answers from the cache against one with the teacher run live:
-`python benchmarks/distillation/cached_epoch.py`.
+"""An epoch from the teacher cache against one with the live teacher: `python benchmarks/distillation/cached_epoch.py`.
 
 ResNet-8 (16, 32, 64) learns from the example's network on shipped images, with the usual settings of the distill stage. The
 live arm draws its augmentations anew, the cached arms have two fixed ones a sample and find every answer on disk. A block is
@@ -75,7 +74,10 @@ def main() -> None:
     """Fill the caches, time the epochs, and weigh what is on disk."""
     given = arguments(__doc__, rounds=10, images=6000)
     part, _ = images(given.images)
-    lines = ["| precision | live, s an epoch | full | top-k | full / live (95 %) | top-k / live |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| precision | live, s an epoch | full | top-k | full / live (95 %) | top-k / live |",
+        "|---|---|---|---|---|---|",
+    ]
     results: dict[str, object] = {"images": len(part)}
     with tempfile.TemporaryDirectory() as work:
         for precision in ("float32", "bfloat16"):
@@ -105,7 +107,9 @@ def main() -> None:
     for classes, by_form in found_sizes.items():
         kilobytes = " | ".join(f"{by_form[form] / 1000:.0f}" for form in ("full", "half", "top-k"))
         lines.append(f"| {classes} | {kilobytes} | {by_form['top-k'] / by_form['full']:.2f} |")
-    write("cached_epoch", "An epoch from the teacher cache against the live teacher (aim: at most 60 %)", lines, results)
+    write(
+        "cached_epoch", "An epoch from the teacher cache against the live teacher (aim: at most 60 %)", lines, results
+    )
 
 
 if __name__ == "__main__":

@@ -102,7 +102,10 @@ def rounds(arms: Mapping[str, Callable[[], float]], count: int) -> dict[str, lis
     for number in range(count):
         for name in arms if number % 2 == 0 else reversed(arms):
             found[name].append(arms[name]())
-        print(f"round {number + 1}/{count}: " + ", ".join(f"{name} {ms[-1]:.2f}" for name, ms in found.items()), flush=True)
+        print(
+            f"round {number + 1}/{count}: " + ", ".join(f"{name} {ms[-1]:.2f}" for name, ms in found.items()),
+            flush=True,
+        )
     return found
 
 
@@ -135,7 +138,10 @@ def write(name: str, title: str, lines: Sequence[str], results: Mapping[str, Any
     path.write_text(json.dumps(everything, indent=1) + "\n", encoding="utf-8")
     page = ["# Distillation: the engine's price, and what methods save\n"]
     for script, one in sorted(everything.items()):
-        page += [f"\n## {one['title']}\n", f"\nMade by `python benchmarks/distillation/{script}.py` on {one['where']}.\n\n"]
+        page += [
+            f"\n## {one['title']}\n",
+            f"\nMade by `python benchmarks/distillation/{script}.py` on {one['where']}.\n\n",
+        ]
         page += [f"{line}\n" for line in one["lines"]]
         page += [f"\nMeasured in a state that is not to be trusted: {warning}.\n" for warning in one["warnings"]]
     (HERE / "results.md").write_text("".join(page), encoding="utf-8")

@@ -55,7 +55,9 @@ def main() -> None:
         )
         against = ratio(found["gkl"], found["kl"])
         results[precision] = {"ms": found, "gkl / kl": against}
-        lines.append(f"| {precision} | {np.median(found['kl']):.2f} | {np.median(found['gkl']):.2f} | {in_words(against)} |")
+        lines.append(
+            f"| {precision} | {np.median(found['kl']):.2f} | {np.median(found['gkl']):.2f} | {in_words(against)} |"
+        )
     write("gkl_step", "GKL against KL at 1000 classes (aim: less than 5 % more)", lines, results)
 
 

@@ -24,8 +24,8 @@ from edgekd.verbs.methods.statistics import paired
 DEPTH, WEIGHT = 6, 1.0
 BLOCKS = tuple(f"blocks.{number}" for number in range(DEPTH))
 ARMS = {"curriculum": BLOCKS, "last block": BLOCKS[-1:]}
-TEACHER = TrainingSettings(epochs=20, optimizer="adamw", learning_rate=2e-3)
-STUDENT = TrainingSettings(epochs=30, optimizer="adamw", learning_rate=2e-3, batch_size=64)
+TEACHER = TrainingSettings(epochs=15, optimizer="adamw", learning_rate=2e-3, precision="float32")
+STUDENT = TrainingSettings(epochs=30, optimizer="adamw", learning_rate=2e-3, batch_size=64, precision="float32")
 
 
 def transformer(depth: int, seed: int) -> nn.Module:
@@ -50,7 +50,14 @@ def run(blocks: tuple[str, ...], teacher: nn.Module, part: Part, test: Part, see
     student = transformer(2, seed)
     live = LiveTeacher("teacher", teacher, "vit", part.signature)
     per_block = -(-STUDENT.epochs // (DEPTH + 1))  # so that the last block is reached in time
-    loss = {"kind": "leap", "weight": WEIGHT, "student": "blocks.1", "blocks": blocks, "cls": 0.0, "max_epochs": per_block}
+    loss = {
+        "kind": "leap",
+        "weight": WEIGHT,
+        "student": "blocks.1",
+        "blocks": blocks,
+        "cls": 0.0,
+        "max_epochs": per_block,
+    }
     phase = Phase.model_validate({"task": 1.0, "losses": [loss]})
     history = train(student, (phase,), Material(part, (), {"teacher": live}), STUDENT, context(part, seed), "leap")
     cost = history.teachers["teacher"]

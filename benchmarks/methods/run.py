@@ -27,7 +27,9 @@ def against(table: dict[str, Any], names: tuple[str, ...], other: str) -> list[s
     """Return a line for each named arm: its paired difference from another arm, corrected for their number."""
     scores = {arm["name"]: arm["scores"] for arm in table["arms"]}
     found = {
-        name: paired([a - b for a, b in zip(scores[name], scores[other], strict=True)]) for name in names if name in scores
+        name: paired([a - b for a, b in zip(scores[name], scores[other], strict=True)])
+        for name in names
+        if name in scores
     }
     corrected = holm({name: one.p for name, one in found.items()})
     return [

@@ -100,3 +100,8 @@ class Step:
 def at_least_float32(tensor: Tensor) -> Tensor:
     """Return the tensor in float32, or in float64 if it is: losses do not compute in half precision."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def as_classes(logits: Tensor) -> Tensor:
+    """Return logits (..., C) as they are, those of a single class (..., 1) as those of no and yes (..., 2)."""
+    return torch.cat([torch.zeros_like(logits), logits], -1) if logits.shape[-1] == 1 else logits

@@ -57,6 +57,7 @@ class Teaching:
         self._wanted = bool(needs & {"teacher", "features", "switch"} or phase.committee)
         self._teachers = dict(teachers) if self._wanted else {}
         self._random = torch.Generator().manual_seed(seed)
+        self._known: dict[str, Answer] = {}  # to a few samples, for the shapes
         if self._wanted and not teachers and "teacher" in needs:
             raise InputError(f"phase {phase.name} needs a teacher; give --teacher")
         for live in self._live().values():
@@ -90,7 +91,8 @@ class Teaching:
 
     def first_answers(self, few: Batch) -> dict[str, Answer]:
         """Return what every teacher answers to a few samples, at all taps that may ever be needed."""
-        return self._ask(few, self._all_taps(), outputs=True)
+        self._known = self._ask(few, self._all_taps(), outputs=True)
+        return self._known
 
     def check(self, student: Answer, teachers: Mapping[str, Answer]) -> None:
         """Check that teachers answer in the student's shapes where losses compare outputs.
@@ -167,13 +169,13 @@ class Teaching:
             some = given if chosen is None else {key: tensor[chosen] for key, tensor in given.items()}
             ids = batch.ids if chosen is None else batch.ids[chosen]
             if not len(ids):
-                answers[name] = Answer({}, {})
+                answers[name] = _zeros(self._known[name], len(batch), mine, outputs=outputs)
                 continue
             with torch.no_grad(), self._fabric.autocast():
                 answer = self._answer(teacher, some, ids, batch.variant, tuple(mine.values()), outputs)
             made = Answer(answer.outputs, {tap: answer.features[path] for tap, path in mine.items()})
             answers[name] = made if chosen is None else _spread(made, chosen)
-        return _filled(answers)
+        return answers
 
     def _answer(
         self,
@@ -259,10 +261,13 @@ def _spread(answer: Answer, chosen: Tensor) -> Answer:
     )
 
 
-def _filled(answers: dict[str, Answer]) -> dict[str, Answer]:
-    """Return the answers with zeros for a teacher that was not asked at all."""
-    model = next((answer for answer in answers.values() if answer.outputs), None)
-    if model is None:
-        return answers
-    zeros = Answer({name: torch.zeros_like(tensor) for name, tensor in model.outputs.items()})
-    return {name: answer if answer.outputs else zeros for name, answer in answers.items()}
+def _zeros(known: Answer, count: int, taps: Mapping[str, str], *, outputs: bool) -> Answer:
+    """Return zeros in the shapes of a known answer, for a teacher that is asked for none of the samples."""
+
+    def empty(tensor: Tensor) -> Tensor:
+        return torch.zeros(count, *tensor.shape[1:], dtype=tensor.dtype, device=tensor.device)
+
+    return Answer(
+        {name: empty(tensor) for name, tensor in known.outputs.items()} if outputs else {},
+        {tap: empty(known.features[tap]) for tap in taps},
+    )

@@ -10,6 +10,7 @@ from torch import nn
 
 from edgekd.context import Context
 from edgekd.errors import InputError
+from edgekd.losses import COMMITTEES
 from edgekd.models.networks.resnet8 import ResNet8
 from edgekd.teachers.black_box import FunctionTeacher
 from edgekd.teachers.live import LiveTeacher
@@ -104,3 +105,26 @@ def test_unpaired_teachers_see_their_own_data(context: Context, trained: nn.Modu
     teacher = Watching("big", copy.deepcopy(trained), "0", context.signature)
     history = teach(fresh(trained), phase("unpaired-alignment", task=1.0), teachers={"big": teacher}, teacher_part=own)
     assert np.isfinite(history.loss).all() and seen
+
+
+def test_a_teacher_that_is_asked_for_no_sample_answers_zeros(
+    context: Context, trained: nn.Module, teach: Teach
+) -> None:
+    """The others go on; neither its outputs nor its features are missing to whoever compares."""
+
+    class OnlyA(COMMITTEES["mean"]):  # type: ignore[misc]
+        kind: str = "test-only-a"
+
+        def wanted(self, sample_ids: torch.Tensor, memory: Any) -> dict[str, torch.Tensor]:
+            return {
+                "a": torch.ones_like(sample_ids, dtype=torch.bool),
+                "b": torch.zeros_like(sample_ids, dtype=torch.bool),
+            }
+
+    COMMITTEES.pop("test-only-a")
+    tap = next(name for name, _ in trained.named_children())
+    both = {"a": live("a", trained, context), "b": live("b", fresh(trained), context)}
+    losses = ("kl", {"kind": "hint", "taps": {tap: f"b/{tap}"}})
+    history = teach(fresh(trained), phase(*losses, committee=OnlyA()), teachers=both)
+    assert np.isfinite(history.loss).all()
+    assert history.teachers["b"]["samples"] == 2 and history.teachers["a"]["samples"] > 100

@@ -10,13 +10,12 @@ from torch import Tensor, nn
 from edgekd.losses.committee.mixture import (
     WeightedCommittee,
     answered,
-    as_classes,
     class_labels,
     cross_entropy,
     shares,
     spread,
 )
-from edgekd.losses.step import Step
+from edgekd.losses.step import Step, as_classes
 
 
 def confidence(logits: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from edgekd.losses.committee.mixture import (
     WeightedCommittee,
     answered,
-    as_classes,
     class_labels,
     cross_entropy,
     shares,
@@ -19,7 +18,7 @@ from edgekd.losses.committee.mixture import (
 )
 from edgekd.losses.crossmodal.pooling import pooled
 from edgekd.losses.feature.feature_loss import PENULTIMATE
-from edgekd.losses.step import Answer, Setup, Step, at_least_float32
+from edgekd.losses.step import Answer, Setup, Step, as_classes, at_least_float32
 
 
 def load_balance(importance: Tensor) -> Tensor:

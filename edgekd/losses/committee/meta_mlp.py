@@ -9,14 +9,13 @@ from torch import Tensor, nn
 from edgekd.losses.committee.mixture import (
     WeightedCommittee,
     answered,
-    as_classes,
     class_labels,
     cross_entropy,
     teacher_logits,
 )
 from edgekd.losses.committee.variance import fit_shares
 from edgekd.losses.schedule import Schedule, Share
-from edgekd.losses.step import Answer, Setup, Step, at_least_float32
+from edgekd.losses.step import Answer, Setup, Step, as_classes, at_least_float32
 
 
 class MetaNetwork(nn.Module):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from edgekd.losses.committee.committee import Committee
 from edgekd.losses.schedule import Temperature, constant
-from edgekd.losses.step import Answer, Step, at_least_float32, merged
+from edgekd.losses.step import Answer, Step, as_classes, at_least_float32, merged
 
 
 def mixture(logits: Tensor, share: Tensor, temperature: float = 1.0) -> Tensor:
@@ -29,11 +29,6 @@ def mixture(logits: Tensor, share: Tensor, temperature: float = 1.0) -> Tensor:
     level = (share.unsqueeze(-1) * torch.logsumexp(scaled, -1, keepdim=True)).sum(0)
     mixed = temperature * (torch.logsumexp(share.log().unsqueeze(-1) + torch.log_softmax(scaled, -1), 0) + level)
     return mixed[..., 1:] - mixed[..., :1] if logits.shape[-1] == 1 else mixed
-
-
-def as_classes(logits: Tensor) -> Tensor:
-    """Return logits (..., C) as they are, those of a single class (..., 1) as those of no and yes (..., 2)."""
-    return torch.cat([torch.zeros_like(logits), logits], -1) if logits.shape[-1] == 1 else logits
 
 
 def shares(weight: Tensor, present: Tensor) -> Tensor:

@@ -10,14 +10,13 @@ from torch import Tensor, nn
 from edgekd.losses.committee.mixture import (
     WeightedCommittee,
     answered,
-    as_classes,
     class_labels,
     cross_entropy,
     mixture,
     shares,
     spread,
 )
-from edgekd.losses.step import Step
+from edgekd.losses.step import Step, as_classes
 
 
 def fit_shares(logits: Tensor, labels: Tensor | None, present: Tensor) -> Tensor:

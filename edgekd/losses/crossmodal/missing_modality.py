@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgekd.errors import InputError
-from edgekd.losses.committee.mixture import as_classes
 from edgekd.losses.crossmodal.pooling import class_count, known_labels, pooled, sample_mean
 from edgekd.losses.feature.feature_loss import PENULTIMATE
 from edgekd.losses.logit.kl import temperature_kl
@@ -99,7 +98,7 @@ class MissingModality(Loss):
         assert isinstance(memory, Centres)
         student = step.class_last(step.student.output(self.output))
         full = step.class_last(step.the_teacher.output(self.output))
-        answers = temperature_kl(as_classes(student), as_classes(full), self.temperature.at(step.progress))
+        answers = temperature_kl(student, full, self.temperature.at(step.progress))
         feature = pooled(at_least_float32(step.student.features[self.tap]))
         labels = known_labels(step, self.kind)
         centre = centre_loss(feature, labels, memory.centres.clone(), memory.known.clone())

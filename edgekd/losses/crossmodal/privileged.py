@@ -5,7 +5,6 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from edgekd.losses.committee.mixture import as_classes
 from edgekd.losses.crossmodal.pooling import sample_mean
 from edgekd.losses.feature.feature_loss import FeatureLoss
 from edgekd.losses.feature.projector import PROJECTOR, Projector, make_projector, project
@@ -58,7 +57,7 @@ class Privileged(FeatureLoss):
         """Return the loss of every sample."""
         student = step.class_last(step.student.output(self.output))
         teacher = step.class_last(step.the_teacher.output(self.output))
-        answers = temperature_kl(as_classes(student), as_classes(teacher), self.temperature.at(step.progress))
+        answers = temperature_kl(student, teacher, self.temperature.at(step.progress))
         features = self.feature_weight.at(step.progress) * super().__call__(step, memory)
         return features + self.logit_weight.at(step.progress) * sample_mean(answers, step.valid)
 

@@ -8,13 +8,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgekd.errors import InputError
-from edgekd.losses.committee.mixture import as_classes
 from edgekd.losses.crossmodal.pooling import known_labels, pooled
 from edgekd.losses.crossmodal.sinkhorn import sinkhorn_divergence
 from edgekd.losses.feature.feature_loss import FeatureLoss
 from edgekd.losses.loss import Capability, Evidence
 from edgekd.losses.schedule import Schedule, constant
-from edgekd.losses.step import Setup, Step
+from edgekd.losses.step import Setup, Step, as_classes
 
 Cloud = tuple[Tensor, ...]  # features (N, D), log-probabilities (N, C)
 BETAS, TINY = (0.9, 0.999), 1e-8  # Adam's

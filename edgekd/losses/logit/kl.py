@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from edgekd.losses.loss import Capability, Evidence, OutputLoss
 from edgekd.losses.schedule import Schedule, Temperature
-from edgekd.losses.step import Step, at_least_float32
+from edgekd.losses.step import Step, as_classes, at_least_float32
 
 AUTO_SGD = Schedule(start=2.0, end=8.0)
 Direction = Literal["forward", "reverse", "both", "jensen-shannon"]
@@ -25,7 +25,7 @@ def temperature_kl(
     al., 2024, equation 1.
 
     Args:
-        student: logits (..., C).
+        student: logits (..., C); a single one (..., 1) tells yes from no.
         teacher: logits of the same shape; no gradient flows into them.
         temperature: T > 0, softens both distributions; T² keeps the gradient's size independent of it.
         direction: which divergence.
@@ -34,8 +34,8 @@ def temperature_kl(
     Returns:
         (...), in at least float32.
     """
-    log_student = torch.log_softmax(at_least_float32(student) / temperature, -1)
-    log_teacher = torch.log_softmax(at_least_float32(teacher.detach()) / temperature, -1)
+    log_student = torch.log_softmax(as_classes(at_least_float32(student)) / temperature, -1)
+    log_teacher = torch.log_softmax(as_classes(at_least_float32(teacher.detach())) / temperature, -1)
     if direction == "forward":
         return temperature**2 * divergence(log_teacher, log_student)
     if direction == "reverse":

@@ -100,3 +100,10 @@ def test_the_settings_reach_the_function() -> None:
 def test_values_out_of_range_are_refused(field: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Kl.model_validate(field)
+
+
+def test_a_single_logit_tells_yes_from_no() -> None:
+    student, teacher = torch.tensor([[0.3], [-1.0]]), torch.tensor([[2.0], [0.5]])
+    p, q = torch.sigmoid(teacher / 2), torch.sigmoid(student / 2)
+    expected = 4 * (p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log())[:, 0]
+    torch.testing.assert_close(temperature_kl(student, teacher, 2.0), expected)

@@ -40,16 +40,14 @@ class Net(nn.Module):
         super().__init__()
         torch.manual_seed(seed)
         layer = _LAYERS["map" if shape == "mask" else shape]
-        self.blocks = nn.Sequential(*(layer(5 if not position else width, width) for position in range(4)))
-        self.tokens, self.visual = layer(width, width), layer(width, width)
+        self.blocks = nn.Sequential(layer(5, width), nn.Tanh(), layer(width, width), nn.Tanh())
+        self.tokens, self.visual = layer(width, width), nn.Tanh()
         self.head = layer(width, classes)
         self._pooled: Any = _POOLED.get(shape)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits: (N, classes), or of a mask (N, classes, 6, 6)."""
-        for block in self.blocks:
-            x = block(x).tanh()
-        x = self.head(self.visual(self.tokens(x).tanh()).tanh())
+        x = self.head(self.visual(self.tokens(self.blocks(x))))
         return x if self._pooled is None else x.mean(self._pooled)
 
 
@@ -81,9 +79,14 @@ def alive(network: nn.Module, name: str = "teacher") -> dict[str, Callable[[Part
     return {name: lambda part: LiveTeacher(name, network, name, learn_outputs(network.eval(), part.signature))}
 
 
-def distilled(state: ModelState, context: Context, **settings: Any) -> ModelState:
-    """Check and run the stage for an epoch in float32."""
+def checked(state: ModelState, context: Context, **settings: Any) -> DistillSettings:
+    """Return the settings of an epoch in float32, checked."""
     stage = DistillSettings.model_validate({"epochs": 1, "batch_size": 8, "precision": "float32", **settings})
     assert STAGE.check is not None
     STAGE.check(stage, state, context)
-    return STAGE.run(state, stage, context)
+    return stage
+
+
+def distilled(state: ModelState, context: Context, **settings: Any) -> ModelState:
+    """Check and run the stage."""
+    return STAGE.run(state, checked(state, context, **settings), context)

@@ -138,7 +138,7 @@ def test_trained_weights_copy_back_by_name(given: tuple[ModelState, Context], si
     np.testing.assert_allclose(given_back, outputs, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("steps", [0, 3])
+@pytest.mark.parametrize("steps", [0, pytest.param(3, marks=pytest.mark.slow)])
 def test_the_written_file_runs_in_integers_and_decides_alike(
     given: tuple[ModelState, Context], simulated: ModelState, tmp_path: Path, steps: int
 ) -> None:

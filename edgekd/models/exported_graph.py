@@ -91,8 +91,14 @@ def set_training(module: nn.Module, mode: bool) -> nn.Module:
     return module
 
 
-def set_adapting(graph: fx.GraphModule, adapting: bool) -> None:
+def is_adapting(graph: nn.Module) -> bool:
+    """Return whether a graph's batch statistics and ranges follow the training."""
+    return isinstance(graph, fx.GraphModule) and bool(graph.meta.get(_ADAPTING, False))
+
+
+def set_adapting(graph: nn.Module, adapting: bool) -> None:
     """Let batch statistics, and ranges that are rounded to, follow the training from now on, or hold them."""
+    assert isinstance(graph, fx.GraphModule)
     graph.meta[_ADAPTING] = adapting
     set_training(graph, graph.training)
 

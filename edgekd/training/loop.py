@@ -13,7 +13,7 @@ from edgekd.data import Part
 from edgekd.data.dataset import Augmentation
 from edgekd.errors import InputError, StageError
 from edgekd.losses import Answer, Setup
-from edgekd.models.exported_graph import set_training
+from edgekd.models.exported_graph import is_adapting, is_exported, set_adapting, set_training
 from edgekd.teachers.teacher import Teacher
 from edgekd.training.apart import check_apart, structure
 from edgekd.training.augment import Variants
@@ -192,6 +192,7 @@ class _Course:
                             self.material.augmentations, settings.mixup, self.generator, str(fabric.device), self.layout,
                             self._fixed(epoch),
                         )  # fmt: skip
+                        _adapt(self.student, settings, epoch * steps + step, epochs * steps)
                         moment = Moment((epoch * steps + step) / (epochs * steps), epoch, epoch * steps + step)
                         terms = self._step(module, wrapped, objective, teaching, batch, moment)
                         schedule.step()
@@ -208,6 +209,7 @@ class _Course:
                         break
             teaching.flush()
             keeper.finish()
+            _adapt(self.student, settings, 1, 1)
             check_apart(before, self.student, objective.memories_by_kind())
             self.history.teachers = teaching.cost() or self.history.teachers
 
@@ -300,6 +302,14 @@ class _Course:
         self.history.phases.append(phase.name)
         label = self.description if phase.name == "distill" else f"{self.description}: {phase.name}"
         self.context.log(f"{label}: epoch {epoch + 1}/{epochs}, loss {found['total']:.4f}")
+
+
+def _adapt(student: nn.Module, settings: TrainingSettings, step: int, steps: int) -> None:
+    """Let a fake-quantized graph's batch statistics and ranges follow in the first steps, then hold them."""
+    if is_exported(student):
+        wanted = step < settings.adapt * steps
+        if is_adapting(student) != wanted:
+            set_adapting(student, wanted)
 
 
 def _work(batch: Batch, teaching: Teaching, objective: Objective, moment: Moment) -> Work:

@@ -41,6 +41,12 @@ class TrainingSettings(BaseModel):
         description="stop after so many epochs without a better validation score; the best one is kept",
     )
     mixup: float = Field(default=0.0, ge=0, le=10, description="alpha of mixup; 0: none")
+    adapt: float = Field(
+        default=0.7,
+        ge=0,
+        le=1,
+        description="of a fake-quantized graph: share of the steps in which batch statistics and ranges follow, before they are held",
+    )
     keep_sparsity: bool = Field(
         default=True, description="weights that are zero among others that are not (a pruning mask) stay zero"
     )

@@ -14,7 +14,7 @@ from edgekd.errors import InputError
 from edgekd.files import digest
 from edgekd.recipe import StageSettings
 from edgekd.stages.distill.settings import DistillSettings
-from edgekd.stages.stage import Stage
+from edgekd.stages.stage import Stage, same_form
 from edgekd.state import ModelState, TorchForm
 from edgekd.teachers.live import LiveTeacher
 from edgekd.teachers.teacher import Teacher
@@ -40,6 +40,7 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
     """
     assert isinstance(settings, DistillSettings)
     form = copy.deepcopy(_trainable(state))
+    settings = _suited(settings, state)
     phases = settings.resolved(state.signature)
     material = _material(state, settings, context, phases, _teachers(state, context))
     history = train(form.module, phases, material, settings, context, "distill")
@@ -58,12 +59,26 @@ def without_teacher(
         raise InputError("the arms without a teacher need labels")
     torch.manual_seed(context.seed)
     form = copy.deepcopy(_trainable(state))
+    settings = _suited(settings, state)
     if from_scratch:
         form = replace(form, module=fresh(form.module))
     name = "from scratch" if from_scratch else "without distillation"
     material = _material(state, settings, context, (), {})
     history = train(form.module, only_task(settings, state), material, settings, context, name)
     return state.after(name, form, history.to_notes())
+
+
+def _suited(settings: DistillSettings, state: ModelState) -> DistillSettings:
+    """Return the settings with what suits a fake-quantized graph where nothing is said.
+
+    Its levels of eight bits are not exact in bfloat16, and it needs smaller steps than a network in float.
+    """
+    if state.form.kind != "prepared":
+        return settings
+    changes: dict[str, Any] = {"precision": "float32"} if settings.precision == "auto" else {}
+    if settings.learning_rate is None:
+        changes["learning_rate"] = settings.highest_rate / 5
+    return settings.model_copy(update=changes)
 
 
 def only_task(settings: DistillSettings, state: ModelState) -> tuple[Phase, ...]:
@@ -214,4 +229,4 @@ def _in_words(phase: Phase, *, several: bool) -> str:
     return f"{head}{' + '.join(terms)}{frozen}"
 
 
-STAGE = Stage(DistillSettings, run, frozenset({"torch", "prepared"}), "torch", True, _depends_on, _check, _describe)
+STAGE = Stage(DistillSettings, run, frozenset({"torch", "prepared"}), same_form, True, _depends_on, _check, _describe)

@@ -1,6 +1,5 @@
 """No projector, router, memory or policy reaches the exported graph; registering a method enrols it."""
 
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,26 @@ from edgekd.training.objective import Objective
 
 from .networks import CLASSES, SIZES, N, Net, alive, checked, distilled, random_inputs, start
 
-REGISTRIES: dict[str, dict[str, Any]] = {
-    "loss": LOSSES, "committee": COMMITTEES, "weight": WEIGHTS, "policy": POLICIES,
-}  # fmt: skip
-METHODS = [(what, kind) for what, methods in REGISTRIES.items() for kind in sorted(methods)]
 SERVED_AS = {"logits": "vector", "values": "vector", "attention": "map"}
+
+
+def recipes() -> dict[str, tuple[str, dict[str, Any]]]:
+    """Return by name a shape and settings of a stage; together they use every method there is.
+
+    An export takes long, so all losses of a shape train together, with the weights and the layer policies.
+    """
+    losses: dict[str, list[Any]] = {"map": [], "tokens": []}
+    for kind in sorted(LOSSES):
+        example = LOSSES[kind].example()
+        losses.setdefault(SERVED_AS.get(example.shape, example.shape), []).append(example)
+    losses["map"] += [{"kind": "kl", "importance": WEIGHTS[kind].example()} for kind in sorted(WEIGHTS)]
+    losses["tokens"] += [{"kind": "hint", "layers": POLICIES[kind].example()} for kind in sorted(POLICIES)]
+    together = {f"losses-{shape}": (shape, {"losses": those}) for shape, those in losses.items()}
+    committees = {
+        f"committee-{kind}": ("vector", {"losses": ["kl"], "committee": COMMITTEES[kind].example()})
+        for kind in sorted(COMMITTEES)
+    }
+    return together | committees
 
 
 @pytest.fixture
@@ -44,18 +58,6 @@ def memories(monkeypatch: pytest.MonkeyPatch) -> list[nn.ModuleDict]:
 
 def tensors(modules: nn.Module) -> list[Tensor]:
     return [*modules.parameters(), *modules.buffers()]
-
-
-def settings_of(what: str, kind: str) -> tuple[str, dict[str, Any]]:
-    """Return the shape that a method compares, and the settings of a stage that uses it."""
-    method = REGISTRIES[what][kind].example()
-    if what == "loss":
-        return SERVED_AS.get(method.shape, method.shape), {"losses": [method]}
-    if what == "committee":
-        return "vector", {"losses": ["kl"], "committee": method}
-    if what == "weight":
-        return "map", {"losses": [{"kind": "kl", "importance": method}]}
-    return "tokens", {"losses": [{"kind": "hint", "layers": method}]}
 
 
 def data_for(shape: str) -> Dataset:
@@ -88,39 +90,23 @@ def described(network: nn.Module, signature: Signature, path: Path) -> dict[str,
     }
 
 
-@cache
-def untrained(shape: str, folder: Path) -> dict[str, Any]:
-    """Return what the student's export holds before training."""
-    classes = 1 if shape == "mask" else CLASSES
-    state, _ = start(Net(shape, 6, classes), data_for(shape), task_of(shape), folder)
-    return described(state.torch.module, state.signature, folder / f"{shape}.onnx")
-
-
-def task_of(shape: str) -> str:
-    return "segmentation" if shape == "mask" else "classification"
-
-
-@pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("exported")
-
-
-@pytest.mark.parametrize(("what", "kind"), METHODS, ids=[f"{what}-{kind}" for what, kind in METHODS])
+@pytest.mark.parametrize(("shape", "settings"), [pytest.param(*one, id=name) for name, one in recipes().items()])
 def test_the_export_holds_the_students_tensors_only(
-    what: str, kind: str, memories: list[nn.ModuleDict], folder: Path, tmp_path: Path
+    shape: str, settings: dict[str, Any], memories: list[nn.ModuleDict], tmp_path: Path
 ) -> None:
-    shape, settings = settings_of(what, kind)
     classes = 1 if shape == "mask" else CLASSES
     teachers = alive(Net(shape, 8, classes, seed=1)) | alive(Net(shape, 8, classes, seed=2), "second")
     student = Net(shape, 6, classes)
-    state, context = start(student, data_for(shape), task_of(shape), tmp_path, teachers=teachers)
+    task = "segmentation" if shape == "mask" else "classification"
+    state, context = start(student, data_for(shape), task, tmp_path, teachers=teachers)
     stage = checked(state, context, **settings)
     if not tensors(memories[-1]):
-        pytest.skip("it keeps nothing")
+        pytest.skip("these methods keep nothing")
+    before = described(state.torch.module, state.signature, tmp_path / "before.onnx")
     made = STAGE.run(state, stage, context)
     assert not torch.equal(made.torch.module.head.weight, student.head.weight)  # type: ignore[union-attr,arg-type]
     after = described(made.torch.module, made.signature, tmp_path / "after.onnx")
-    assert after == untrained(shape, folder)
+    assert after == before
     assert len(after["tensors"]) == len(tensors(student))
     assert sum(int(np.prod(size)) for _, size in after["tensors"]) == sum(one.numel() for one in tensors(student))
 

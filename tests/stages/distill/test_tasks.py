@@ -87,3 +87,31 @@ def test_every_task_is_distilled_with_and_without_labels(case: str, labelled: bo
     assert not torch.equal(weights(made.torch.module), weights(student))
 
 
+def padded(mask: str, *, changed: bool, labelled: bool = True) -> Dataset:
+    """Return sentences of 3 to 6 tokens in rows of 6, and with other values where they are padding if `changed`."""
+    lengths = 3 + np.arange(N) % 4
+    counts = np.arange(6) < lengths[:, None]
+    values, targets = random_inputs(6, 5), RANDOM_TOKENS
+    if changed:
+        values, targets = np.where(counts[:, :, None], values, 9.0), np.where(counts, targets, 0)
+    inputs, extras = {"x": values.astype(np.float32)}, {mask: counts.astype(np.int64)}
+    if mask == "attention_mask":
+        inputs, extras = inputs | extras, {}
+    return Dataset(inputs, targets=targets if labelled else None, extras=extras)
+
+
+RANDOM_TOKENS = np.random.default_rng(4).integers(0, CLASSES, (N, 6))
+
+from edgekd.losses import LOSSES, WEIGHTS, COMMITTEES, POLICIES
+def sets():
+    for k in sorted(LOSSES): yield "loss-"+k, {"losses": [LOSSES[k].example()]}
+    for k in sorted(WEIGHTS): yield "weight-"+k, {"losses": [{"kind":"kl","importance":WEIGHTS[k].example()}]}
+    for k in sorted(COMMITTEES): yield "com-"+k, {"losses":["kl"],"committee": COMMITTEES[k].example()}
+@pytest.mark.parametrize("settings", [pytest.param(s,id=i) for i,s in sets()])
+def test_y(settings, tmp_path):
+    made = []
+    for changed in (False, True):
+        student, teacher = Tagger(6), Tagger(8, 1)
+        state, context = start(student, padded("valid", changed=changed), "tokens", tmp_path, teachers=alive(teacher)|alive(Tagger(8,2),"second"))
+        made.append(weights(distilled(state, context, **settings).torch.module))
+    torch.testing.assert_close(made[0], made[1])

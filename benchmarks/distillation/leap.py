@@ -21,10 +21,10 @@ from edgekd.training.phase import Phase
 from edgekd.training.settings import TrainingSettings
 from edgekd.verbs.methods.statistics import paired
 
-DEPTH, WEIGHT = 6, 1.0
+DEPTH, WEIGHT, THRESHOLD = 6, 1.0, 0.95
 BLOCKS = tuple(f"blocks.{number}" for number in range(DEPTH))
 ARMS = {"curriculum": BLOCKS, "last block": BLOCKS[-1:]}
-TEACHER = TrainingSettings(epochs=15, optimizer="adamw", learning_rate=2e-3, precision="float32")
+TEACHER = TrainingSettings(epochs=25, optimizer="adamw", learning_rate=1e-3, batch_size=64, precision="float32")
 STUDENT = TrainingSettings(epochs=30, optimizer="adamw", learning_rate=2e-3, batch_size=64, precision="float32")
 
 
@@ -56,6 +56,7 @@ def run(blocks: tuple[str, ...], teacher: nn.Module, part: Part, test: Part, see
         "student": "blocks.1",
         "blocks": blocks,
         "cls": 0.0,
+        "threshold": THRESHOLD,
         "max_epochs": per_block,
     }
     phase = Phase.model_validate({"task": 1.0, "losses": [loss]})
@@ -66,7 +67,7 @@ def run(blocks: tuple[str, ...], teacher: nn.Module, part: Part, test: Part, see
 
 def main() -> None:
     """Train the teacher, then a student for every arm and seed."""
-    given = arguments(__doc__, seeds=5, images=4000)
+    given = arguments(__doc__, seeds=5, first=0, images=4000)
     everything, test = images(12_000)
     teacher = transformer(DEPTH, 1000)
     alone = (Phase.model_validate({"task": 1.0}),)
@@ -76,7 +77,7 @@ def main() -> None:
     print(f"teacher: {best:.2f} %", flush=True)
     part = cut(everything, given.images)
     found: dict[str, list[dict[str, float]]] = {name: [] for name in ARMS}
-    for seed in range(given.seeds):
+    for seed in range(given.first, given.first + given.seeds):
         for name, blocks in ARMS.items():
             found[name].append(run(blocks, teacher, part, test, seed))
             print(f"seed {seed}, {name}: {found[name][-1]}", flush=True)

@@ -37,6 +37,8 @@ def read_losses(
 def read_loss(text: str) -> dict[str, Any]:
     """Read KIND[:NAME=VALUE,...]; a value is written as in TOML, or plain text; NAME.KEY=VALUE fills a table.
 
+    The values of `taps` are module paths, so text even where they are numbers.
+
     Raises:
         InputError: a setting has no value.
     """
@@ -50,7 +52,8 @@ def read_loss(text: str) -> dict[str, Any]:
             raise InputError(f"--loss {text}: {setting!r} is not NAME=VALUE")
         head, dot, key = name.partition(".")
         if dot:
-            table.setdefault(head, {})[key] = _value(value)
+            read = _value(value)
+            table.setdefault(head, {})[key] = value if head == "taps" and not isinstance(read, str) else read
         else:
             table[head] = _value(value)
     return table

@@ -2,6 +2,8 @@
 
 from typing import Any, Literal
 
+_OTHERWISE = {"losses": "loss", "teacher_cache": "cache"}  # settings whose option has another name
+
 
 def one_stage(kind: str, options: dict[str, Any]) -> Any:
     """Return the recipe of one stage; options that were not given keep their defaults.
@@ -35,9 +37,12 @@ def _in_options(finding: Any, options: dict[str, Any]) -> str:
     for name in options:
         if "_" in name:  # one word may be meant as a word
             message = message.replace(name, _option(name))
-    where = f"{_option(str(finding['loc'][0]))}: " if finding["loc"] else ""
-    return f"{where}{message}"
+    if not finding["loc"]:
+        return str(message)
+    first, *inside = finding["loc"]
+    field = ".".join(name for name in inside if isinstance(name, str))  # numbers count what was repeated
+    return ": ".join(part for part in (_option(str(first)), field, message) if part)
 
 
 def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")
+    return "--" + _OTHERWISE.get(name, name).replace("_", "-")

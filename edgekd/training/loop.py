@@ -28,7 +28,7 @@ from edgekd.training.objective import Moment, Objective, Work
 from edgekd.training.optimizer import make_optimizer, make_schedule
 from edgekd.training.phase import Phase
 from edgekd.training.settings import TrainingSettings, batch_size, chosen_device, chosen_precision
-from edgekd.training.teaching import Teaching
+from edgekd.training.teaching import Lesson, Teaching
 
 
 @dataclass(frozen=True)
@@ -108,15 +108,16 @@ def check(
         )
         part = course.part_of(phase)
         objective = Objective(student, phase, part.signature, Together(), settings.optimizer)
-        teaching = Teaching(phase, material.teachers, material.teacher_part, fabric, layout, context.seed)
+        teaching = Teaching(phase, material.teachers, material.teacher_part, fabric, layout, course.generator)
         with frozen(student, phase.freeze):
             if not objective.trained():
                 raise InputError(f"phase {phase.name}: everything is frozen")
             few = course.few(part)
-            answers = course.prepare(objective, teaching, part, few)
+            first = course.prepare(objective, teaching, part, few)
             set_training(student, False)
             with torch.no_grad():
-                objective(Work(few, answers, Moment(), teacher_targets=few.targets, switched=teaching.switched(few)))
+                switched = teaching.switched(few)
+                objective(Work(few, first.answers, Moment(), teacher_targets=first.targets, switched=switched))
 
 
 @dataclass
@@ -143,9 +144,12 @@ class _Course:
         positions = torch.arange(min(len(part), max(2, 2 * self.fabric.world_size))).numpy()
         return load_batch(part, positions, Slice(), (), 0.0, torch.Generator(), str(self.fabric.device), self.layout)
 
-    def _fixed(self, epoch: int) -> tuple[Variants, int] | None:
+    def _fixed(self, phase: Phase, epoch: int) -> tuple[Variants, int] | None:
+        """Return the fixed augmentations that are due; other data than the train part have none, nothing of them is kept."""
         variants = self.material.variants
-        return None if variants is None else (variants, variants.of(epoch, self.material.augmentations))
+        if variants is None or phase.name in self.material.phase_parts:
+            return None
+        return variants, variants.of(epoch, self.material.augmentations)
 
     def run(self, number: int, phase: Phase, resumed: dict[str, Any] | None) -> None:
         """Run one phase."""
@@ -161,7 +165,7 @@ class _Course:
         combined = together(fabric)
         objective = Objective(self.student, phase, part.signature, combined, settings.optimizer)
         teaching = Teaching(
-            phase, self.material.teachers, self.material.teacher_part, fabric, self.layout, self.context.seed
+            phase, self.material.teachers, self.material.teacher_part, fabric, self.layout, self.generator
         )
         before = structure(self.student)
         self.prepare(objective, teaching, part, self.few(part))
@@ -190,7 +194,7 @@ class _Course:
                         batch = load_batch(
                             part, order[step * size : (step + 1) * size], Slice(fabric.global_rank, fabric.world_size),
                             self.material.augmentations, settings.mixup, self.generator, str(fabric.device), self.layout,
-                            self._fixed(epoch),
+                            self._fixed(phase, epoch),
                         )  # fmt: skip
                         _adapt(self.student, settings, epoch * steps + step, epochs * steps)
                         moment = Moment((epoch * steps + step) / (epochs * steps), epoch, epoch * steps + step)
@@ -213,17 +217,17 @@ class _Course:
             check_apart(before, self.student, objective.memories_by_kind())
             self.history.teachers = teaching.cost() or self.history.teachers
 
-    def prepare(self, objective: Objective, teaching: Teaching, part: Part, few: Batch) -> dict[str, Answer]:
-        """Make the memories of the methods from the answers to a few samples, and return those of the teachers."""
+    def prepare(self, objective: Objective, teaching: Teaching, part: Part, few: Batch) -> Lesson:
+        """Make the memories of the methods from the answers to a few samples, and return what the teachers said."""
         set_training(self.student, False)
         with torch.no_grad():
             outputs, features = objective.taps.run(few.inputs)
-        answers = teaching.first_answers(few)
+        lesson = teaching.first_lesson(few)
         student = Answer(outputs, features)
-        teaching.check(student, answers)
+        teaching.check(student, lesson.answers)
         classes = student.output().shape[-1 if part.signature.task == "tokens" else 1]
-        objective.prepare(Setup(student, answers, len(part), classes, few.inputs))
-        return answers
+        objective.prepare(Setup(student, lesson.answers, len(part), classes, few.inputs))
+        return lesson
 
     def _step(
         self, module: Any, optimizer: Any, objective: Objective, teaching: Teaching, batch: Batch, moment: Moment

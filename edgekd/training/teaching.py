@@ -46,7 +46,7 @@ class Teaching:
         own_data: Part | None,
         fabric: Any,
         layout: torch.memory_format,
-        seed: int,
+        generator: torch.Generator,
     ) -> None:
         self._phase = phase
         self._fabric = fabric
@@ -56,7 +56,7 @@ class Teaching:
         needs = phase.needs
         self._wanted = bool(needs & {"teacher", "features", "switch"} or phase.committee)
         self._teachers = dict(teachers) if self._wanted else {}
-        self._random = torch.Generator().manual_seed(seed)
+        self._random = generator
         self._known: dict[str, Answer] = {}  # to a few samples, for the shapes
         if self._wanted and not teachers and "teacher" in needs:
             raise InputError(f"phase {phase.name} needs a teacher; give --teacher")
@@ -89,10 +89,14 @@ class Teaching:
         next(iter(live.values())).check_tap(tap)
         raise InputError(f"no teacher has the module of the tap {tap}")
 
-    def first_answers(self, few: Batch) -> dict[str, Answer]:
-        """Return what every teacher answers to a few samples, at all taps that may ever be needed."""
+    def first_lesson(self, few: Batch) -> Lesson:
+        """Return what every teacher answers to a few samples (of its own data), at all taps that may ever be needed."""
+        targets = None
+        if self._own_data is not None and self._teachers:
+            few = self._own(torch.arange(len(few)) % len(self._own_data), Slice())
+            targets = few.targets
         self._known = self._ask(few, self._all_taps(), outputs=True)
-        return self._known
+        return Lesson(self._known, targets)
 
     def check(self, student: Answer, teachers: Mapping[str, Answer]) -> None:
         """Check that teachers answer in the student's shapes where losses compare outputs.
@@ -146,12 +150,14 @@ class Teaching:
     def _drawn(self, count: int) -> Batch:
         """Return a batch of the teachers' own data, drawn at random."""
         assert self._own_data is not None
-        positions = torch.randint(
-            len(self._own_data), (count * self._fabric.world_size,), generator=self._random
-        ).numpy()
-        mine = Slice(self._fabric.global_rank, self._fabric.world_size)
+        positions = torch.randint(len(self._own_data), (count * self._fabric.world_size,), generator=self._random)
+        return self._own(positions, Slice(self._fabric.global_rank, self._fabric.world_size))
+
+    def _own(self, positions: Tensor, mine: Slice) -> Batch:
+        """Return the samples of the teachers' own data at the positions of this process."""
+        assert self._own_data is not None
         device = str(self._fabric.device)
-        return load_batch(self._own_data, positions, mine, (), 0.0, self._random, device, self._layout)
+        return load_batch(self._own_data, positions.numpy(), mine, (), 0.0, self._random, device, self._layout)
 
     def _ask(
         self, batch: Batch, taps: list[str], *, outputs: bool, wanted: Mapping[str, Tensor] | None = None

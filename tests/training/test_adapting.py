@@ -1,5 +1,6 @@
 """A fake-quantized graph in training: ranges and batch statistics follow at first, then they are held."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -27,7 +28,9 @@ def prepared_cache() -> dict[str, ModelState]:
 @pytest.fixture
 def prepared(context: Context, trained: nn.Module, prepared_cache: dict[str, ModelState]) -> ModelState:
     if "made" not in prepared_cache:
-        state = ModelState(context.signature, TorchForm(Base(lambda: trained, "0"), trained))
+        state = ModelState(
+            context.signature, TorchForm(Base(lambda: copy.deepcopy(trained), "0"), copy.deepcopy(trained))
+        )
         settings = QuantizeSettings(simulate=True, calibrators=("min-max",))
         parts = replace(context.parts, calibration=context.parts.calibration.take(64))
         prepared_cache["made"] = QUANTIZE.run(state, settings, replace(context, parts=parts))

@@ -34,7 +34,12 @@ def student(trained: nn.Module) -> nn.Module:
 
 @pytest.mark.parametrize("augmentations", [(), ("horizontal-flip", "shift")])
 def test_full_records_give_the_weights_that_the_live_teacher_gives(
-    context: Context, trained: nn.Module, student: nn.Module, teach: Teach, tmp_path: Path, augmentations: tuple[str, ...]
+    context: Context,
+    trained: nn.Module,
+    student: nn.Module,
+    teach: Teach,
+    tmp_path: Path,
+    augmentations: tuple[str, ...],
 ) -> None:
     part = context.parts.train.take(256)
     here, variants = replace(context, teacher_cache=tmp_path), Variants(2, len(part), context.seed)
@@ -62,12 +67,16 @@ def test_half_and_top_k_come_close(
     for form in ("full", "half", "top-k"):
         here, variants = replace(context, teacher_cache=tmp_path / form), Variants(1, len(part), context.seed)
         teachers = cached({"big": live(trained, context)}, form, part, (), variants, "float32", here)  # type: ignore[arg-type]
-        losses[form] = teach(copy.deepcopy(student), phase("kl"), part=part, teachers=teachers, variants=variants).loss[0]
+        losses[form] = teach(copy.deepcopy(student), phase("kl"), part=part, teachers=teachers, variants=variants).loss[
+            0
+        ]
     assert losses["half"] == pytest.approx(losses["full"], rel=1e-2)
     assert losses["top-k"] == pytest.approx(losses["full"], rel=0.1) and losses["top-k"] != losses["full"]
 
 
-def test_a_cache_of_another_teacher_or_precision_is_refused(context: Context, trained: nn.Module, tmp_path: Path) -> None:
+def test_a_cache_of_another_teacher_or_precision_is_refused(
+    context: Context, trained: nn.Module, tmp_path: Path
+) -> None:
     part, variants = context.parts.train.take(64), Variants(1, 64, 0)
     here = replace(context, teacher_cache=tmp_path)
     cached({"big": live(trained, context)}, "full", part, (), variants, "float32", here)

@@ -165,9 +165,8 @@ def _check(settings: StageSettings, state: ModelState, context: Context) -> None
         raise InputError(f"{count} samples are left to train on; give more data, or lower [data] calibration")
     _check_augmentations(state, context)
     phases = settings.resolved(state.signature)
-    labelled = context.parts.train.targets is not None
     for phase in phases:
-        _check_phase(phase, state, context, labelled=labelled)
+        _check_phase(phase, state, context)
     if isinstance(state.form, TorchForm):
         student = copy.deepcopy(state.form.module)
         material = _material(
@@ -176,11 +175,13 @@ def _check(settings: StageSettings, state: ModelState, context: Context) -> None
         check(student, phases, material, settings, context)
 
 
-def _check_phase(phase: Phase, state: ModelState, context: Context, *, labelled: bool) -> None:
+def _check_phase(phase: Phase, state: ModelState, context: Context) -> None:
+    part = context.parts.train if phase.data is None else context.other_part(phase.data, None)
+    labelled = part.targets is not None
     needing = phase.needing_labels()
-    if needing and not labelled and phase.data is None:
+    if needing and not labelled:
         raise InputError(f"phase {phase.name}: {', '.join(needing)} needs labels and the data have none")
-    if phase.gradient_filter is not None and context.parts.train.dataset.groups is None:
+    if phase.gradient_filter is not None and part.dataset.groups is None:
         raise InputError(
             f"phase {phase.name}: {phase.gradient_filter.kind} needs groups (an array `groups` in the data)"
         )

@@ -54,7 +54,7 @@ class Tagger(nn.Module):
 
 CLASS_LABELS = np.arange(N) % CLASSES
 RANDOM = np.random.default_rng(3)
-CASES: dict[str, tuple[Any, nn.Module, nn.Module, tuple[int, ...], NDArray[Any] | None]] = {
+CASES: dict[str, tuple[Any, nn.Module, nn.Module, tuple[int, ...], NDArray[Any]]] = {
     "classification": ("classification", Net("vector", 6), Net("vector", 8, seed=1), (5,), CLASS_LABELS),
     "one logit": ("classification", Net("vector", 6, 1), Net("vector", 8, 1, seed=1), (5,), CLASS_LABELS % 2),
     "regression": ("regression", Net("vector", 6, 1), Net("vector", 8, 1, seed=1), (5,), random_inputs(seed=1)),
@@ -67,7 +67,6 @@ CASES: dict[str, tuple[Any, nn.Module, nn.Module, tuple[int, ...], NDArray[Any] 
     "embedding": ("embedding", Net("vector", 6, 7), Net("vector", 8, 7, seed=1), (5,), CLASS_LABELS),
     "tokens": ("tokens", Tagger(6), Tagger(8, 1), (6, 5), RANDOM.integers(-1, CLASSES, (N, 6))),
 }  # fmt: skip
-WITHOUT = {"anomaly", "embedding"}  # the input is the target; only a teacher's vectors are
 
 
 def weights(network: nn.Module) -> Tensor:
@@ -87,31 +86,92 @@ def test_every_task_is_distilled_with_and_without_labels(case: str, labelled: bo
     assert not torch.equal(weights(made.torch.module), weights(student))
 
 
-def padded(mask: str, *, changed: bool, labelled: bool = True) -> Dataset:
-    """Return sentences of 3 to 6 tokens in rows of 6, and with other values where they are padding if `changed`."""
-    lengths = 3 + np.arange(N) % 4
-    counts = np.arange(6) < lengths[:, None]
-    values, targets = random_inputs(6, 5), RANDOM_TOKENS
+WORDS = np.random.default_rng(4).integers(0, CLASSES, (N, 6))
+OF_TOKENS: list[dict[str, Any]] = [
+    {},
+    *({"losses": [kind], "task": 0} for kind in ("hint", "query-retrieval", "context-token", "privileged")),
+    {"losses": ["gkl", "dkd", "dkl", "dist", "graph-smoothing", "logit-standardization", "kl-cosine", "mse"]},
+    {"losses": [{"kind": "kl", "importance": kind} for kind in ("teacher-confidence", "difficulty")]},
+    {"losses": [{"kind": "kl", "importance": "teacher-disagreement"}], "committee": "variance"},
+    {"losses": ["kl"], "committee": "meta-mlp"},
+]
+
+
+def sentences(mask: str, *, changed: bool, labelled: bool) -> Dataset:
+    """Return sentences of 3 to 6 tokens in rows of 6; where they are padding with other values if `changed`."""
+    counts = np.arange(6) < (3 + np.arange(N) % 4)[:, None]
+    values, targets = random_inputs(6, 5), WORDS
     if changed:
-        values, targets = np.where(counts[:, :, None], values, 9.0), np.where(counts, targets, 0)
-    inputs, extras = {"x": values.astype(np.float32)}, {mask: counts.astype(np.int64)}
-    if mask == "attention_mask":
-        inputs, extras = inputs | extras, {}
-    return Dataset(inputs, targets=targets if labelled else None, extras=extras)
+        values, targets = np.where(counts[:, :, None], values, np.float32(9)), np.where(counts, targets, 0)
+    padding = {mask: counts.astype(np.int64)}
+    taken = padding if mask == "attention_mask" else {}
+    return Dataset(
+        {"x": values} | taken, targets=targets if labelled else None, extras={} if taken else padding,
+    )  # fmt: skip
 
 
-RANDOM_TOKENS = np.random.default_rng(4).integers(0, CLASSES, (N, 6))
+def learned(data: Dataset, folder: Path, *, attends: bool, **settings: Any) -> Tensor:
+    """Return the weights of a tagger that was distilled from two others."""
+    teachers = {
+        name: make
+        for seed, name in enumerate(("first", "second"), 1)
+        for name, make in alive(Tagger(8, seed, attends=attends), name).items()
+    }
+    state, context = start(Tagger(6, attends=attends), data, "tokens", folder, teachers=teachers)
+    return weights(distilled(state, context, **settings).torch.module)
 
-from edgekd.losses import LOSSES, WEIGHTS, COMMITTEES, POLICIES
-def sets():
-    for k in sorted(LOSSES): yield "loss-"+k, {"losses": [LOSSES[k].example()]}
-    for k in sorted(WEIGHTS): yield "weight-"+k, {"losses": [{"kind":"kl","importance":WEIGHTS[k].example()}]}
-    for k in sorted(COMMITTEES): yield "com-"+k, {"losses":["kl"],"committee": COMMITTEES[k].example()}
-@pytest.mark.parametrize("settings", [pytest.param(s,id=i) for i,s in sets()])
-def test_y(settings, tmp_path):
+
+def check_padding_has_no_part(folder: Path, mask: str, *, labelled: bool = True, **settings: Any) -> None:
+    one, other = (
+        learned(
+            sentences(mask, changed=changed, labelled=labelled), folder, attends=mask == "attention_mask", **settings
+        )
+        for changed in (False, True)
+    )
+    assert not torch.equal(one, weights(Tagger(6)))
+    torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("settings", OF_TOKENS, ids=str)
+def test_padding_changes_nothing(settings: dict[str, Any], tmp_path: Path) -> None:
+    check_padding_has_no_part(tmp_path, "valid", **settings)
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_padding_that_the_network_takes_changes_nothing(labelled: bool, tmp_path: Path) -> None:
+    check_padding_has_no_part(tmp_path, "attention_mask", labelled=labelled, losses=["kl", "hint"])
+
+
+def test_without_the_mask_padding_is_learned_from(tmp_path: Path) -> None:
+    """The tests above can fail."""
     made = []
     for changed in (False, True):
-        student, teacher = Tagger(6), Tagger(8, 1)
-        state, context = start(student, padded("valid", changed=changed), "tokens", tmp_path, teachers=alive(teacher)|alive(Tagger(8,2),"second"))
-        made.append(weights(distilled(state, context, **settings).torch.module))
-    torch.testing.assert_close(made[0], made[1])
+        data = sentences("valid", changed=changed, labelled=True)
+        made.append(learned(Dataset(data.inputs, targets=data.targets), tmp_path, attends=False))
+    assert not torch.allclose(*made)
+
+
+def test_further_outputs_learn_from_their_own_targets_and_from_the_teachers(tmp_path: Path) -> None:
+    data = Dataset(
+        {"x": random_inputs(5)}, targets=random_inputs(4), extras={"targets.scores": random_inputs(3, seed=2)}
+    )
+    state, context = start(Boxes(6), data, "detection", tmp_path, teachers=alive(Boxes(8, 1)))
+    losses = [{"kind": "mse", "output": "boxes"}, {"kind": "kl", "output": "scores"}]
+    before = state.torch.module.state_dict()
+    for settings in ({"losses": losses, "task": 0}, {"losses": [], "task": 1}):
+        after = distilled(state, context, **settings).torch.module.state_dict()
+        assert not torch.equal(before["box.weight"], after["box.weight"])
+        assert not torch.equal(before["score.weight"], after["score.weight"])
+    one = distilled(state, context, losses=losses[:1], task=0).torch.module.state_dict()
+    assert not torch.equal(before["box.weight"], one["box.weight"])
+    torch.testing.assert_close(before["score.weight"], one["score.weight"], rtol=0, atol=1e-3)  # decays at most
+
+
+def test_teachers_of_other_outputs_are_refused(tmp_path: Path) -> None:
+    data = Dataset({"x": random_inputs(5)}, targets=random_inputs(4))
+    teachers = alive(Boxes(8, 1, ("corners", "scores")))
+    state, context = start(Boxes(6), data, "detection", tmp_path, teachers=teachers)
+    with pytest.raises(
+        InputError, match="no output 'boxes' in both; the student has boxes, scores, the teacher teacher"
+    ):
+        checked(state, context, losses=[{"kind": "mse", "output": "boxes"}])

@@ -25,7 +25,8 @@ class History:
         if self.validation:
             notes["validation"] = [round(score, 4) for score in self.validation]
         if self.teachers:
-            notes["teachers"] = self.teachers
+            # counts would tell a training that was killed from one that was not
+            notes["teachers"] = {name: {"share": one["share"]} for name, one in self.teachers.items()}
         if self.stopped:
             notes["stopped"] = self.stopped
         return notes

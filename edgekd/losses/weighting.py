@@ -3,39 +3,25 @@
 from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny
+from pydantic import BeforeValidator, SerializeAsAny
 from torch import Tensor, nn
 
+from edgekd.losses.method import Method
 from edgekd.losses.step import Setup, Step
 
 WEIGHTS: dict[str, type["SignalWeight"]] = {}
 
 
-class SignalWeight(BaseModel):
+class SignalWeight(Method):
     """A weight a sample or position, from what the step shows; no gradient flows through it.
 
     The weights are scaled to a mean of 1 by the engine, so that a loss's coefficient keeps its meaning. A subclass with a
     `kind` of its own registers itself.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+    registry: ClassVar[dict[str, Any]] = WEIGHTS
     capability: ClassVar[str] = "C03"
-    title: ClassVar[str]
-    source: ClassVar[str]
-    evidence: ClassVar[str]
-    variant: ClassVar[str] = ""
-    applies: ClassVar[str] = ""
     needs: ClassVar[frozenset[str]] = frozenset({"teacher"})
-
-    kind: str
-
-    @classmethod
-    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        """Register the subclass under the default of its `kind`."""
-        kind = cls.model_fields["kind"].default
-        if isinstance(kind, str):
-            WEIGHTS[kind] = cls
 
     @classmethod
     def example(cls) -> "SignalWeight":

@@ -2,40 +2,26 @@
 
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny
+from pydantic import BeforeValidator, SerializeAsAny
 from torch import Tensor, nn
 
 from edgekd.errors import InputError
 from edgekd.losses.loss import find_kind
+from edgekd.losses.method import Method
 from edgekd.losses.step import Answer, Setup, Step
 
 COMMITTEES: dict[str, type["Committee"]] = {}
 
 
-class Committee(BaseModel):
+class Committee(Method):
     """How the answers of several teachers become the one that losses compare with.
 
     A subclass with a `kind` of its own registers itself.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+    registry: ClassVar[dict[str, Any]] = COMMITTEES
     capability: ClassVar[str] = "C04"
-    title: ClassVar[str]
-    source: ClassVar[str]
-    evidence: ClassVar[str]
-    variant: ClassVar[str] = ""
-    applies: ClassVar[str] = ""
     needs: ClassVar[frozenset[str]] = frozenset({"teacher"})
-
-    kind: str
-
-    @classmethod
-    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        """Register the subclass under the default of its `kind`."""
-        kind = cls.model_fields["kind"].default
-        if isinstance(kind, str):
-            COMMITTEES[kind] = cls
 
     @classmethod
     def example(cls) -> "Committee":

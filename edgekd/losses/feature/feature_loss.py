@@ -2,41 +2,27 @@
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny
+from pydantic import BeforeValidator, Field, SerializeAsAny
 from torch import Tensor, nn
 
 from edgekd.errors import InputError
 from edgekd.losses.loss import Capability, Loss, find_kind
+from edgekd.losses.method import Method
 from edgekd.losses.step import Setup, Step, at_least_float32
 
 PENULTIMATE = "penultimate"  # a tap: what goes into a network's last linear or convolution layer
 POLICIES: dict[str, type["LayerPolicy"]] = {}
 
 
-class LayerPolicy(BaseModel):
+class LayerPolicy(Method):
     """Which of the teacher's layers a student's tap is compared with, where that is not fixed by `taps`.
 
     A subclass with a `kind` of its own registers itself. `needs` lists what it asks of a step, beyond its loss's `needs`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+    registry: ClassVar[dict[str, Any]] = POLICIES
     capability: ClassVar[str] = "C02"
-    title: ClassVar[str]
-    source: ClassVar[str]
-    evidence: ClassVar[str]
-    variant: ClassVar[str] = ""
-    applies: ClassVar[str] = ""
     needs: ClassVar[frozenset[str]] = frozenset({"features"})
-
-    kind: str
-
-    @classmethod
-    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        """Register the subclass under the default of its `kind`."""
-        kind = cls.model_fields["kind"].default
-        if isinstance(kind, str):
-            POLICIES[kind] = cls
 
     @classmethod
     def example(cls) -> "LayerPolicy":

@@ -7,7 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsA
 from torch import Tensor, nn
 
 from edgekd.losses.schedule import Schedule, constant
-from edgekd.losses.step import Setup, Step
+from edgekd.losses.step import Setup, Step, as_classes
 from edgekd.losses.weighting import AnyWeight
 
 Evidence = Literal["C", "A", "S", "D"]
@@ -98,13 +98,11 @@ class OutputLoss(Loss):
     output: str | None = Field(default=None, description="the output compared; not set: the first")
 
     def __call__(self, step: Step, memory: nn.Module | None = None) -> Tensor:
-        """Compare the outputs, classes last."""
-        return self.compare(
-            step.class_last(step.student.output(self.output)),
-            step.class_last(step.the_teacher.output(self.output)).detach(),
-            step,
-            memory,
-        )
+        """Compare the outputs, classes last; a single logit is compared as two classes."""
+        student, teacher = (step.class_last(answer.output(self.output)) for answer in (step.student, step.the_teacher))
+        if self.shape == "logits":
+            student, teacher = as_classes(student), as_classes(teacher)
+        return self.compare(student, teacher.detach(), step, memory)
 
     def compare(self, student: Tensor, teacher: Tensor, step: Step, memory: nn.Module | None) -> Tensor:
         """Return the loss (N, ...) of logits (N, ..., C)."""

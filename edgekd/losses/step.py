@@ -28,7 +28,9 @@ class Setup:
     """What a loss may know before training, to make its projectors and memories.
 
     `student` and `teachers` are answers to one small batch, for their shapes; `samples` counts the training samples
-    (sample ids go from 0 to samples - 1), `classes` the classes, where there are any; `inputs` are that batch's inputs.
+    (sample ids go from 0 to samples - 1), `classes` the classes, where there are any (two for a
+    single logit); `inputs` are that batch's inputs.
+    `class_axis` is the axis of the classes in the main output, as of a `Step`.
     """
 
     student: Answer
@@ -36,6 +38,7 @@ class Setup:
     samples: int
     classes: int | None = None
     inputs: Mapping[str, Tensor] = field(default_factory=dict)
+    class_axis: int = 1
 
     @property
     def teacher(self) -> Answer:
@@ -78,6 +81,7 @@ class Step:
     groups: Tensor | None = None
     extras: Mapping[str, Tensor] = field(default_factory=dict)
     teacher_targets: Tensor | None = None  # of unpaired data: the labels of the teacher's own batch
+    teacher_valid: Tensor | None = None  # `valid` of the batch that the teachers saw
     class_axis: int = 1
     progress: float = 0.0
     epoch: int = 0
@@ -100,6 +104,21 @@ class Step:
 def at_least_float32(tensor: Tensor) -> Tensor:
     """Return the tensor in float32, or in float64 if it is: losses do not compute in half precision."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def hide_padding(answer: Answer, valid: Tensor | None) -> Answer:
+    """Return the answer with zeros where tokens (N, L, D) do not count by `valid` (N, L), whatever stood there."""
+    if valid is None or valid.ndim != 2:
+        return answer
+
+    def hidden(tensor: Tensor) -> Tensor:
+        tokens = tensor.ndim == 3 and tensor.shape[:2] == valid.shape
+        return torch.where(valid[..., None], tensor, 0) if tokens else tensor
+
+    return Answer(
+        {name: hidden(tensor) for name, tensor in answer.outputs.items()},
+        {name: hidden(tensor) for name, tensor in answer.features.items()},
+    )
 
 
 def as_classes(logits: Tensor) -> Tensor:

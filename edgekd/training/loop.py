@@ -28,6 +28,7 @@ from edgekd.training.objective import Moment, Objective, Work
 from edgekd.training.optimizer import make_optimizer, make_schedule
 from edgekd.training.phase import Phase
 from edgekd.training.settings import TrainingSettings, batch_size, chosen_device, chosen_precision
+from edgekd.training.task_loss import class_axis, has_classes
 from edgekd.training.teaching import Lesson, Teaching
 
 
@@ -117,7 +118,16 @@ def check(
             set_training(student, False)
             with torch.no_grad():
                 switched = teaching.switched(few)
-                objective(Work(few, first.answers, Moment(), teacher_targets=first.targets, switched=switched))
+                objective(
+                    Work(
+                        few,
+                        first.answers,
+                        Moment(),
+                        teacher_targets=first.targets,
+                        teacher_valid=first.valid,
+                        switched=switched,
+                    )
+                )
 
 
 @dataclass
@@ -225,8 +235,9 @@ class _Course:
         lesson = teaching.first_lesson(few)
         student = Answer(outputs, features)
         teaching.check(student, lesson.answers)
-        classes = student.output().shape[-1 if part.signature.task == "tokens" else 1]
-        objective.prepare(Setup(student, lesson.answers, len(part), classes, few.inputs))
+        axis = class_axis(part.signature.task)
+        classes = max(2, student.output().shape[axis]) if has_classes(part.signature.task) else None
+        objective.prepare(Setup(student, lesson.answers, len(part), classes, few.inputs, axis))
         return lesson
 
     def _step(
@@ -324,6 +335,7 @@ def _work(batch: Batch, teaching: Teaching, objective: Objective, moment: Moment
         lesson.answers,
         moment,
         teacher_targets=lesson.targets,
+        teacher_valid=lesson.valid,
         kept=lesson.kept,
         switched=teaching.switched(batch),
     )

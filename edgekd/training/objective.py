@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.losses import Answer, Setup, Step
-from edgekd.losses.step import merged
+from edgekd.losses.step import hide_padding, merged
 from edgekd.losses.weighting import broadcast_weight
 from edgekd.models.signature import Signature
 from edgekd.models.taps import Taps
 from edgekd.training.batch import Batch
 from edgekd.training.fabric import Together
 from edgekd.training.phase import Phase
-from edgekd.training.task_loss import counted, has_task_loss, task_loss
+from edgekd.training.task_loss import class_axis, counted, has_task_loss, task_loss
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Work:
         moment: Moment,
         *,
         teacher_targets: Tensor | None = None,
+        teacher_valid: Tensor | None = None,
         kept: Tensor | None = None,
         switched: Callable[[Tensor, str], Tensor] | None = None,
     ) -> None:
@@ -47,6 +48,7 @@ class Work:
         self.teachers = teachers
         self.moment = moment
         self.teacher_targets = teacher_targets
+        self.teacher_valid = teacher_valid
         self.kept = kept
         self.switched = switched
 
@@ -112,21 +114,24 @@ class Objective(nn.Module):
             return self._losses(work, Answer(outputs, features))
 
     def _losses(self, work: Work, student: Answer) -> dict[str, Tensor]:
-        batch, teachers, moment = work.batch, work.teachers, work.moment
+        batch, moment = work.batch, work.moment
         phase, task = self.phase, self._signature.task
         targets = None if batch.mixed is not None else batch.targets
+        valid = batch.valid if batch.valid is not None else counted(task, targets)
+        teachers = {name: hide_padding(answer, work.teacher_valid) for name, answer in work.teachers.items()}
         step = Step(
-            student=student,
+            student=hide_padding(student, valid),
             teachers=teachers,
             teacher=merged(teachers) if teachers else None,
             inputs=batch.inputs,
             targets=targets,
-            valid=_and(batch.valid if batch.valid is not None else counted(task, targets), work.kept),
+            valid=_and(valid, work.kept),
             sample_ids=batch.ids,
             groups=batch.groups,
             extras=batch.extras,
             teacher_targets=work.teacher_targets,
-            class_axis=-1 if task == "tokens" else 1,
+            teacher_valid=work.teacher_valid,
+            class_axis=class_axis(task),
             progress=moment.progress,
             epoch=moment.epoch,
             number=moment.number,

@@ -11,6 +11,16 @@ from edgekd.models.signature import Task
 UNLABELLED: tuple[Task, ...] = ("anomaly",)  # the input itself is the target
 
 
+def class_axis(task: Task) -> int:
+    """Return the axis of the classes in a network's outputs: the last one of token sequences (N, L, C), else the second."""
+    return -1 if task == "tokens" else 1
+
+
+def has_classes(task: Task) -> bool:
+    """Return whether the first output are logits of classes."""
+    return task in ("classification", "segmentation", "tokens")
+
+
 def has_task_loss(task: Task, *, labelled: bool) -> bool:
     """Return whether a network can be trained for its task alone."""
     return task in UNLABELLED or (labelled and task != "embedding")

@@ -25,12 +25,14 @@ SWITCH = "switch"  # the feature under which what comes out of a second pass is 
 class Lesson:
     """What the teachers answer to a batch.
 
-    `targets` are the labels of their own batch, where data are not paired; `kept` (N,) says whose answers may be used.
+    `targets` are the labels of their own batch, where data are not paired; `valid` says which elements count in the batch
+    that they saw, `kept` (N,) whose answers may be used.
     """
 
     answers: dict[str, Answer]
     targets: Tensor | None = None
     kept: Tensor | None = None
+    valid: Tensor | None = None
 
 
 class Teaching:
@@ -96,7 +98,7 @@ class Teaching:
             few = self._own(torch.arange(len(few)) % len(self._own_data), Slice())
             targets = few.targets
         self._known = self._ask(few, self._all_taps(), outputs=True)
-        return Lesson(self._known, targets)
+        return Lesson(self._known, targets, valid=few.valid)
 
     def check(self, student: Answer, teachers: Mapping[str, Answer]) -> None:
         """Check that teachers answer in the student's shapes where losses compare outputs.
@@ -145,7 +147,7 @@ class Teaching:
                 usable = teacher.kept(batch.ids)
             if usable is not None:
                 kept = usable if kept is None else kept & usable
-        return Lesson(answers, targets, kept)
+        return Lesson(answers, targets, kept, batch.valid)
 
     def _drawn(self, count: int) -> Batch:
         """Return a batch of the teachers' own data, drawn at random."""

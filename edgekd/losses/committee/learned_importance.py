@@ -53,9 +53,9 @@ class Gate(nn.Module):
         self.register_buffer("seen", torch.zeros(samples, dtype=torch.bool))
         self.register_buffer("known", torch.zeros(samples, dtype=torch.bool))
 
-    def forward(self, feature: Tensor) -> Tensor:
+    def forward(self, feature: Tensor, valid: Tensor | None = None) -> Tensor:
         """Return scores (N, K); the student's feature is read, not shaped."""
-        return self.scores(pooled(at_least_float32(feature)).detach())
+        return self.scores(pooled(at_least_float32(feature), valid).detach())
 
     @torch.no_grad()
     def note(self, sample_ids: Tensor, importance: Tensor) -> None:
@@ -106,7 +106,7 @@ class LearnedImportance(WeightedCommittee):
     def __call__(self, step: Step, memory: nn.Module | None = None) -> Answer:
         """Return the mixture, and keep the importances for the next epoch."""
         assert isinstance(memory, Gate)
-        scores = memory(step.student.features[self.tap]).detach()
+        scores = memory(step.student.features[self.tap], step.valid).detach()
         if step.sample_ids is not None:
             memory.note(step.gather(step.sample_ids), step.gather(torch.softmax(scores, 1)))
         logits = teacher_logits(step)
@@ -116,7 +116,7 @@ class LearnedImportance(WeightedCommittee):
     def loss(self, step: Step, answer: Answer, memory: nn.Module | None) -> Tensor:
         """Return what trains the gate."""
         assert isinstance(memory, Gate)
-        scores = memory(step.student.features[self.tap])
+        scores = memory(step.student.features[self.tap], step.valid)
         logits = teacher_logits(step)
         log_pi = log_importance(scores, answered(logits))
         labels = class_labels(step, logits)

@@ -54,8 +54,7 @@ class MetaMlp(WeightedCommittee):
         """Return the network."""
         super().prepare(setup)
         output = next(iter(setup.teachers.values())).output()
-        classes = output.shape[-1] if output.shape[-1] == setup.classes else output.shape[1]
-        network = MetaNetwork(len(setup.teachers), classes, self.width)
+        network = MetaNetwork(len(setup.teachers), output.shape[setup.class_axis], self.width)
         return network.to(output.device, at_least_float32(output).dtype)
 
     def __call__(self, step: Step, memory: nn.Module | None = None) -> Answer:

@@ -103,13 +103,15 @@ class QuestionAnswer(Loss):
     def __call__(self, step: Step, memory: nn.Module | None = None) -> Tensor:
         """Return the distance of every sample; teachers that were not run on a sample have no part in it."""
         assert isinstance(memory, Tellers)
-        student = pooled(at_least_float32(step.student.features[self.tap]))
+        student = pooled(at_least_float32(step.student.features[self.tap]), step.valid)
         answers, present = [], []
         for tap, teller in zip(self.taps, memory.tellers, strict=True):
             assert isinstance(teller, Teller)
             found = step.the_teacher.features.get(tap)  # none where the teacher was not run on any of the samples
             feature = (
-                student.new_zeros(len(student), teller.width) if found is None else pooled(at_least_float32(found))
+                student.new_zeros(len(student), teller.width)
+                if found is None
+                else pooled(at_least_float32(found), step.valid)
             )
             answers.append(teller(student.detach(), feature.detach()))
             present.append((feature != 0).any(1))
@@ -120,5 +122,5 @@ class QuestionAnswer(Loss):
     def own_loss(self, step: Step, memory: nn.Module | None = None) -> Tensor | None:
         """Return the load regulariser of the gate."""
         assert isinstance(memory, Tellers)
-        student = pooled(at_least_float32(step.student.features[self.tap].detach()))
+        student = pooled(at_least_float32(step.student.features[self.tap].detach()), step.valid)
         return self.balance * load_balance(step.gather(torch.softmax(memory.gate(student), 1)))

@@ -70,24 +70,25 @@ class BlackBoxAligner(Loss):
 
     def prepare(self, setup: Setup) -> Aligner:
         """Return the aligner."""
-        student, teacher = self._vectors(setup.student, merged(setup.teachers))
+        student, teacher = self._vectors(setup.student, merged(setup.teachers), None)
         return Aligner(student.shape[1], teacher.shape[1], self.width).to(student.device, student.dtype)
 
     def __call__(self, step: Step, memory: nn.Module | None = None) -> Tensor:
         """Return the distance of every sample."""
         assert isinstance(memory, Aligner)
-        student, teacher = self._vectors(step.student, step.the_teacher)
+        student, teacher = self._vectors(step.student, step.the_teacher, step.valid)
         distance = manifold_distance(*memory.points(student, teacher), self.euclidean, self.cosine)
         return distance * (teacher != 0).any(1)  # zeros: the teacher was not asked
 
     def own_loss(self, step: Step, memory: nn.Module | None = None) -> Tensor:
         """Return how far the teacher's vector is from being given back."""
         assert isinstance(memory, Aligner)
-        student, teacher = self._vectors(step.student, step.the_teacher)
+        student, teacher = self._vectors(step.student, step.the_teacher, step.valid)
         _, point = memory.points(student.detach(), teacher)
         wanted = functional.layer_norm(teacher, teacher.shape[1:])
         return functional.mse_loss(memory.back(point), wanted)
 
-    def _vectors(self, student: Answer, teacher: Answer) -> tuple[Tensor, Tensor]:
+    def _vectors(self, student: Answer, teacher: Answer, valid: Tensor | None) -> tuple[Tensor, Tensor]:
         yours = teacher.output(self.embedding) if self.teacher_tap is None else teacher.features[self.teacher_tap]
-        return pooled(at_least_float32(student.features[self.tap])), pooled(at_least_float32(yours.detach()))
+        mine = at_least_float32(student.features[self.tap])
+        return pooled(mine, valid), pooled(at_least_float32(yours.detach()), valid)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgekd.errors import InputError
-from edgekd.losses.crossmodal.pooling import class_count, known_labels, pooled
+from edgekd.losses.crossmodal.pooling import pooled, sample_labels
 from edgekd.losses.feature.feature_loss import FeatureLoss
 from edgekd.losses.loss import Capability, Evidence
 from edgekd.losses.step import Setup, Step
@@ -115,7 +115,7 @@ class ClassMemoryLoss(FeatureLoss):
         Raises:
             InputError: there are no classes.
         """
-        classes = class_count(setup)
+        classes = setup.classes
         if classes is None:
             raise InputError(f"{self.kind}: {name}: a memory is a class's, and the data have no classes; use hint")
         widths = pooled(student).shape[1], pooled(teacher).shape[1]
@@ -124,10 +124,10 @@ class ClassMemoryLoss(FeatureLoss):
     def compare(self, student: Tensor, teacher: Tensor, step: Step, memory: nn.Module | None) -> Tensor:
         """Return the loss of every sample, then move the memory."""
         assert isinstance(memory, ClassMemory)
-        labels = known_labels(step, self.kind)
+        labels = sample_labels(step, self.kind)
         yours = step.teacher_targets if step.teacher_targets is not None else labels
-        points = [functional.normalize(memory.student(pooled(student)), dim=1)]
-        points.append(functional.normalize(memory.teacher(pooled(teacher)), dim=1))
+        points = [functional.normalize(memory.student(pooled(student, step.valid)), dim=1)]
+        points.append(functional.normalize(memory.teacher(pooled(teacher, step.teacher_valid)), dim=1))
         vectors = memory.vectors.clone()
         losses = [
             margin_loss(class_scores(point, vectors, self.sharpness), label, self.margin, self.beta)

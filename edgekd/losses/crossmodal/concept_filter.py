@@ -62,8 +62,11 @@ class ConceptStatistics(nn.Module):
         self.register_buffer("decided", torch.zeros((), dtype=torch.bool))
 
     @torch.no_grad()
-    def add(self, p: Tensor) -> None:
-        """Add probabilities (N, M)."""
+    def add(self, p: Tensor, counted: Tensor) -> None:
+        """Add probabilities (N, M) of the elements that count (N,)."""
+        p = p[counted]
+        if not len(p):
+            return
         if self.count == 0:
             self.origin.copy_(p.mean(0))
         p = p - self.origin
@@ -100,14 +103,19 @@ class ConceptFilter(OutputLoss):
     def prepare(self, setup: Setup) -> ConceptStatistics:
         """Return the statistics."""
         output = next(iter(setup.teachers.values())).output(self.output)
-        return ConceptStatistics(output.shape[1]).to(output.device)
+        return ConceptStatistics(max(2, output.shape[setup.class_axis])).to(output.device)
 
     def compare(self, student: Tensor, teacher: Tensor, step: Step, memory: nn.Module | None) -> Tensor:
         """Return the divergence of every sample over the kept concepts."""
         assert isinstance(memory, ConceptStatistics)
         temperature = self.temperature.at(step.progress)
         if not memory.decided and torch.is_grad_enabled():
-            memory.add(step.gather(torch.softmax(teacher / temperature, -1)).to(memory.total.dtype))
+            p = step.gather(torch.softmax(teacher / temperature, -1)).to(memory.total.dtype)
+            counted = torch.ones(p.shape[:-1], dtype=torch.bool, device=p.device)
+            if step.valid is not None and step.valid.shape == teacher.shape[: step.valid.ndim]:
+                valid = step.gather(step.valid)
+                counted &= valid.reshape(valid.shape + (1,) * (counted.ndim - valid.ndim))
+            memory.add(p.flatten(0, -2), counted.flatten())
         return temperature_kl(student[..., memory.keep], teacher[..., memory.keep], temperature, self.direction)
 
     def end_epoch(self, memory: nn.Module | None, epoch: int) -> None:

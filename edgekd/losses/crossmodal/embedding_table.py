@@ -89,7 +89,7 @@ class EmbeddingTable(Loss):
         """Return the distance of every sample or token.
 
         Raises:
-            InputError: there is not one state for every row number, or there are no labels.
+            InputError: there is not one state for every row number, a row is missing, or there are no labels.
         """
         assert isinstance(memory, Table)
         student = at_least_float32(step.student.features[self.tap])
@@ -99,6 +99,11 @@ class EmbeddingTable(Loss):
             raise InputError(
                 f"{self.kind}: the student's states have the shape {tuple(student.shape)}, the row numbers "
                 f"{tuple(index.shape)}; choose a tap that gives one state for each of them"
+            )
+        if index.max() >= len(memory.rows):
+            raise InputError(
+                f"{self.kind}: there is no row {int(index.max())} in a table of {len(memory.rows)}; give the table a row "
+                "for every class or number of the data"
             )
         return embedding_distance(student, memory.look_up(index))
 

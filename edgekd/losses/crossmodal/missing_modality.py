@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgekd.errors import InputError
-from edgekd.losses.crossmodal.pooling import class_count, known_labels, pooled, sample_mean
+from edgekd.losses.crossmodal.pooling import pooled, sample_labels, sample_mean
 from edgekd.losses.feature.feature_loss import PENULTIMATE
 from edgekd.losses.logit.kl import temperature_kl
 from edgekd.losses.loss import Capability, Evidence, Loss
@@ -87,7 +87,7 @@ class MissingModality(Loss):
         Raises:
             InputError: there are no classes.
         """
-        classes = class_count(setup)
+        classes = setup.classes
         if classes is None:
             raise InputError(f"{self.kind}: a centre is a class's, and the data have no classes; use kl")
         feature = pooled(at_least_float32(setup.student.features[self.tap]))
@@ -99,8 +99,8 @@ class MissingModality(Loss):
         student = step.class_last(step.student.output(self.output))
         full = step.class_last(step.the_teacher.output(self.output))
         answers = temperature_kl(student, full, self.temperature.at(step.progress))
-        feature = pooled(at_least_float32(step.student.features[self.tap]))
-        labels = known_labels(step, self.kind)
+        feature = pooled(at_least_float32(step.student.features[self.tap]), step.valid)
+        labels = sample_labels(step, self.kind)
         centre = centre_loss(feature, labels, memory.centres.clone(), memory.known.clone())
         if torch.is_grad_enabled():
             memory.update(step.gather(feature.detach()), step.gather(labels), self.momentum)

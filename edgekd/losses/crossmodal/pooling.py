@@ -3,13 +3,17 @@
 from torch import Tensor
 
 from edgekd.errors import InputError
-from edgekd.losses.step import Setup, Step
+from edgekd.losses.feature.positions import mean_where
+from edgekd.losses.step import Step
 
 
-def pooled(feature: Tensor) -> Tensor:
-    """Return one vector a sample (N, D): vectors as they are, means over the positions of tokens (N, L, D) or maps (N, D, ...)."""
+def pooled(feature: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Return one vector a sample (N, D): vectors as they are, means over the positions of tokens (N, L, D) or maps (N, D, ...).
+
+    Of tokens only those that count by `valid` (N, L) are averaged.
+    """
     if feature.ndim == 3:
-        return feature.mean(1)
+        return feature.mean(1) if valid is None or valid.shape != feature.shape[:2] else mean_where(feature, valid)
     return feature.flatten(2).mean(2) if feature.ndim > 3 else feature
 
 
@@ -21,11 +25,6 @@ def sample_mean(values: Tensor, valid: Tensor | None = None) -> Tensor:
         return values.flatten(1).mean(1)
     counted = valid.to(values.dtype)
     return (values * counted).flatten(1).sum(1) / counted.flatten(1).sum(1).clamp(min=1)
-
-
-def class_count(setup: Setup) -> int | None:
-    """Return the number of classes, None where there are none; one logit tells two classes apart."""
-    return None if setup.classes is None else max(setup.classes, 2)
 
 
 def known_labels(step: Step, kind: str) -> Tensor:
@@ -40,3 +39,15 @@ def known_labels(step: Step, kind: str) -> Tensor:
         raise InputError(f"{kind}: needs labels of classes, and the targets are values; it is for classifiers")
     labels = step.targets.long()
     return labels if step.valid is None or step.valid.shape != labels.shape else labels.where(step.valid, -1)
+
+
+def sample_labels(step: Step, kind: str) -> Tensor:
+    """Return the labels of a step's samples (N,), -1 where there is none.
+
+    Raises:
+        InputError: the step has no labels, values that are no classes, or labels of positions.
+    """
+    labels = known_labels(step, kind)
+    if labels.ndim != 1:
+        raise InputError(f"{kind}: needs one label a sample, and these data label every position; use kl or hint")
+    return labels

@@ -9,7 +9,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from edgekd.errors import InputError
-from edgekd.losses.crossmodal.pooling import class_count, known_labels, pooled
+from edgekd.losses.crossmodal.pooling import pooled, sample_labels
 from edgekd.losses.feature.feature_loss import PENULTIMATE
 from edgekd.losses.loss import Capability, Evidence, Loss
 from edgekd.losses.step import Setup, Step, at_least_float32, merged
@@ -106,14 +106,14 @@ class PurifyAlign(Loss):
                 f"{self.kind}: the teacher's features have the widths {widths}; choose taps of equal width"
             )
         width = widths[self.modalities[0]]
-        made = Purifier(student.shape[1], width, len(self.modalities), class_count(setup), self.hidden)
+        made = Purifier(student.shape[1], width, len(self.modalities), setup.classes, self.hidden)
         return made.to(student.device, student.dtype)
 
     def __call__(self, step: Step, memory: nn.Module | None = None) -> Tensor:
         """Return the mean square of every sample."""
         assert isinstance(memory, Purifier)
         wanted = memory.purified(self._teacher(step)).detach()
-        condition = memory.projected(pooled(at_least_float32(step.student.features[self.tap])))
+        condition = memory.projected(pooled(at_least_float32(step.student.features[self.tap]), step.valid))
         fixed = {name: value.detach() for name, value in memory.denoiser.named_parameters()}
         refined = condition
         for number in range(self.steps):
@@ -125,7 +125,9 @@ class PurifyAlign(Loss):
         """Return what trains the denoiser, and where there are labels the weights of the modalities."""
         assert isinstance(memory, Purifier)
         clean = memory.purified(self._teacher(step))
-        condition = memory.projected(pooled(at_least_float32(step.student.features[self.tap].detach()))).detach()
+        condition = memory.projected(
+            pooled(at_least_float32(step.student.features[self.tap].detach()), step.valid)
+        ).detach()
         noise = torch.randn(clean.shape, generator=step.generator).to(clean)
         kept = torch.rand(len(clean), generator=step.generator).to(clean)
         target = clean.detach()
@@ -133,10 +135,12 @@ class PurifyAlign(Loss):
         targets = step.targets
         if memory.classifier is None or targets is None or targets.is_floating_point() or targets.shape != kept.shape:
             return loss
-        labels = known_labels(step, self.kind)
+        labels = sample_labels(step, self.kind)
         values = functional.cross_entropy(memory.classifier(clean), labels, ignore_index=-1, reduction="sum")
         return loss + values / (labels >= 0).sum().clamp(min=1)
 
     def _teacher(self, step: Step) -> Tensor:
         features = step.the_teacher.features
-        return torch.stack([pooled(at_least_float32(features[tap].detach())) for tap in self.modalities])
+        return torch.stack(
+            [pooled(at_least_float32(features[tap].detach()), step.teacher_valid) for tap in self.modalities]
+        )

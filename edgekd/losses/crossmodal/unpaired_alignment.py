@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgekd.errors import InputError
-from edgekd.losses.crossmodal.pooling import known_labels, pooled
+from edgekd.losses.crossmodal.pooling import pooled, sample_labels
 from edgekd.losses.crossmodal.sinkhorn import sinkhorn_divergence
 from edgekd.losses.feature.feature_loss import FeatureLoss
 from edgekd.losses.loss import Capability, Evidence
@@ -142,7 +142,7 @@ class UnpairedAlignment(FeatureLoss):
 
     def __call__(self, step: Step, memory: nn.Module | None = None) -> Tensor:
         """Return both terms."""
-        labels = known_labels(step, self.kind)
+        labels = sample_labels(step, self.kind)
         mine, yours = self._predictions(step)
         your_labels = step.teacher_targets if step.teacher_targets is not None else labels
         label = class_mean_distance(mine.exp(), step.gather(labels), yours.exp(), step.gather(your_labels))
@@ -153,8 +153,8 @@ class UnpairedAlignment(FeatureLoss):
     def compare(self, student: Tensor, teacher: Tensor, step: Step, memory: nn.Module | None) -> Tensor:
         """Return the Sinkhorn divergence of the features, with psi fitted first."""
         assert isinstance(memory, TeacherMap)
-        f = functional.normalize(step.gather(pooled(student)))
-        g = step.gather(pooled(teacher).detach())
+        f = functional.normalize(step.gather(pooled(student, step.valid)))
+        g = step.gather(pooled(teacher, step.teacher_valid).detach())
         log_p, log_q = self._predictions(step)
         if torch.is_grad_enabled():
             for _ in range(self.inner_steps):

@@ -65,5 +65,7 @@ class ChannelKl(FeatureLoss):
         """Return the mean divergence of every sample's channels."""
         student, teacher = project(student, teacher, memory)
         valid = step.valid
+        if valid is not None and student.ndim == 3 and valid.shape == student.shape[:2]:  # tokens (N, L, C)
+            student, teacher = student.transpose(1, 2), teacher.transpose(1, 2)
         fits = valid is not None and valid.shape == (len(student), *student.shape[2:])
         return channel_kl(student, teacher, self.temperature.at(step.progress), valid if fits else None)

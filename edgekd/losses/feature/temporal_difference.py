@@ -8,23 +8,26 @@ from torch import Tensor, nn
 
 from edgekd.errors import InputError
 from edgekd.losses.feature.feature_loss import FeatureLoss
+from edgekd.losses.feature.positions import mean_where
 from edgekd.losses.feature.projector import PROJECTOR, Projector, make_projector, project
 from edgekd.losses.loss import Evidence
 from edgekd.losses.step import Setup, Step
 
 
-def temporal_difference(student: Tensor, teacher: Tensor, axis: int = -1) -> Tensor:
+def temporal_difference(student: Tensor, teacher: Tensor, axis: int = -1, valid: Tensor | None = None) -> Tensor:
     """Return the mean of ((x_t - x_{t-1})_S - (x_t - x_{t-1})_T)² over all moments but the first.
 
     Args:
         student: series (N, C, T), or frames (N, T, ...) with axis 1.
         teacher: of the same shape; no gradient flows into it.
         axis: that of time.
+        valid: moments that count (N, T); a difference counts where both of its moments do. None: all.
 
     Returns:
-        (N,).
+        (N,), 0 where nothing counts.
     """
-    return (student - teacher.detach()).diff(dim=axis).square().flatten(1).mean(1)
+    change = (student - teacher.detach()).diff(dim=axis).square().movedim(axis, 1).flatten(2).mean(2)
+    return change.mean(1) if valid is None else mean_where(change, valid[:, 1:] & valid[:, :-1])
 
 
 def sample_difference(error: Tensor, others: Tensor, ids: Tensor, other_ids: Tensor) -> Tensor:
@@ -79,7 +82,10 @@ class TemporalDifference(FeatureLoss):
         """Return the distance of every sample."""
         student, teacher = project(student, teacher, memory)
         if self.along != "samples":
-            return temporal_difference(student, teacher, -1 if self.along == "series" else 1)
+            axis = -1 if self.along == "series" else 1
+            valid = step.valid
+            fits = valid is not None and valid.shape == (len(student), student.shape[axis])
+            return temporal_difference(student, teacher, axis, valid if fits else None)
         assert step.sample_ids is not None
         error = student - teacher.detach()
         return sample_difference(error, step.gather(error), step.sample_ids, step.gather(step.sample_ids))

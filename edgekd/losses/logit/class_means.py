@@ -68,7 +68,7 @@ def class_means(
             f"{kind}: it keeps a mean a class, and these data have no classes; choose another loss, such as kl"
         )
     shape = tuple(answer.output(output).shape)
-    if setup.classes not in shape[1:]:
+    if max(2, shape[setup.class_axis]) != setup.classes:
         raise InputError(
             f"{kind}: the data have {setup.classes} classes, the output has the shape {shape}; name the output with the "
             "classes: output = NAME"

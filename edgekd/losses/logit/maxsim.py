@@ -58,8 +58,12 @@ class MaxSim(Loss):
     kind: Literal["maxsim"] = "maxsim"
     query: str = Field(default="query", description="output (or array of the data set) with the queries' embeddings")
     document: str = Field(default="document", description="output (or array) with the documents' embeddings")
-    query_mask: str | None = Field(default=None, description="array (N, Q) of the query tokens that count")
-    document_mask: str | None = Field(default=None, description="array (N, L) of the document tokens that count")
+    query_mask: str | None = Field(
+        default=None, description="array (N, Q) of the query tokens that count; not set: the padding mask"
+    )
+    document_mask: str | None = Field(
+        default=None, description="array (N, L) of the document tokens that count; not set: the padding mask"
+    )
     normalise: bool = Field(default=True, description="compare directions: embeddings are scaled to length 1")
     by: Literal["kl", "mse"] = Field(default="kl", description="KL of the rankings, or squared error of the scores")
     temperature: Temperature = Field(default=constant(1.0), description="T of both softmaxes over the documents")
@@ -87,9 +91,18 @@ class MaxSim(Loss):
             InputError: an embedding or a mask is missing.
         """
         query, document = (self.tokens(step, answer, name) for name in (self.query, self.document))
-        query_mask = None if self.query_mask is None else self.array(step, self.query_mask).bool()
-        document_mask = None if self.document_mask is None else step.gather(self.array(step, self.document_mask).bool())
+        query_mask, document_mask = (
+            self.mask(step, query, self.query_mask),
+            self.mask(step, document, self.document_mask),
+        )
+        document_mask = None if document_mask is None else step.gather(document_mask)
         return maxsim(query, step.gather(document), query_mask, document_mask)
+
+    def mask(self, step: Step, tokens: Tensor, name: str | None) -> Tensor | None:
+        """Return which tokens (N, L) count: by the array of that name, else by the padding mask where it fits."""
+        if name is not None:
+            return self.array(step, name).bool()
+        return step.valid if step.valid is not None and step.valid.shape == tokens.shape[:2] else None
 
     def tokens(self, step: Step, answer: Answer, name: str) -> Tensor:
         """Return token embeddings (N, L, D)."""

@@ -7,6 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from edgekd.errors import InputError
+from edgekd.losses.crossmodal.pooling import sample_mean
 from edgekd.losses.step import Step
 from edgekd.losses.weight.shared import answer_last, array_of, class_labels, class_probabilities
 from edgekd.losses.weight.teacher_confidence import reliability
@@ -68,7 +69,7 @@ class ModalityReliability(SignalWeight):
         found = []
         for probabilities in map(class_probabilities, answers):
             by_element = reliability(probabilities, class_labels(step, probabilities.shape[:-1]), self.correctness)
-            found.append(by_element.flatten(1).mean(1) if by_element.ndim > 1 else by_element)
+            found.append(sample_mean(by_element, step.valid))
         reliabilities = torch.stack(found, -1)
         if self.mask is None:
             return modality_weight(reliabilities, torch.ones_like(reliabilities, dtype=torch.bool), self.temperature)

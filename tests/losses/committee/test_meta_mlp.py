@@ -68,7 +68,7 @@ def test_a_constant_added_to_logits_changes_nothing() -> None:
 )
 def test_it_learns_classes_wherever_their_axis_is(size: tuple[int, ...], classes: int, axis: int) -> None:
     teachers = {name: Answer({"output": random(*size, seed=k)}) for k, name in enumerate("ab")}
-    memory: Any = MetaMlp().prepare(Setup(teachers["a"], teachers, samples=size[0], classes=classes)).double()
+    memory: Any = MetaMlp().prepare(Setup(teachers["a"], teachers, samples=size[0], class_axis=axis)).double()
     assert memory.layers[0].in_features == 2 * classes and memory.layers[-1].out_features == classes
     step = make_step(teachers["a"], teachers["a"], teachers=teachers, targets=None, class_axis=axis, progress=0.9)
     assert MetaMlp()(step, memory).output().shape == size

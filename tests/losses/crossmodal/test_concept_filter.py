@@ -47,7 +47,7 @@ def test_the_covariance_is_that_of_all_batches() -> None:
     statistics = ConceptStatistics(5).double()
     p = random(30, 5).softmax(1)
     for part in p.split(8):
-        statistics.add(part)
+        statistics.add(torch.cat([part, part + 1]), torch.arange(2 * len(part)) < len(part))
     torch.testing.assert_close(statistics.covariance(), torch.cov(p.T, correction=0))
 
 
@@ -55,7 +55,7 @@ def test_the_covariance_of_nearly_equal_similarities_is_not_lost_in_rounding() -
     statistics = ConceptStatistics(200)
     p = (0.2 + 0.03 * random(1, 200) + 0.002 * random(6400, 200, seed=1)).softmax(1)
     for part in p.split(64):
-        statistics.add(part.float())
+        statistics.add(part.float(), torch.ones(64, dtype=torch.bool))
     exact = torch.cov(p.T, correction=0)
     assert (statistics.covariance().double() - exact).norm() < 1e-3 * exact.norm()
 

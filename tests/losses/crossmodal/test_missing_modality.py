@@ -49,7 +49,7 @@ def test_it_is_the_divergence_and_then_the_centres_count_too() -> None:
 
 
 def test_one_logit_has_two_centres_and_a_divergence() -> None:
-    step, memory = made(classes=1, width=1)
+    step, memory = made(classes=2, width=1)
     p, q = (torch.sigmoid(one.output()[:, 0] / 4) for one in (step.the_teacher, step.student))
     kl = p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
     torch.testing.assert_close(MissingModality()(step, memory), 16 * kl)

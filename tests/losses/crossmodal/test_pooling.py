@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from edgekd.errors import InputError
-from edgekd.losses import Answer, Setup, Step
-from edgekd.losses.crossmodal.pooling import class_count, known_labels, pooled, sample_mean
+from edgekd.losses import Answer, Step
+from edgekd.losses.crossmodal.pooling import known_labels, pooled, sample_labels, sample_mean
 
 from ..steps import random
 
@@ -13,6 +13,13 @@ def test_a_feature_is_pooled_over_its_positions() -> None:
     assert pooled(vectors) is vectors
     torch.testing.assert_close(pooled(tokens)[1, 2], tokens[1, :, 2].mean())
     torch.testing.assert_close(pooled(maps)[1, 2], maps[1, 2].mean())
+
+
+def test_padded_tokens_have_no_part_in_the_mean() -> None:
+    tokens, valid = random(2, 5, 3), torch.tensor([[True] * 5, [True, True, False, False, False]])
+    torch.testing.assert_close(pooled(tokens, valid)[1], tokens[1, :2].mean(0))
+    torch.testing.assert_close(pooled(tokens, valid)[0], tokens[0].mean(0))
+    torch.testing.assert_close(pooled(tokens, valid[:, :4]), tokens.mean(1))
 
 
 def test_the_mean_of_a_sample_is_over_the_positions_that_count() -> None:
@@ -38,6 +45,7 @@ def test_labels_that_are_missing_or_no_classes_are_named() -> None:
         known_labels(Step(Answer({}), targets=torch.zeros(3)), "x")
 
 
-@pytest.mark.parametrize(("given", "found"), [(None, None), (1, 2), (2, 2), (7, 7)])
-def test_one_logit_tells_two_classes_apart(given: int | None, found: int | None) -> None:
-    assert class_count(Setup(Answer({}), {}, samples=1, classes=given)) == found
+def test_labels_of_positions_are_no_labels_of_samples() -> None:
+    assert sample_labels(Step(Answer({}), targets=torch.tensor([1, 0])), "x").tolist() == [1, 0]
+    with pytest.raises(InputError, match="x: needs one label a sample"):
+        sample_labels(Step(Answer({}), targets=torch.zeros(2, 3, dtype=torch.int64)), "x")

@@ -140,12 +140,6 @@ def test_the_denoiser_learns_to_restore_from_the_student_s_feature() -> None:
     assert after[1] < before[1] / 2, "the student's feature is refined towards the teacher's, though it stood still"
 
 
-def test_one_logit_has_two_classes() -> None:
-    loss, step, memory = made(classes=1, targets=torch.tensor([0, 1, 1, 0]))
-    assert memory.classifier is not None and memory.classifier.out_features == 2
-    assert torch.isfinite(loss.own_loss(step, memory))
-
-
 def test_features_of_unlike_width_are_refused() -> None:
     yours = Answer({}, {"image": random(2, 6), "sound": random(2, 7)})
     mine = Answer({}, {"penultimate": random(2, 5)})

@@ -52,3 +52,11 @@ def test_vectors_have_no_time() -> None:
     step = _step(torch.randn(2, 3), torch.randn(2, 3))
     with pytest.raises(InputError, match='along = "samples"'):
         TemporalDifference().prepare(Setup(step.student, step.teachers, 2))
+
+
+def test_a_difference_counts_where_both_moments_do() -> None:
+    student, teacher = torch.randn(2, 3, 5), torch.randn(2, 3, 5)
+    valid = torch.tensor([[True, True, True, False, False], [False, True, False, True, False]])
+    found = temporal_difference(student, teacher, valid=valid)
+    torch.testing.assert_close(found[0], temporal_difference(student[..., :3], teacher[..., :3])[0])
+    assert found[1] == 0

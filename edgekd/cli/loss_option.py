@@ -37,7 +37,7 @@ def read_losses(
 def read_loss(text: str) -> dict[str, Any]:
     """Read KIND[:NAME=VALUE,...]; a value is written as in TOML, or plain text; NAME.KEY=VALUE fills a table.
 
-    The values of `taps` are module paths, so text even where they are numbers.
+    Taps are module paths, so text even where they are numbers.
 
     Raises:
         InputError: a setting has no value.
@@ -51,11 +51,13 @@ def read_loss(text: str) -> dict[str, Any]:
         if not equals or not name:
             raise InputError(f"--loss {text}: {setting!r} is not NAME=VALUE")
         head, dot, key = name.partition(".")
+        read = _value(value)
+        if (head == "taps" or head.endswith("tap")) and isinstance(read, int | float):
+            read = value
         if dot:
-            read = _value(value)
-            table.setdefault(head, {})[key] = value if head == "taps" and not isinstance(read, str) else read
+            table.setdefault(head, {})[key] = read
         else:
-            table[head] = _value(value)
+            table[head] = read
     return table
 
 

@@ -3,9 +3,10 @@
 import difflib
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny
+from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny
 from torch import Tensor, nn
 
+from edgekd.losses.method import Method
 from edgekd.losses.schedule import Schedule, constant
 from edgekd.losses.step import Setup, Step, as_classes
 from edgekd.losses.weighting import AnyWeight
@@ -15,43 +16,29 @@ Capability = Literal["C01", "C02", "C03", "C04", "C05"]
 LOSSES: dict[str, type["Loss"]] = {}
 
 
-class Loss(BaseModel):
+class Loss(Method):
     """A term of the total: weight(progress) x mean(importance x loss(step)).
 
     A subclass with a `kind` of its own registers itself; it then appears in `edgekd methods`, in the docs, and in the
     tests that hold for every loss. It is a thin wrapper: the mathematics are pure functions beside it.
 
-    Class variables: `capability` and `evidence` as in `docs/methods.md`; `source` names the paper and equation; `variant`
-    says what is edgekd's own detail; `applies` where it is of use. `needs` lists what a step must hold: "teacher" (its
-    outputs), "labels", "features" (taps), "batch" (relations between samples: features are gathered over processes).
+    `needs` lists what a step must hold: "teacher" (its outputs), "labels", "features" (taps), "batch" (relations between
+    samples: features are gathered over processes).
     `elementwise`: `__call__` returns a value a sample (N,) or position (N, ...), so importance weights can be applied;
     otherwise a scalar. `shape` says what the tensors compared look like, for the common tests. `exempt` maps a common
     test to the equation that shows why it does not hold.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+    registry: ClassVar[dict[str, Any]] = LOSSES
     capability: ClassVar[Capability]
-    title: ClassVar[str]
-    source: ClassVar[str]
     evidence: ClassVar[Evidence]
-    variant: ClassVar[str] = ""
-    applies: ClassVar[str] = ""
     needs: ClassVar[frozenset[str]] = frozenset({"teacher"})
     elementwise: ClassVar[bool] = True
     shape: ClassVar[Literal["logits", "values", "mask", "vector", "map", "tokens", "series", "attention"]] = "logits"
     exempt: ClassVar[dict[str, str]] = {}
 
-    kind: str
     weight: Schedule = Field(default=constant(1.0), description="coefficient: a number, or a schedule")
     importance: AnyWeight | None = Field(default=None, description="how much each sample or position counts")
-
-    @classmethod
-    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        """Register the subclass under the default of its `kind`."""
-        kind = cls.model_fields["kind"].default
-        if isinstance(kind, str):
-            LOSSES[kind] = cls
 
     @classmethod
     def example(cls) -> "Loss":

@@ -14,6 +14,7 @@ from edgekd.errors import InputError
         ("kl:temperature={start=4,end=1}", {"temperature": {"start": 4, "end": 1}}),
         ("kl:importance=difficulty,output=logits", {"importance": "difficulty", "output": "logits"}),
         ("kl:taps.stages.1=stages.2", {"taps": {"stages.1": "stages.2"}}),
+        ("occupancy:tap=1.10,moments=2", {"kind": "occupancy", "tap": "1.10", "moments": 2}),
         ("kl:taps.1=2,taps.3=1.10", {"taps": {"1": "2", "3": "1.10"}}),
         ('kl:taps.1="2"', {"taps": {"1": "2"}}),
         ('kl:taps={"1"="2"}', {"taps": {"1": "2"}}),

@@ -10,8 +10,8 @@ from edgekd.models.signature import Signature
 from edgekd.recipe import StageSettings
 from edgekd.training.phase import Phase
 from edgekd.training.settings import TrainingSettings
+from edgekd.training.task_loss import class_axis, has_classes
 
-_WITH_CLASSES = ("classification", "segmentation", "tokens")
 TASK, KL = 0.3, 0.7  # of the default: the task's loss, and the divergence from the teacher
 
 
@@ -20,7 +20,8 @@ def _usual_losses(signature: Signature) -> tuple[Loss, ...]:
     outputs = signature.outputs
     losses = []
     for spec in outputs:
-        classes = signature.task in _WITH_CLASSES and len(spec.shape) > 1 and spec.shape[1] != 1
+        width = spec.shape[class_axis(signature.task)] if len(spec.shape) > 1 else 1
+        classes = has_classes(signature.task) and (width != 1 or spec is outputs[0])
         kind, name = "kl" if classes else "mse", None if len(outputs) == 1 else spec.name
         losses.append(LOSSES[kind].model_validate({"weight": KL / len(outputs), "output": name}))
     return tuple(losses)

@@ -148,6 +148,25 @@ def write(name: str, title: str, lines: Sequence[str], results: Mapping[str, Any
     print("\n".join(lines))
 
 
+def compare_steps(name: str, title: str, made: Callable[[str], Mapping[str, Callable[[], float]]], count: int) -> None:
+    """Time two arms, the second against the first, in float32 and bfloat16, and write the results.
+
+    `made(precision)` gives the arms by name; each returns the time of a step in ms.
+    """
+    lines: list[str] = []
+    results: dict[str, Any] = {}
+    for precision in ("float32", "bfloat16"):
+        print(precision)
+        found = rounds(made(precision), count)
+        (base, base_ms), (other, other_ms) = found.items()
+        if not lines:
+            lines = [f"| precision | {base}, ms a step | {other} | {other} / {base} (95 %) |", "|---|---|---|---|"]
+        against = ratio(other_ms, base_ms)
+        results[precision] = {"ms": found, f"{other} / {base}": against}
+        lines.append(f"| {precision} | {np.median(base_ms):.2f} | {np.median(other_ms):.2f} | {in_words(against)} |")
+    write(name, title, lines, results)
+
+
 def cut(part: Part, count: int) -> Part:
     """Return the first samples of a part."""
     return replace(part, indices=part.indices[:count])

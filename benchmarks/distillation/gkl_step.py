@@ -5,11 +5,13 @@ both have their first weights, for time does not depend on them. The arms differ
 `edgekd methods` lists it, from the first step on. A block is an epoch of 48 steps, its first 8 not timed.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
-from common import Clock, arguments, context, images, in_words, ratio, rounds, write
+from common import Clock, arguments, compare_steps, context, images
 
 from edgekd.data import Part
 from edgekd.models.networks.resnet8 import ResNet8
@@ -42,23 +44,11 @@ def main() -> None:
     torch.manual_seed(1)
     network = ResNet8((32, 64, 128), num_classes=CLASSES, in_channels=1).eval()
     teacher = LiveTeacher("teacher", network, "random", part.signature)
-    lines = ["| precision | kl, ms a step | gkl | ratio (95 %) |", "|---|---|---|---|"]
-    results = {}
-    for precision in ("float32", "bfloat16"):
-        print(precision)
-        found = rounds(
-            {
-                name: lambda loss=loss, precision=precision: step_ms(part, teacher, loss, precision)
-                for name, loss in ARMS.items()
-            },
-            given.rounds,
-        )
-        against = ratio(found["gkl"], found["kl"])
-        results[precision] = {"ms": found, "gkl / kl": against}
-        lines.append(
-            f"| {precision} | {np.median(found['kl']):.2f} | {np.median(found['gkl']):.2f} | {in_words(against)} |"
-        )
-    write("gkl_step", "GKL against KL at 1000 classes (aim: less than 5 % more)", lines, results)
+
+    def arms(precision: str) -> dict[str, Callable[[], float]]:
+        return {name: partial(step_ms, part, teacher, loss, precision) for name, loss in ARMS.items()}
+
+    compare_steps("gkl_step", "GKL against KL at 1000 classes (aim: less than 5 % more)", arms, given.rounds)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,12 @@ the time from its 8th step to its last one is taken, with the loading of batches
 """
 
 import time
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
-from common import Clock, arguments, context, example_network, images, in_words, ratio, rounds, write
+from common import Clock, arguments, compare_steps, context, example_network, images
 from torch import nn
 from torch.nn import functional
 
@@ -89,23 +91,16 @@ def main() -> None:
     assert labels is not None
     network = example_network().to(memory_format=torch.channels_last)
     teacher = LiveTeacher("teacher", network, "example", part.signature)
-    lines = ["| precision | engine, ms a step | by hand | ratio (95 %) |", "|---|---|---|---|"]
-    results = {}
-    for precision in ("float32", "bfloat16"):
-        print(precision)
-        found = rounds(
-            {
-                "engine": lambda precision=precision: engine(part, teacher, precision),
-                "by hand": lambda precision=precision: by_hand(data, labels, network, precision),
-            },
-            given.rounds,
-        )
-        against = ratio(found["engine"], found["by hand"])
-        results[precision] = {"ms": found, "engine / by hand": against}
-        lines.append(
-            f"| {precision} | {np.median(found['engine']):.2f} | {np.median(found['by hand']):.2f} | {in_words(against)} |"
-        )
-    write("overhead", "A step of the engine against a hand-written loop (aim: at most 1.05)", lines, results)
+
+    def arms(precision: str) -> dict[str, Callable[[], float]]:
+        return {
+            "by hand": partial(by_hand, data, labels, network, precision),
+            "engine": partial(engine, part, teacher, precision),
+        }
+
+    compare_steps(
+        "overhead", "A step of the engine against a hand-written loop (aim: at most 1.05)", arms, given.rounds
+    )
 
 
 if __name__ == "__main__":

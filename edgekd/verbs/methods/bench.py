@@ -36,16 +36,19 @@ TASK_ONLY = Phase.model_validate({"task": 1.0})
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to train the student of an experiment."""
+    """One way to train the student of an experiment; `longer` times its epochs are an arm's own."""
 
     data: str
     name: str
     phase: Phase
+    longer: int = 1
 
     def in_words(self) -> str:
-        """Return what is minimized."""
+        """Return what is minimized, and for how long where it is not the experiment's own time."""
         terms = [f"{loss.weight} {name}" for loss, name in zip(self.phase.losses, self.phase.term_names, strict=True)]
-        return " + ".join([f"{self.phase.task} task", *terms])
+        return " + ".join([f"{self.phase.task} task", *terms]) + (
+            f", {self.longer} x epochs" if self.longer > 1 else ""
+        )
 
     def kinds(self) -> set[str]:
         """Return the kinds of all methods that take part."""
@@ -128,7 +131,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def read_arms(path: Path | None, sets: Sequence[str] = (), methods: Sequence[str] = ()) -> list[Arm]:
-    """Read the arms: `[[arm]]` tables with `data`, `name` and the fields of a phase.
+    """Read the arms: `[[arm]]` tables with `data`, `name`, `longer` and the fields of a phase.
 
     Args:
         path: of the file; None: the shipped one.
@@ -145,14 +148,18 @@ def read_arms(path: Path | None, sets: Sequence[str] = (), methods: Sequence[str
     arms = []
     for number, table in enumerate(content.get("arm", []), 1):
         given = dict(table)
-        data, name = given.pop("data", None), given.pop("name", None)
+        data, name, longer = given.pop("data", None), given.pop("name", None), given.pop("longer", 1)
+        if not isinstance(longer, int) or longer < 1:
+            raise InputError(
+                f"{path or SHIPPED.name}: arm {number} ({name}): longer: a whole number from 1, not {longer}"
+            )
         try:
             phase = Phase.model_validate({"task": 0.3, **given})
         except ValidationError as error:
             raise InputError(f"{path or SHIPPED.name}: arm {number} ({name}): {explain(error)}") from error
         name = name or "+".join(loss.kind for loss in phase.losses)
         for one in [data] if isinstance(data, str) else data or []:
-            arms.append(Arm(one, name, phase))
+            arms.append(Arm(one, name, phase, longer))
     known = {arm.data for arm in arms}
     strange = [name for name in sets if name not in known]
     if strange:
@@ -241,8 +248,9 @@ class _Bench:
 
     def _score(self, arm: Arm, seed: int) -> float:
         """Return the score of one run, from the folder where it is there."""
+        epochs = self.epochs * arm.longer
         key = digest(
-            [arm.phase.model_dump(mode="json"), self.epochs, seed, self.experiment.settings.model_dump(), self._code()]
+            [arm.phase.model_dump(mode="json"), epochs, seed, self.experiment.settings.model_dump(), self._code()]
         )
         path = (
             None
@@ -265,7 +273,7 @@ class _Bench:
         part = here.part(seed)
         torch.manual_seed(seed)
         student = here.student()
-        settings = here.settings.model_copy(update={"epochs": self.epochs})
+        settings = here.settings.model_copy(update={"epochs": self.epochs * arm.longer})
         material = Material(
             part=part,
             augmentations=part.dataset.augmentations if here.augmented else (),

@@ -50,6 +50,17 @@ def test_arms_are_compared_pair_by_pair_and_kept(file: Path, tmp_path: Path) -> 
     assert not any("train the teacher" in line for line in said)
 
 
+def test_an_arm_may_train_longer(tmp_path: Path) -> None:
+    path = tmp_path / "arms.toml"
+    path.write_text('[[arm]]\nname = "long"\ndata = "digits"\ntask = 1.0\nlonger = 3\n')
+    (long,) = run_bench(read_arms(path), [0, 1], epochs=1)
+    path.write_text('[[arm]]\nname = "same"\ndata = "digits"\ntask = 1.0\n')
+    (three,) = run_bench(read_arms(path), [0, 1], epochs=3)
+    scores = {row.name: row.scores for row in (*long.rows, *three.rows)}
+    assert scores["long"] == scores["same"]
+    assert "3 x epochs" in read_arms(None, ["fashion-mnist"], ["no distillation, 3 x epochs"])[0].in_words()
+
+
 def test_the_shipped_arms_name_known_data_and_methods() -> None:
     arms = read_arms(None)
     assert {arm.data for arm in arms} == set(EXPERIMENTS)
@@ -61,6 +72,7 @@ def test_the_shipped_arms_name_known_data_and_methods() -> None:
     ("text", "words"),
     [
         ("[[arm", "cannot read"),
+        ('[[arm]]\ndata = "digits"\nlosses = ["kl"]\nlonger = 0', "arm 1 .*longer: a whole number from 1"),
         ('[[arm]]\ndata = "digits"\nlosses = ["kll"]', r"arm 1 .*no loss 'kll'; did you mean 'kl'"),
     ],
 )

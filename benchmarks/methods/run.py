@@ -20,8 +20,8 @@ HERE = Path(__file__).parent
 SEEDS = {"digits": 20, "half-experts": 10, "two-view": 20, "two-view-shuffled": 20, "shapes": 10, "fashion-mnist": 5}
 LONGER = "no distillation, 3 x epochs"
 # Named before the final seeds were run: five to beat the arms without distillation, two to beat plain KL.
-NAMED = ("kl", "dkd", "logit-standardization", "kl and similarity", "kl and attention-transfer")
-BEYOND_KL = ("dkd", "logit-standardization")
+NAMED = ("kl", "gkl", "dkd", "kl and similarity", "kl and rkd")
+BEYOND_KL = ("kl and similarity", "kl and rkd")
 
 
 def against(table: dict[str, Any], names: tuple[str, ...], other: str) -> list[str]:

@@ -17,6 +17,7 @@ from edgekd.stages.export.onnx_writer import write_onnx
 from edgekd.stages.export.prepared_writer import write_prepared
 from edgekd.stages.quantize.settings import QuantizeSettings
 from edgekd.state import ModelState, OnnxForm, PreparedForm
+from edgekd.teachers.manifest import dropped_in
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,13 @@ def _ingredients(prepared: Prepared, context: Context, before: Step, settings: S
         "cut": [prepared.recipe.data.model_dump(mode="json"), context.parts.sizes()],
         "data": prepared.data_digest if uses.get("data") else None,
         "teacher": {name: one.identity for name, one in prepared.teachers.items()} if uses.get("teacher") else None,
+        "dropped": dropped_in(_teacher_cache(prepared)) if uses.get("teacher") else None,
     }
+
+
+def _teacher_cache(prepared: Prepared) -> Path:
+    """Return the folder in which answers of teachers are kept, a folder a teacher."""
+    return prepared.request.teacher_cache or prepared.directory / "teachers"
 
 
 def _stored(
@@ -118,7 +125,7 @@ def _stored(
                 old.unlink()
             if not prepared.request.resume:
                 checkpoint.unlink(missing_ok=True)
-        cache = prepared.request.teacher_cache or run.directory / "teachers"
+        cache = _teacher_cache(prepared)
         return make(Places(workdir, checkpoint, cache))
 
     made = run.stage(name, ingredients, base, remake, together=together)

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
@@ -135,11 +136,15 @@ def parse_target(path: Path) -> Target:
         raise InputError(f"{path}: {explain(error)}") from error
 
 
+_ALTERNATIVE = re.compile(r"(function-\w+|literal|is-instance|constrained-\w+)\[")  # no field, but one of several types
+
+
 def explain(error: ValidationError) -> str:
     """Return pydantic's findings as one line: the field's dotted path and what it should be."""
     lines = []
     for finding in error.errors(include_url=False, include_context=False):
-        where = ".".join(str(part) for part in finding["loc"]) or "the file"
+        named = [str(part) for part in finding["loc"] if not _ALTERNATIVE.match(str(part))]
+        where = ".".join(named) or "the file"
         lines.append(f"{where}: {finding['msg'].removeprefix('Value error, ')}")
     return "; ".join(lines)
 

@@ -56,7 +56,11 @@ def command(**options: Any) -> int:
     A teacher is a network, a run directory, an ONNX file, a folder of stored outputs or package.module:function; by default
     it is MODEL itself. Several processes train together: torchrun --nproc-per-node 2 -m edgekd distill ...
     """
+    from edgekd.errors import InputError
+
     given = {name: options[name] for name in SETTINGS}
     given["teacher_cache"] = options["teacher_cache_form"]
+    if options["teacher_cache"] is not None and given["teacher_cache"] in (None, "off"):
+        raise InputError("--teacher-cache says where answers are kept; say in what form: --cache full, half or top-k")
     given |= read_losses(options["losses"], options["task"], options["alpha"], options["temperature"])
     return execute_and_show(make_request(options, one_stage("distill", given)), options["as_json"])

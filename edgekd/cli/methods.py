@@ -10,7 +10,9 @@ from edgekd.cli.options import debug_option, json_option
 
 @click.group("methods", invoke_without_command=True)
 @json_option
-@click.option("--capability", metavar="C01|...|C05", help="Only these.")
+@click.option(
+    "--capability", type=click.Choice([f"C0{n}" for n in range(1, 6)], case_sensitive=False), help="Only these."
+)
 @debug_option
 @click.pass_context
 def command(context: click.Context, as_json: bool, capability: str | None) -> None:
@@ -67,9 +69,19 @@ def _shown(value: Any) -> str:
 
 @command.command("bench")
 @click.option(
-    "--method", "methods", multiple=True, metavar="NAME", help="Of the bench's list. Default: all of the data."
+    "--method",
+    "methods",
+    multiple=True,
+    metavar="NAME",
+    help="An arm of the list, or a kind that arms use. Default: all of the data.",
 )
-@click.option("--data", "sets", multiple=True, metavar="NAME", help="digits, shapes, two-view or fashion-mnist.")
+@click.option(
+    "--data",
+    "sets",
+    multiple=True,
+    metavar="NAME",
+    help="digits, half-experts, shapes, two-view, two-view-shuffled or fashion-mnist.",
+)
 @click.option("--seeds", type=click.IntRange(2, 100), default=5, show_default=True, help="Pairs of runs.")
 @click.option("--first-seed", type=click.IntRange(0), default=0, show_default=True, help="The others count up from it.")
 @click.option("--epochs", type=click.IntRange(1), help="In place of the data's own number.")

@@ -1,9 +1,9 @@
 """What a distillation loss is: typed settings around pure functions, found by the name of its kind."""
 
 import difflib
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny
+from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, model_validator
 from torch import Tensor, nn
 
 from edgekd.losses.method import Method
@@ -39,6 +39,12 @@ class Loss(Method):
 
     weight: Schedule = Field(default=constant(1.0), description="coefficient: a number, or a schedule")
     importance: AnyWeight | None = Field(default=None, description="how much each sample or position counts")
+
+    @model_validator(mode="after")
+    def _has_elements_to_weigh(self) -> Self:
+        if self.importance is not None and not self.elementwise:
+            raise ValueError(f"importance: {self.kind} is one value a batch, with no samples to weigh; leave it out")
+        return self
 
     @classmethod
     def example(cls) -> "Loss":

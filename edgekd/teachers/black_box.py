@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,15 @@ from edgekd.models.loading import load_onnx
 from edgekd.models.onnx_graph import external_files
 from edgekd.teachers.teacher import Teacher, batch_size, named_tensors, on_device_of
 
+_PLAIN = (int, float, complex, str, bytes, type(None))  # values whose repr is the same in every process
+
 
 class FunctionTeacher(Teacher):
     """A function from named arrays (N, ...) to an array, a tuple or mapping of arrays, or a list of texts.
 
-    Its identity is the hash of the source file that defines it, and of `version`. What the source does not show (values
-    held by an object or a closure, the model behind a web service) has to be named by `version`.
+    Its identity is the hash of the source file that defines it, of its own code in there, and of `version`. What the source
+    does not show (values held by an object, a closure or defaults, the model behind a web service) has to be named by
+    `version`.
     """
 
     def __init__(
@@ -45,14 +49,16 @@ class FunctionTeacher(Teacher):
         """
         if not version and not _shown_by_source(function):
             raise InputError(
-                "what this teacher answers is not shown by the source of its function (an object, a closure, or code "
-                "without a file); give version=, a text that changes whenever its answers do"
+                "what this teacher answers is not shown by the source of its function (an object, a closure, defaults that "
+                "are no plain values, or code without a file); wrap it in edgekd.teachers.FunctionTeacher with version=, a "
+                "text that changes whenever its answers do"
             )
         self._function = function
         self.name = name or str(getattr(function, "__name__", type(function).__name__))
         self.licence, self.source = licence, source
         thing: Any = function if inspect.isroutine(function) else type(function)
-        self._identity = digest(["function", thing.__module__, thing.__qualname__, code_digest(thing), version])
+        shown = [thing.__module__, thing.__qualname__, code_digest(thing), _own_code(function), version]
+        self._identity = digest(["function", *shown])
 
     @property
     def identity(self) -> str:
@@ -73,7 +79,8 @@ class FunctionTeacher(Teacher):
         try:
             raw = self._function(arrays)
         except Exception as error:  # the user's function may raise anything
-            raise StageError(f"the teacher {self.name} fails: {type(error).__name__}: {error}") from error
+            said = " ".join(str(error).split())
+            raise StageError(f"the teacher {self.name} fails: {type(error).__name__}: {said}") from error
         return Answer(on_device_of(inputs, named_tensors(raw, batch_size(inputs), f"the teacher {self.name}")))
 
 
@@ -142,5 +149,29 @@ def _shown_by_source(function: Callable[..., Any]) -> bool:
     """Return whether the source of a function decides its answers."""
     if not inspect.isfunction(function) or function.__closure__:
         return False
+    if not all(isinstance(value, _PLAIN) for value in _defaults(function)):
+        return False
     file = inspect.getsourcefile(function)
     return file is not None and Path(file).is_file()
+
+
+def _defaults(function: Any) -> list[Any]:
+    return [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+
+
+def _own_code(function: Callable[..., Any]) -> str:
+    """Return what tells functions of one name in one file apart: their instructions, constants and default values."""
+    if not inspect.isfunction(function):
+        return ""
+    plain = [value for value in _defaults(function) if isinstance(value, _PLAIN)]
+    return repr([_shown_code(function.__code__), plain])
+
+
+def _shown_code(code: CodeType) -> list[Any]:
+    inner: list[Any] = []
+    for value in code.co_consts:
+        if isinstance(value, CodeType):
+            inner.append(_shown_code(value))
+        else:  # the order of a set differs from process to process
+            inner.append(sorted(map(repr, value)) if isinstance(value, frozenset) else repr(value))
+    return [code.co_code.hex(), code.co_names, inner]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from edgekd.data import Part
 from edgekd.errors import InputError
+from edgekd.files import digest
 from edgekd.losses.step import Answer
 from edgekd.teachers.forms import Form
 from edgekd.teachers.keys import preprocessing_digest, sample_digests
@@ -76,10 +77,32 @@ class CachedTeacher(Teacher):
         )
         return cls(cache, live)
 
+    @classmethod
+    def of(cls, folder: Path, part: Part, live: Teacher | None = None) -> "CachedTeacher":
+        """Open a cache that exists, e.g. that of a run, in the forms and for the preprocessing that it was made with.
+
+        Raises:
+            InputError: there is none, or it holds answers of another teacher than `live`.
+            StageError: what is stored is damaged.
+        """
+        cache = TeacherCache.of(folder, sample_digests(part, None if live is None else live.inputs), teacher=live)
+        return cls(cache, live)
+
+    def for_part(self, part: Part) -> "CachedTeacher":
+        """Return the teacher with the stored answers found for this part's samples, by their content."""
+        live = None if self.live is None else self.live.for_part(part)
+        return CachedTeacher(self.cache.for_samples(sample_digests(part, self.inputs)), live)
+
     @property
     def identity(self) -> str:
         """Return the identity of the teacher behind."""
         return str(self.cache.manifest["teacher"]["identity"])
+
+    @property
+    def content(self) -> str:
+        """Return the hash of the teacher, the form of its answers, and which of them were dropped."""
+        manifest = self.cache.manifest
+        return digest([self.identity, manifest["forms"], manifest["dropped"]])
 
     @property
     def live_features(self) -> bool:

@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter, ValidationError
 
 import edgekd
 from edgekd.errors import InputError, StageError
 from edgekd.files import PARTIAL, digest, write_json
-from edgekd.teachers.forms import Form, Full
+from edgekd.teachers.forms import AnyForm, Form, Full
 from edgekd.teachers.teacher import Teacher
 
 MANIFEST = "manifest.json"
 OUTPUT, FEATURE = "output:", "feature:"  # how the names of fields begin
 Manifest = dict[str, Any]
+FORM: TypeAdapter[Form] = TypeAdapter(AnyForm)
 _LOCK = ".lock"
 _PATIENCE = 60  # seconds to wait for another process that writes
 _ENTRIES = {"teacher": dict, "preprocessing": str, "forms": dict, "fields": dict, "data": list, "dropped": list,
@@ -42,6 +44,20 @@ class Forms:
         start = OUTPUT if name.startswith(OUTPUT) else FEATURE
         usual = self.outputs if start == OUTPUT else self.features
         return self.named.get(name.removeprefix(start), usual if "float" in dtype else Full())
+
+    @classmethod
+    def read(cls, described: Mapping[str, Any]) -> "Forms":
+        """Return the forms that `described` gave.
+
+        Raises:
+            StageError: it gave others.
+        """
+        try:
+            named = {name: FORM.validate_python(form) for name, form in described["named"].items()}
+            outputs, features = (FORM.validate_python(described[which]) for which in ("outputs", "features"))
+            return cls(outputs, features, named)
+        except (KeyError, AttributeError, ValidationError) as error:
+            raise StageError("the forms in the cache's manifest are not known; delete the cache") from error
 
     def described(self) -> dict[str, Any]:
         """Return the forms as JSON."""
@@ -108,6 +124,16 @@ def read_manifest(folder: Path) -> Manifest:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StageError(f"{path} cannot be read ({error}); delete {folder} to have the teacher asked again") from error
     return content
+
+
+def dropped_in(folder: Path) -> str | None:
+    """Return the hash of which answers checks have dropped in the caches of a folder, None where there are none."""
+    found = {}
+    for path in sorted(folder.glob(f"*/{MANIFEST}")):
+        dropped = read_manifest(path.parent)["dropped"]
+        if dropped:
+            found[path.parent.name] = dropped
+    return digest(found) if found else None
 
 
 def check_owner(folder: Path, manifest: Manifest, teacher: Teacher | None, preprocessing: str, forms: Forms) -> None:

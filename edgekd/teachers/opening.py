@@ -65,7 +65,7 @@ def open_teachers(
 def _open(source: TeacherSource, signature: Signature, opening: Opening, threads: int) -> tuple[str, OpenedTeacher]:
     if isinstance(source, Teacher):
         teacher = source
-        return teacher.name, OpenedTeacher(teacher.identity, lambda part: teacher)
+        return teacher.name, OpenedTeacher(teacher.content, teacher.for_part)
     if isinstance(source, (str, Path)) and not Path(source).exists() and ":" in str(source):
         return _function(import_object(str(source)), str(source))
     if not isinstance(source, (str, Path, nn.Module)):

@@ -11,10 +11,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from edgekd.errors import StageError
+from edgekd.data import Part
+from edgekd.errors import InputError, StageError
 from edgekd.losses.step import Answer
 from edgekd.teachers.teacher import Teacher, on_device_of
 
@@ -64,11 +66,16 @@ class PrefetchedTeacher(Teacher):
         Args:
             teacher: who is asked; never by two threads at once, and in the background outside the caller's autocast.
             load: returns the inputs of samples, as `answer` gets them.
-            max_age_s: how old an answer may be.
+            max_age_s: how old an answer may be, at least 0.
             capacity: samples kept; the oldest make room.
             taps: module paths whose features are answered ahead too.
             clock: seconds.
+
+        Raises:
+            InputError: the age is no number from 0.
         """
+        if not max_age_s >= 0:
+            raise InputError(f"max_age_s is {max_age_s}; give a number of seconds from 0")
         self.teacher, self._load, self._taps, self._clock = teacher, load, taps, clock
         self.name, self.licence, self.source, self.inputs = (
             teacher.name,
@@ -166,6 +173,22 @@ class PrefetchedTeacher(Teacher):
             on_device_of(inputs, _stack([one.outputs for one in joined])) if outputs_wanted else {},
             on_device_of(inputs, _stack([{tap: one.features[tap] for tap in taps} for one in joined])),
         )
+
+    def for_part(self, part: Part) -> "PrefetchedTeacher":
+        """Return itself, where `load` gives the inputs of this part's samples.
+
+        Raises:
+            InputError: it gives others.
+        """
+        ids = torch.arange(min(len(part), 4))
+        arrays = {**part.extras(ids.numpy()), **part.inputs(ids.numpy())}
+        for name, given in self._load(ids).items():
+            if name not in arrays or not np.array_equal(given.cpu().numpy(), arrays[name]):
+                raise InputError(
+                    f"the teacher {self.name} is answered ahead for other samples than those that are trained on: "
+                    f"load(ids) gives another {name} for the samples 0 to {len(ids) - 1} of the train part"
+                )
+        return self
 
     def kept(self, sample_ids: Tensor) -> Tensor | None:
         """Return which samples' answers may be used, as the teacher behind says."""

@@ -118,6 +118,26 @@ class TeacherCache:
             raise InputError(f"cannot write to {folder}: {error.strerror or error}") from error
         return cls(folder, samples, manifest, asked)
 
+    @classmethod
+    def of(cls, folder: Path, samples: Keys, *, teacher: Teacher | None = None) -> "TeacherCache":
+        """Open a cache that exists, in its own forms and for its own preprocessing.
+
+        Raises:
+            InputError: there is none, or it holds answers of another teacher.
+            StageError: what is stored is damaged.
+        """
+        if not (folder / MANIFEST).is_file():
+            raise InputError(f"there is no teacher cache in {folder}")
+        manifest = read_manifest(folder)
+        forms = Forms.read(manifest["forms"])
+        check_owner(folder, manifest, teacher, manifest["preprocessing"], forms)
+        return cls(folder, samples, manifest, forms)
+
+    def for_samples(self, samples: Keys) -> "TeacherCache":
+        """Return the cache with other samples (their hashes by sample id), after writing what is not yet written."""
+        self.flush()
+        return TeacherCache(self.folder, samples, read_manifest(self.folder), self._forms)
+
     def __enter__(self) -> "TeacherCache":
         """Return the cache itself."""
         return self

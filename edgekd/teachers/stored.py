@@ -52,6 +52,7 @@ class StoredTeacher(Teacher):
         Raises:
             InputError: it cannot be read, a file was changed, or the rows belong to other data or are too few.
         """
+        self.folder = folder
         self._described = _read_description(folder)
         self.name, self.licence, self.source = self._described.name, self._described.licence, self._described.source
         if self._described.data != data:
@@ -81,6 +82,14 @@ class StoredTeacher(Teacher):
                     "store one row a sample, in the data set's order"
                 )
         return made
+
+    def for_part(self, part: Part) -> "StoredTeacher":
+        """Return the teacher with the rows of this part's samples.
+
+        Raises:
+            InputError: the rows belong to other data.
+        """
+        return StoredTeacher.of(self.folder, part)
 
     @property
     def identity(self) -> str:
@@ -133,11 +142,14 @@ def store_outputs(
         data: hash of the data set, `Dataset.digest()`.
 
     Raises:
-        InputError: an output's name is no plain file name.
+        InputError: an output's name is no plain file name, or it holds something else than numbers.
     """
     strange = [output for output in outputs if Path(output).name != output or not output.isprintable()]
     if strange:
         raise InputError(f"{', '.join(strange)}: the names of outputs are file names, without / and the like")
+    objects = [output for output, array in outputs.items() if np.asarray(array).dtype.kind not in "fiub"]
+    if objects:
+        raise InputError(f"{', '.join(objects)}: arrays of numbers are stored, not of objects or texts")
     with folder_in_one_step(folder) as partial:
         lines = [f"{key} = {_quoted(value)}" for key, value in
                  {"name": name, "licence": licence, "source": source, "data": data}.items()]  # fmt: skip

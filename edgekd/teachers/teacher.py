@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edgekd.data import Part
 from edgekd.errors import InputError, StageError
 from edgekd.losses.step import Answer
 from edgekd.teachers.text import text_tensor
@@ -29,6 +30,11 @@ class Teacher(ABC):
     @abstractmethod
     def identity(self) -> str:
         """Return the hash of all that decides the answers; two teachers with the same one answer alike."""
+
+    @property
+    def content(self) -> str:
+        """Return the hash of all that decides what is learned: the identity, and what else stands before the answers."""
+        return self.identity
 
     @property
     def live_features(self) -> bool:
@@ -57,6 +63,16 @@ class Teacher(ABC):
             StageError: the teacher's answer cannot be used.
         """
 
+    def for_part(self, part: Part) -> "Teacher":
+        """Return the teacher for the training part that sample ids will be positions in.
+
+        A teacher that finds its answers by sample id finds them for this part's samples then.
+
+        Raises:
+            InputError: it has no answers to these samples.
+        """
+        return self
+
     def kept(self, sample_ids: Tensor) -> Tensor | None:
         """Return which samples have an answer that may be used, a boolean (N,); None: all.
 
@@ -78,8 +94,8 @@ def batch_size(inputs: Mapping[str, Tensor]) -> int:
 
 
 def on_device_of(inputs: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return tensors on the device of a batch."""
-    device = next(iter(inputs.values())).device
+    """Return tensors on the device of a batch, on the CPU for one without inputs."""
+    device = next((tensor.device for tensor in inputs.values()), torch.device("cpu"))
     return {name: tensor.to(device) for name, tensor in tensors.items()}
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.losses import Answer, Setup, Step
-from edgekd.losses.step import hide_padding, merged
+from edgekd.losses.step import at_least_float32, hide_padding, merged
 from edgekd.losses.weighting import broadcast_weight
 from edgekd.models.signature import Signature
 from edgekd.models.taps import Taps
@@ -226,7 +226,7 @@ def _and(valid: Tensor | None, kept: Tensor | None) -> Tensor | None:
 
 def _with_switch(step: Step, loss: Any, memory: Any, switched: Callable[[Tensor, str], Tensor]) -> Step:
     """Return the step with what the teacher answers when the student's feature takes the place of its own."""
-    tokens = step.student.features[loss.switch_from]
+    tokens = at_least_float32(step.student.features[loss.switch_from])
     tokens = tokens if memory is None else memory.adapt(tokens)
     feature = switched(tokens, loss.switch_into)
     teacher = step.the_teacher

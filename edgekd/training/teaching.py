@@ -214,7 +214,11 @@ class Teaching:
             raise InputError(
                 "a visual switch runs through the teacher's own modules; it needs a torch network as teacher"
             )
-        return partial(_through, teacher, _given(teacher, {**batch.extras, **batch.inputs}, batch))
+        return partial(self._through, teacher, _given(teacher, {**batch.extras, **batch.inputs}, batch))
+
+    def _through(self, teacher: LiveTeacher, inputs: Mapping[str, Tensor], tokens: Tensor, path: str) -> Tensor:
+        with self._fabric.autocast():  # in the teacher's precision, as its first pass
+            return teacher.switched(inputs, path, tokens)
 
     def cost(self) -> dict[str, Any]:
         """Return how many samples the teachers were asked and how much of their work was done, in multiply-accumulates."""
@@ -239,10 +243,6 @@ def _given(teacher: Teacher, everything: Mapping[str, Tensor], batch: Batch) -> 
             f"the teacher {teacher.name} takes {', '.join(names)}; the data have no {', '.join(missing)}, only {', '.join(everything)}"
         )
     return {name: everything[name] for name in names}
-
-
-def _through(teacher: LiveTeacher, inputs: Mapping[str, Tensor], tokens: Tensor, path: str) -> Tensor:
-    return teacher.switched(inputs, path, tokens)
 
 
 def _taps_of(method: Any, memory: nn.Module | None, *, everything: bool) -> list[str]:

@@ -7,6 +7,8 @@ from typing import Any
 from torch import nn
 
 from edgekd.errors import InputError
+from edgekd.models.signature import parse_inputs
+from edgekd.models.source import Opening
 from edgekd.pipeline import run_stages
 from edgekd.recipe import DataSettings, Recipe
 from edgekd.request import Request, prepare
@@ -27,6 +29,7 @@ def distill(
     output: str | Path,
     target: str = "generic-x86",
     data_settings: DataSettings | None = None,
+    inputs: Sequence[str] = (),
     seed: int = 0,
     device: str = "auto",
     threads: int | None = None,
@@ -43,6 +46,7 @@ def distill(
         output: run directory; the same call goes on from there.
         target: whose export decides nothing here but whose form a run needs.
         data_settings: how the data are cut.
+        inputs: `[NAME:]SHAPE[:DTYPE]` texts, where neither the sidecar nor the archive tells.
         seed: of everything random.
         device: `auto`, `cpu` or `cuda`.
         threads: of torch.
@@ -69,6 +73,7 @@ def distill(
         data,
         recipe=recipe,
         output=Path(output),
+        opening=Opening(inputs=parse_inputs(inputs)),
         teacher=teacher,
         device=device,
         threads=threads,

@@ -161,6 +161,42 @@ def test_samples_that_do_not_count_change_nothing(loss: Loss) -> None:
     torch.testing.assert_close(values[0], values[1])
 
 
+def test_an_importance_needs_elements(loss: Loss) -> None:
+    given = {**loss.model_dump(), "importance": "teacher-confidence"}
+    if loss.elementwise:
+        assert type(loss).model_validate(given).importance is not None
+    else:
+        with pytest.raises(ValueError, match="one value a batch"):
+            type(loss).model_validate(given)
+
+
+def test_a_sample_that_does_not_count_changes_nothing(loss: Loss) -> None:
+    """Neither the loss of the others, nor what trains the memory, nor what the memory keeps."""
+    student, teacher = answers(loss, seed=17)
+    memory = memory_of(loss, student, teacher)
+    valid = torch.tensor([True, True, False])
+
+    def moved(answer: Answer, by: float) -> Answer:
+        change = torch.zeros(3, dtype=torch.float64)
+        change[2] = by
+        outputs, features = (
+            {name: tensor + change.reshape(3, *[1] * (tensor.ndim - 1)) for name, tensor in tensors.items()}
+            for tensors in (answer.outputs, answer.features)
+        )
+        return Answer(outputs, features)
+
+    found = []
+    for mine, yours in ((student, teacher), (moved(student, 3), moved(teacher, -2))):
+        own = copy.deepcopy(memory)
+        torch.manual_seed(1)
+        step = make_step(mine, yours, loss.shape, valid=valid)
+        value = loss(step, own)
+        extra = loss.own_loss(step, own)
+        kept = {} if own is None else dict(own.state_dict())
+        found.append((value[valid] if loss.elementwise else value, torch.zeros(()) if extra is None else extra, kept))
+    torch.testing.assert_close(found[0], found[1])
+
+
 def _spread(valid: Tensor, tensor: Tensor) -> Tensor:
     """Return `valid` (N, L) or (N, H, W) as a mask of tokens (N, L, D) or maps (N, 1, H, W); all True for other shapes."""
     if tensor.ndim == 3 and valid.ndim == 2 and tensor.shape[:2] == valid.shape:

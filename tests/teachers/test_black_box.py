@@ -1,5 +1,6 @@
 import functools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,9 +83,25 @@ def test_a_function_is_known_by_its_source_or_its_version() -> None:
     assert function(double, version="2").identity != function(double).identity
     weight = 3.0
     for hidden in (lambda arrays: arrays["x"] * weight, functools.partial(double), np.sin):
-        with pytest.raises(InputError, match="give version="):
+        with pytest.raises(InputError, match="with version="):
             function(hidden)
         assert function(hidden, version="1").identity != function(hidden, version="2").identity
+
+
+def test_functions_of_one_name_in_one_file_are_told_apart() -> None:
+    first, second = (lambda arrays: arrays["x"]), (lambda arrays: arrays["x"] * 2)
+    inner, other = (lambda arrays: [one - 1 for one in arrays["x"]]), (lambda arrays: [one + 1 for one in arrays["x"]])
+    assert len({function(one).identity for one in (first, second, inner, other)}) == 4
+
+    def scaled(scale: float) -> Any:
+        def teacher(arrays: dict[str, Any], by: float = scale) -> Any:
+            return arrays["x"] * by
+
+        return teacher
+
+    assert function(scaled(2)).identity == function(scaled(2)).identity != function(scaled(3)).identity
+    with pytest.raises(InputError, match="defaults that are no plain values"):
+        function(scaled(np.ones(3)))  # type: ignore[arg-type]
 
 
 def test_a_black_box_has_no_features(tmp_path: Path) -> None:

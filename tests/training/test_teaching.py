@@ -128,3 +128,12 @@ def test_a_teacher_that_is_asked_for_no_sample_answers_zeros(
     history = teach(fresh(trained), phase(*losses, committee=OnlyA()), teachers=both)
     assert np.isfinite(history.loss).all()
     assert history.teachers["b"]["samples"] == 2 and history.teachers["a"]["samples"] > 100
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_visual_switch_runs_in_either_precision(trained: nn.Module, teach: Teach, precision: str) -> None:
+    (name, _) = list(trained.named_children())[-2]
+    student, settings = fresh(trained), SETTINGS.model_copy(update={"precision": precision, "epochs": 2})
+    switch = {"kind": "visual-switch", "tokens": f"{name}", "into": f"{name}"}
+    history = teach(student, phase(switch), teacher=trained, settings=settings)
+    assert history.loss[-1] < history.loss[0]

@@ -8,8 +8,18 @@ import torch
 from torch import nn
 
 import edgekd
-from edgekd.data import Dataset
+from edgekd.data import Dataset, Part
 from edgekd.errors import InputError
+from edgekd.models.signature import Signature, TensorSpec
+from edgekd.teachers import (
+    CachedTeacher,
+    FunctionTeacher,
+    PrefetchedTeacher,
+    StoredTeacher,
+    Teacher,
+    store_outputs,
+    verify,
+)
 from edgekd.training.fresh import fresh
 
 
@@ -59,3 +69,76 @@ def test_a_wrong_setting_is_one_message(trained: nn.Module, fashion: Dataset, tm
         edgekd.distill(trained, None, fashion, ["kll"], output=tmp_path / "run")
     with pytest.raises(InputError, match="epoch"):
         edgekd.distill(trained, None, fashion, epoch=3, output=tmp_path / "run")
+
+
+def rows_of_one_class(count: int) -> np.ndarray[Any, Any]:
+    """Return inputs (N, 10) that are one-hot, so that a row of answers can be told from its input."""
+    return np.eye(10, dtype=np.float32)[np.arange(count) % 10] * 3
+
+
+def turned(arrays: dict[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    """Answer with the class behind the input's own."""
+    return np.roll(arrays["x"], 1, axis=1) * 5
+
+
+@pytest.mark.parametrize("kind", ["stored", "cached", "prefetched"])
+def test_teacher_objects_answer_the_samples_that_are_trained_on(kind: str, tmp_path: Path) -> None:
+    data = Dataset(inputs={"x": rows_of_one_class(200)})
+    signature = Signature(inputs=(TensorSpec(name="x", shape=("batch", 10)),))
+    whole = Part(data, np.arange(200), signature)
+    function = FunctionTeacher(turned, licence="MIT", source="a test")
+    teacher: Teacher
+    if kind == "stored":
+        outputs = {"output": turned(data.inputs)}
+        store_outputs(tmp_path / "rows", outputs, name="rows", licence="MIT", source="a test", data=data.digest())
+        teacher = StoredTeacher.of(tmp_path / "rows", whole)
+    elif kind == "cached":
+        teacher = CachedTeacher.open(tmp_path / "cache", whole, function)
+        teacher.fill(whole)
+    else:
+        teacher = PrefetchedTeacher(
+            function, lambda ids: {"x": torch.from_numpy(whole.inputs(ids.numpy())["x"])}, max_age_s=9
+        )
+    torch.manual_seed(0)
+    student = nn.Sequential(nn.Linear(10, 10))
+
+    def made() -> nn.Module:
+        return edgekd.distill(
+            student,
+            teacher,
+            data,
+            ["kl"],
+            output=tmp_path / "run",
+            epochs=30,
+            threads=1,
+            inputs=["x:1x10"],
+            batch_size=16,
+        )
+
+    if kind == "prefetched":
+        with pytest.raises(InputError, match="answered ahead for other samples"):
+            made()
+        return
+    answers = made()(torch.from_numpy(data.inputs["x"])).argmax(1)
+    assert (answers.numpy() == (np.arange(200) + 1) % 10).all()
+
+
+def test_dropped_answers_train_another_student(tmp_path: Path) -> None:
+    data = Dataset(inputs={"x": rows_of_one_class(200)})
+    torch.manual_seed(0)
+    student = nn.Sequential(nn.Linear(10, 10))
+
+    def made() -> torch.Tensor:
+        network = edgekd.distill(
+            student, turned, data, ["kl"], output=tmp_path / "run", epochs=2, threads=1, inputs=["x:1x10"],
+            batch_size=16, teacher_cache="full",
+        )  # fmt: skip
+        return network[0].weight.detach()  # type: ignore[index, union-attr]
+
+    first = made()
+    assert torch.equal(made(), first)
+    (folder,) = (tmp_path / "run" / "teachers").iterdir()
+    part = Part(data, np.arange(200), Signature(inputs=(TensorSpec(name="x", shape=("batch", 10)),)))
+    kept = verify(CachedTeacher.of(folder, part), lambda ids, answer: answer.output().argmax(1).numpy() != 3)
+    assert not kept.all()
+    assert not torch.equal(made(), first)

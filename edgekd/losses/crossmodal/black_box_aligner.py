@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgekd.losses.crossmodal.pooling import pooled
+from edgekd.losses.feature.counted import counted
 from edgekd.losses.feature.feature_loss import PENULTIMATE
 from edgekd.losses.loss import Capability, Evidence, Loss
 from edgekd.losses.step import Answer, Setup, Step, at_least_float32, merged
@@ -81,9 +82,12 @@ class BlackBoxAligner(Loss):
         return distance * (teacher != 0).any(1)  # zeros: the teacher was not asked
 
     def own_loss(self, step: Step, memory: nn.Module | None = None) -> Tensor:
-        """Return how far the teacher's vector is from being given back."""
+        """Return how far the teacher's vectors are from being given back."""
         assert isinstance(memory, Aligner)
-        student, teacher = self._vectors(step.student, step.the_teacher, step.valid)
+        vectors = self._vectors(step.student, step.the_teacher, step.valid)
+        student, teacher = (counted(side, step) for side in vectors)
+        if not len(teacher):
+            return vectors[0].sum() * 0
         _, point = memory.points(student.detach(), teacher)
         wanted = functional.layer_norm(teacher, teacher.shape[1:])
         return functional.mse_loss(memory.back(point), wanted)

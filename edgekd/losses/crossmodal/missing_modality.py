@@ -64,7 +64,9 @@ class MissingModality(Loss):
         "MRAF, arXiv 2606.12495; centre loss: Wen et al., ECCV 2016, doi 10.1007/978-3-319-46478-7_31"
     )
     evidence: ClassVar[Evidence] = "A"
-    variant: ClassVar[str] = "centres are moving means"
+    variant: ClassVar[str] = (
+        "centres are moving means; the cross-entropies of single modalities are left to phases of their own"
+    )
     applies: ClassVar[str] = "classifiers with several inputs, some of which may fail"
     needs: ClassVar[frozenset[str]] = frozenset({"teacher", "features", "labels", "batch"})
     shape: ClassVar[Literal["logits", "values", "mask", "vector", "map", "tokens", "series", "attention"]] = "vector"

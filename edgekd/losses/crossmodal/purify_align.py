@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from edgekd.errors import InputError
 from edgekd.losses.crossmodal.pooling import pooled, sample_labels
+from edgekd.losses.feature.counted import counted
 from edgekd.losses.feature.feature_loss import PENULTIMATE
 from edgekd.losses.loss import Capability, Evidence, Loss
 from edgekd.losses.step import Setup, Step, at_least_float32, merged
@@ -131,7 +132,10 @@ class PurifyAlign(Loss):
         noise = torch.randn(clean.shape, generator=step.generator).to(clean)
         kept = torch.rand(len(clean), generator=step.generator).to(clean)
         target = clean.detach()
-        loss = functional.mse_loss(memory.denoiser(noised(target, noise, kept), condition, kept), target)
+        errors = counted(
+            (memory.denoiser(noised(target, noise, kept), condition, kept) - target).square().mean(1), step
+        )
+        loss = errors.mean() if len(errors) else errors.sum()
         targets = step.targets
         if memory.classifier is None or targets is None or targets.is_floating_point() or targets.shape != kept.shape:
             return loss

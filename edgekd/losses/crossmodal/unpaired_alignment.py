@@ -156,6 +156,13 @@ class UnpairedAlignment(FeatureLoss):
         f = functional.normalize(step.gather(pooled(student, step.valid)))
         g = step.gather(pooled(teacher, step.teacher_valid).detach())
         log_p, log_q = self._predictions(step)
+        if step.valid is not None and step.valid.ndim == 1:
+            counts = step.gather(step.valid)
+            f, log_p = f[counts], log_p[counts]
+            if step.teacher_targets is None:  # the same samples
+                g, log_q = g[counts], log_q[counts]
+        if not len(f) or not len(g):
+            return f.sum()
         if torch.is_grad_enabled():
             for _ in range(self.inner_steps):
                 weight = memory.weight.clone().requires_grad_()

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgekd.errors import InputError
+from edgekd.losses.feature.counted import whole_batch
 from edgekd.losses.loss import Capability, Evidence, Loss
 from edgekd.losses.schedule import Schedule, Temperature, constant
 from edgekd.losses.step import Answer, Setup, Step, at_least_float32
@@ -126,9 +127,11 @@ class ClipRepulsion(Loss):
         return None
 
     def __call__(self, step: Step, memory: nn.Module | None = None) -> Tensor:
-        """Return the loss of the batch of all processes."""
-        student = similarities(*(step.gather(embedding) for embedding in self._embeddings(step.student)))
-        teacher = similarities(*(step.gather(embedding.detach()) for embedding in self._embeddings(step.the_teacher)))
+        """Return the loss of the batch of all processes; 0 where no sample counts."""
+        student = similarities(*(whole_batch(embedding, step) for embedding in self._embeddings(step.student)))
+        teacher = similarities(*(whole_batch(one.detach(), step) for one in self._embeddings(step.the_teacher)))
+        if not len(student):
+            return student.sum()
         student = student / self.student_temperature.at(step.progress)
         teacher = teacher / self.teacher_temperature.at(step.progress)
         loss = clip_repulsion(student, teacher, self.beta.at(step.progress), self.floor)

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from edgekd.losses.loss import Capability, Evidence, OutputLoss
-from edgekd.losses.schedule import Schedule, Temperature
+from edgekd.losses.schedule import Schedule, Temperature, constant
 from edgekd.losses.step import Step, as_classes, at_least_float32
 
 AUTO_SGD = Schedule(start=2.0, end=8.0)
@@ -61,6 +61,7 @@ class Kl(OutputLoss):
     applies: ClassVar[str] = "classes: (N, C), maps (N, C, H, W), tokens (N, L, C)"
 
     kind: Literal["kl"] = "kl"
+    weight: Schedule = Field(default=constant(0.7), description="coefficient: a number, or a schedule")
     temperature: Temperature | Literal["auto"] = Field(
         default="auto", description="T; auto: 4, with SGD from 2 to 8 over training"
     )

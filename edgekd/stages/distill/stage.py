@@ -16,6 +16,7 @@ from edgekd.recipe import StageSettings
 from edgekd.stages.distill.settings import DistillSettings
 from edgekd.stages.stage import Stage, same_form
 from edgekd.state import ModelState, TorchForm
+from edgekd.teachers.cached import CachedTeacher
 from edgekd.teachers.live import LiveTeacher
 from edgekd.teachers.teacher import Teacher
 from edgekd.training.augment import Variants
@@ -118,6 +119,13 @@ def _material(
         variants = Variants(settings.cached_variants, len(part), context.seed)
         changes = part.dataset.augmentations
         teachers = cached(teachers, settings.teacher_cache, part, changes, variants, precision, context)
+    elif part.dataset.augmentations and (
+        stored := [n for n, one in teachers.items() if isinstance(one, CachedTeacher)]
+    ):
+        raise InputError(
+            f"the cache {', '.join(stored)} holds answers to samples as they are, and these are changed at random; give the "
+            "teacher itself with teacher_cache, or set augmentations = []"
+        )
     return Material(
         part=part,
         augmentations=part.dataset.augmentations,

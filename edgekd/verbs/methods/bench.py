@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from torch import Tensor, nn
 
 from edgekd.context import Context, Progress
@@ -130,44 +131,81 @@ def _cells(row: Row) -> tuple[str, ...]:
     )  # fmt: skip
 
 
+class ArmSettings(BaseModel):
+    """One `[[arm]]` of a file: the data it is for, how much longer it trains, and the fields of a phase."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: tuple[str, ...] = Field(min_length=1, description="names of experiments, one or a list")
+    name: str | None = Field(default=None, min_length=1, description="not set: its losses")
+    longer: int = Field(default=1, ge=1, description="times the experiment's epochs")
+    phase: Phase = Field(description="all else that stands in the table; `task` is 0.3 where nothing is said")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_phase(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        own = {field: value[field] for field in ("data", "name", "longer") if field in value}
+        return {**own, "phase": {"task": 0.3, **{key: item for key, item in value.items() if key not in own}}}
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("name")
+    @classmethod
+    def _not_the_baseline(cls, value: str | None) -> str | None:
+        if value == NONE:
+            raise ValueError(f"{NONE!r} is the arm that every other one is compared with; choose another name")
+        return value
+
+    def arms(self) -> list[Arm]:
+        """Return the arm for every data set."""
+        name = self.name or "+".join(loss.kind for loss in self.phase.losses)
+        return [Arm(one, name, self.phase, self.longer) for one in self.data]
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    arm: tuple[ArmSettings, ...] = Field(min_length=1)
+
+
 def read_arms(path: Path | None, sets: Sequence[str] = (), methods: Sequence[str] = ()) -> list[Arm]:
-    """Read the arms: `[[arm]]` tables with `data`, `name`, `longer` and the fields of a phase.
+    """Read the arms: `[[arm]]` tables, see `ArmSettings`.
 
     Args:
         path: of the file; None: the shipped one.
         sets: names of data; none: all.
-        methods: names of arms, or kinds that they use; none: all.
+        methods: names of arms, or where there is no such arm kinds that arms use; none: all.
 
     Raises:
         InputError: the file is wrong, or nothing is left.
     """
+    path = path or SHIPPED
     try:
-        content = tomllib.loads((path or SHIPPED).read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        listed = _File.model_validate(content).arm
+    except ValidationError as error:
+        raise InputError(f"{path}: {explain(error)}") from error
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {path}: {error}") from error
-    arms = []
-    for number, table in enumerate(content.get("arm", []), 1):
-        given = dict(table)
-        data, name, longer = given.pop("data", None), given.pop("name", None), given.pop("longer", 1)
-        if not isinstance(longer, int) or longer < 1:
-            raise InputError(
-                f"{path or SHIPPED.name}: arm {number} ({name}): longer: a whole number from 1, not {longer}"
-            )
-        try:
-            phase = Phase.model_validate({"task": 0.3, **given})
-        except ValidationError as error:
-            raise InputError(f"{path or SHIPPED.name}: arm {number} ({name}): {explain(error)}") from error
-        name = name or "+".join(loss.kind for loss in phase.losses)
-        for one in [data] if isinstance(data, str) else data or []:
-            arms.append(Arm(one, name, phase, longer))
+    arms = [arm for one in listed for arm in one.arms()]
     known = {arm.data for arm in arms}
     strange = [name for name in sets if name not in known]
     if strange:
         raise InputError(f"no arms for the data {', '.join(strange)}; there are arms for {', '.join(sorted(known))}")
+    twice = [key for key, count in Counter((arm.data, arm.name) for arm in arms).items() if count > 1]
+    if twice:
+        raise InputError(f"{path}: {twice[0][0]} has two arms {twice[0][1]!r}; give each a name of its own")
+    names = {arm.name for arm in arms}
     chosen = [
         arm
         for arm in arms
-        if (not sets or arm.data in sets) and (not methods or set(methods) & {arm.name, *arm.kinds()})
+        if (not sets or arm.data in sets)
+        and (not methods or any(one == arm.name if one in names else one in arm.kinds() for one in methods))
     ]
     if not chosen:
         raise InputError(f"no arm of that name: {', '.join(methods)}; `edgekd methods bench --list` shows them")
@@ -250,7 +288,7 @@ class _Bench:
         """Return the score of one run, from the folder where it is there."""
         epochs = self.epochs * arm.longer
         key = digest(
-            [arm.phase.model_dump(mode="json"), epochs, seed, self.experiment.settings.model_dump(), self._code()]
+            [arm.phase.model_dump(mode="json"), epochs, seed, self.experiment.settings.model_dump(), code_version()]
         )
         path = (
             None
@@ -264,9 +302,6 @@ class _Bench:
         if path is not None:
             write_json(path, {"arm": arm.name, "seed": seed, "score": score, "notes": notes})
         return score
-
-    def _code(self) -> str:
-        return code_version()["torch"]
 
     def _train(self, arm: Arm, seed: int) -> tuple[nn.Module, dict[str, Any]]:
         here = self.experiment
@@ -297,7 +332,8 @@ class _Bench:
         torch.manual_seed(1000)
         network = recipe.network()
         if recipe.part is not None and recipe.settings is not None:
-            key = digest([recipe.settings.model_dump(), len(recipe.part), str(network), recipe.part.indices.tolist()])
+            data = [recipe.part.dataset.digest(), recipe.part.indices.tolist()]
+            key = digest([recipe.settings.model_dump(), data, str(network), code_version()])
             path = None if self.folder is None else self.folder / self.experiment.name / f"teacher-{name}-{key[:12]}.pt"
             if path is not None and path.is_file():
                 network.load_state_dict(torch.load(path, weights_only=True))

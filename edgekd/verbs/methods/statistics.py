@@ -28,8 +28,8 @@ def paired(differences: Sequence[float]) -> Paired:
     mean = sum(differences) / count
     deviation = math.sqrt(sum((one - mean) ** 2 for one in differences) / (count - 1))
     error = deviation / math.sqrt(count)
-    if error == 0:
-        return Paired(mean, mean, mean, 0.0 if mean else 1.0, count)
+    if error <= 1e-9 * abs(mean):  # equal differences have no t; p is that of as many equal signs
+        return Paired(mean, mean, mean, 2.0 ** (1 - count) if mean else 1.0, count)
     half = t_quantile(0.975, count - 1) * error
     return Paired(mean, mean - half, mean + half, 2 * (1 - t_cdf(abs(mean) / error, count - 1)), count)
 

@@ -66,14 +66,21 @@ def test_the_shipped_arms_name_known_data_and_methods() -> None:
     assert {arm.data for arm in arms} == set(EXPERIMENTS)
     assert len({(arm.data, arm.name) for arm in arms}) == len(arms)
     assert {arm.name for arm in read_arms(None, ["digits"], ["teacher-confidence"])} == {"kl, teacher-confidence"}
+    assert [arm.name for arm in read_arms(None, ["digits"], ["kl"])] == ["kl"]  # an arm's name before a kind's
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("[[arm", "cannot read"),
-        ('[[arm]]\ndata = "digits"\nlosses = ["kl"]\nlonger = 0', "arm 1 .*longer: a whole number from 1"),
-        ('[[arm]]\ndata = "digits"\nlosses = ["kll"]', r"arm 1 .*no loss 'kll'; did you mean 'kl'"),
+        ('[[arm]]\ndata = "digits"\nlosses = ["kl"]\nlonger = 0', "arm.0.longer: .*greater than or equal to 1"),
+        ('[[arm]]\ndata = 5\nlosses = ["kl"]', "arm.0.data"),
+        ('[[arm]]\nlosses = ["kl"]', "arm.0.data: Field required"),
+        ("[arm]\nlosses = []", "arm: "),
+        ("arm = [3]", "arm.0: "),
+        ('[[arm]]\ndata = "digits"\nname = "no distillation"', "choose another name"),
+        ('[[arm]]\ndata = "digits"\nlosses = ["kl"]\n' * 2, "digits has two arms 'kl'"),
+        ('[[arm]]\ndata = "digits"\nlosses = ["kll"]', r"arm.0.phase.losses.0: no loss 'kll'; did you mean 'kl'"),
     ],
 )
 def test_a_wrong_file_is_said(tmp_path: Path, text: str, words: str) -> None:

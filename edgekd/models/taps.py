@@ -11,9 +11,10 @@ from torch import Tensor, fx, nn
 from edgekd.errors import InputError
 from edgekd.models.network import named_outputs, run_network
 
+_ROUNDERS = "activation_post_process"  # how torchao calls what it inserts for fake quantization
 PENULTIMATE = "penultimate"  # what goes into the last layer with weights
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_WEIGHTED = ("linear", "conv1d", "conv2d", "conv3d", "addmm")
+_WEIGHTED = ("linear", "conv1d", "conv2d", "conv3d", "addmm", "convolution")
 
 
 class _Reached(Exception):
@@ -23,7 +24,7 @@ class _Reached(Exception):
 class Taps:
     """A network with named taps: `path` is what the module returns, `path:input` what goes into it.
 
-    `penultimate` stands for the input of the last linear or convolution layer. Of an exported graph, whose modules are
+    `penultimate` stands for the input of the last linear or convolution layer. Of an exported graph, where modules are
     gone, the places are found by what each operation says of the module it came from (`nn_module_stack`).
 
     Raises:
@@ -41,6 +42,8 @@ class Taps:
                 self._nodes[name] = _node_of(self._graph, name)
             else:
                 self._places[name] = _place_of(module, name)
+        order = list(self._graph.graph.nodes) if self._graph is not None else []
+        self._last = max(self._nodes.values(), key=order.index, default=None)
 
     def run(
         self, inputs: Mapping[str, Tensor], *, outputs: bool = True, replaced: Mapping[str, Tensor] | None = None
@@ -55,8 +58,8 @@ class Taps:
         Raises:
             InputError: a tap captured nothing, or something else than a tensor.
         """
-        if self._graph is not None and self.names:
-            return self._run_graph(inputs)
+        if self._graph is not None and (self.names or replaced):
+            return self._run_graph(inputs, replaced or {}, outputs=outputs)
         captured: dict[str, Tensor] = {}
         with self._hooks(captured, stop=not outputs and not replaced), _replacing(self.module, replaced or {}):
             try:
@@ -90,34 +93,50 @@ class Taps:
             for handle in handles:
                 handle.remove()
 
-    def _run_graph(self, inputs: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def _run_graph(
+        self, inputs: Mapping[str, Tensor], replaced: Mapping[str, Tensor], *, outputs: bool
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         assert self._graph is not None
         wanted: dict[fx.Node, list[str]] = {}
         for name, node in self._nodes.items():
             wanted.setdefault(node, []).append(name)
-        interpreter = _Capturing(self._graph, wanted)
-        answer = named_outputs(interpreter.run(*inputs.values()))
+        instead = {_node_of(self._graph, path): tensor for path, tensor in replaced.items()}
+        stop = None if outputs or replaced else self._last
+        interpreter = _Capturing(self._graph, wanted, instead, stop)
+        try:
+            answer = named_outputs(interpreter.run(*inputs.values()))
+        except _Reached:
+            answer = {}
         _check_captured(self.names, interpreter.captured)
-        return answer, interpreter.captured
+        return (answer if outputs else {}), interpreter.captured
 
 
 class _Capturing(fx.Interpreter):
-    """Run a graph node by node and keep what some of them give."""
+    """Run a graph node by node, keep what some of them give, put tensors in place of others, and stop behind one."""
 
-    def __init__(self, module: fx.GraphModule, wanted: Mapping[fx.Node, Sequence[str]]) -> None:
+    def __init__(
+        self,
+        module: fx.GraphModule,
+        wanted: Mapping[fx.Node, Sequence[str]],
+        instead: Mapping[fx.Node, Tensor],
+        stop: fx.Node | None,
+    ) -> None:
         super().__init__(module)
-        self._wanted = wanted
+        self.extra_traceback = False  # the end of a run that stops early is no failure
+        self._wanted, self._instead, self._stop = wanted, instead, stop
         self.captured: dict[str, Tensor] = {}
 
     def run_node(self, n: fx.Node) -> Any:
-        result = super().run_node(n)
+        result = self._instead[n] if n in self._instead else super().run_node(n)
         for name in self._wanted.get(n, ()):
             self.captured[name] = _first_tensor(result, name)
+        if n is self._stop:
+            raise _Reached
         return result
 
 
 def _made_of_operations(module: nn.Module) -> bool:
-    """Return whether a network is a graph of plain operations, as `torch.export` makes them: its layers are no modules."""
+    """Return whether a network is a graph with plain operations, as `torch.export` makes them: not all layers are modules."""
     if not isinstance(module, fx.GraphModule):
         return False
     operations = [node for node in module.graph.nodes if node.op == "call_function"]
@@ -189,21 +208,57 @@ def _stack(node: fx.Node) -> list[str]:
 
 
 def _node_of(graph: fx.GraphModule, name: str) -> fx.Node:
-    nodes = [node for node in graph.graph.nodes if node.op == "call_function"]
+    nodes = [node for node in graph.graph.nodes if node.op == "call_function" or _is_layer(node)]
     if name == PENULTIMATE:
-        weighted = [node for node in nodes if str(node.target).split(".")[1].split("_default")[0] in _WEIGHTED]
+        weighted = [node for node in nodes if _has_weights(graph, node)]
         if not weighted:
             raise InputError("there is no linear or convolution layer, so no penultimate tap; name a module")
         return weighted[-1].all_input_nodes[0]
     path, _, side = name.partition(":")
-    paths = list(dict.fromkeys(entry for node in nodes for entry in _stack(node) if entry))
-    _check_path(path, side, name, paths)
-    inside = [node for node in nodes if path in _stack(node)]
+    came_from = {node: [*_stack(node), *([str(node.target)] if node.op == "call_module" else [])] for node in nodes}
+    _check_path(
+        path, side, name, list(dict.fromkeys(entry for stack in came_from.values() for entry in stack if entry))
+    )
+    inside = [node for node in nodes if path in came_from[node]]
     if not side:
-        return inside[-1]
+        return _unscaled(inside[-1])
     members = set(inside)
     for node in inside:
         for given in node.all_input_nodes:
             if given not in members and given.op != "get_attr" and "val" in given.meta:
                 return given
     raise InputError(f"the tap {name}: nothing goes into the module {path}")
+
+
+def _operator(node: fx.Node) -> str:
+    """Return the name of an operator, such as `conv2d`; empty for other functions."""
+    return node.target.overloadpacket.__name__ if isinstance(node.target, torch._ops.OpOverload) else ""
+
+
+def _is_layer(node: fx.Node) -> bool:
+    return node.op == "call_module" and not str(node.target).startswith(_ROUNDERS)
+
+
+def _has_weights(graph: fx.GraphModule, node: fx.Node) -> bool:
+    if node.op == "call_module":
+        return isinstance(graph.get_submodule(str(node.target)), _LAYERS)
+    return _operator(node) in _WEIGHTED
+
+
+def _unscaled(node: fx.Node) -> fx.Node:
+    """Return where a convolution's own answer stands.
+
+    Before a batch norm, preparing for fake quantization scales a convolution's weights by the norm's factors and leaves its
+    bias out; what undoes both stands behind it.
+    """
+    if not _operator(node).startswith("conv"):
+        return node
+    behind = node
+    while len(behind.users) == 1:
+        (user,) = behind.users
+        if "batch_norm" in _operator(user):
+            return behind
+        if _operator(user) not in ("div", "mul", "add") or user.args[0] is not behind:
+            return node
+        behind = user
+    return node

@@ -1,9 +1,15 @@
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 from edgekd.errors import InputError
+from edgekd.models.fake_quantization import Simulation, prepare_graph, rounders
+from edgekd.models.signature import Signature, TensorSpec, parse_inputs
+from edgekd.models.source import Opening, open_model
 from edgekd.models.taps import PENULTIMATE, Taps
+from edgekd.target import QuantizationScheme
 
 
 class Net(nn.Module):
@@ -96,3 +102,60 @@ def test_a_tap_that_captures_nothing_is_an_error(net: Net) -> None:
 def test_a_side_that_is_not_known_is_refused(net: Net) -> None:
     with pytest.raises(InputError, match="write PATH, or PATH:input"):
         Taps(net, ["body:output"])
+
+
+def test_a_graph_stops_and_is_replaced_like_any_network(net: Net) -> None:
+    graph = graph_of(net)
+    ran = []
+    head = next(node for node in graph.graph.nodes if str(node.target).startswith("aten.linear"))  # type: ignore[union-attr]
+    real = torch.ops.aten.linear.default
+
+    def noted(*given: torch.Tensor) -> torch.Tensor:
+        ran.append("head")
+        return real(*given)
+
+    head.target = noted
+    outputs, features = Taps(graph, ["stem", "body"]).run(X, outputs=False)
+    assert not ran and not outputs and set(features) == {"stem", "body"}
+    tokens = torch.randn(2, 6, 5, 5)
+    outputs, _ = Taps(graph, []).run(X, replaced={"body": tokens})
+    assert ran
+    torch.testing.assert_close(outputs["output"], net.head(tokens.mean((2, 3))))
+
+
+@pytest.mark.parametrize("kind", ["pt2", "torchscript"])
+def test_an_archive_has_the_places_of_its_network(net: Net, kind: str, tmp_path: Path) -> None:
+    path = tmp_path / ("net.pt2" if kind == "pt2" else "net.pt")
+    names = ["stem.0", "body.0", "body.1", "body.1:input", "head:input", PENULTIMATE]
+    if kind == "pt2":  # says of every operation which modules it came from
+        names += ["stem", "body", "body.2"]
+        torch.export.save(torch.export.export(net, (X["x"],)), path)
+    else:
+        del net.unused  # a weight that nothing uses is refused there
+        torch.jit.script(net).save(path)
+    opened = open_model(path, Opening(inputs=parse_inputs(["x:2x1x5x5"]))).state.torch.module
+    outputs, features = Taps(opened, names).run(X)
+    wanted, known = Taps(net, names).run(X)
+    torch.testing.assert_close(next(iter(outputs.values())), wanted["output"])
+    for name in names:
+        torch.testing.assert_close(features[name], known[name], msg=name)
+    with pytest.raises(InputError, match="no module `bodies`; nearest: body"):
+        Taps(opened, ["bodies"])
+
+
+def test_a_convolution_before_a_norm_gives_its_own_answer_in_a_fake_quantized_graph(net: Net) -> None:
+    """There its weights are scaled by the norm's factors, and its bias comes later."""
+    norm = net.body[1]
+    assert isinstance(norm, nn.BatchNorm2d)
+    with torch.no_grad():
+        norm.running_var.fill_(4.0), norm.weight.fill_(0.5), norm.running_mean.normal_()  # type: ignore[union-attr]
+    signature = Signature(inputs=(TensorSpec(name="x", shape=("batch", 1, 5, 5)),))
+    graph = prepare_graph(net, signature, Simulation(scheme=QuantizationScheme()))
+    for rounder in rounders(graph).values():
+        rounder.disable_fake_quant()
+        rounder.disable_observer()
+    names = ["stem.0", "body.0", "body.1", "body.0:input", "head:input", PENULTIMATE]
+    _, features = Taps(graph, names).run(X)
+    _, known = Taps(net, names).run(X)
+    for name in names:
+        torch.testing.assert_close(features[name], known[name], msg=name)

@@ -98,7 +98,24 @@ def _program_of(path: Path) -> ExportedProgram:
             raise InputError(f"{path} was written by torch 2.7 or older. Export it again with torch 2.8 or newer.")
         _check_records(path, records)
         with _no_pickles():
-            return _read(write_archive(_reduced(path, records)))
+            program = _read(write_archive(_reduced(path, records)))
+        _say_modules(program, json.loads(records[_MODEL]))
+        return program
+
+
+def _say_modules(program: ExportedProgram, content: dict[str, Any]) -> None:
+    """Note at every operation which modules it came from, as the archive says: plain paths, so that taps are found."""
+    said: dict[str, dict[str, tuple[str, str]]] = {}
+    for node in content["graph_module"]["graph"]["nodes"]:
+        stack = node.get("metadata", {}).get("nn_module_stack", "")
+        paths = [entry.split(",")[1] for entry in stack.split(";") if entry.count(",") == 2]
+        plain = {path: (path, "") for path in paths if _NAME.fullmatch(path)}
+        for output in node["outputs"]:
+            if isinstance(output.get("as_tensor"), dict):
+                said[output["as_tensor"]["name"]] = plain
+    for node in program.graph.nodes:
+        if node.op == "call_function" and node.name in said:
+            node.meta["nn_module_stack"] = said[node.name]
 
 
 def _read(archive: io.BytesIO) -> ExportedProgram:

@@ -28,11 +28,15 @@ SOURCE = "source/source.json"  # in a run directory: what the run was made from
 
 @dataclass(frozen=True)
 class Opening:
-    """How to open a model file: packages to trust, a factory for weights without a network, and its inputs."""
+    """How to open a model: packages to trust, a factory for weights without a network, its inputs.
+
+    `signature` says all of a network in memory, which has no sidecar: inputs, task, labels.
+    """
 
     trust: Sequence[str] = ()
     factory: str | None = None
     inputs: tuple[TensorSpec, ...] = ()
+    signature: Signature | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,7 @@ def open_model(
 
 
 def _in_memory(module: nn.Module, opening: Opening, fallback: Signature | None) -> Opened:
+    fallback = opening.signature or fallback
     specs = opening.inputs or (fallback.inputs if fallback else ())
     if not specs:
         raise InputError("the inputs of the network are not known: give inputs=['1x3x224x224'], or data with arrays")

@@ -58,7 +58,7 @@ class Keeper:
         if self.settings.patience is not None and self.score is not None:
             stop = self._judge()
         if self.leads:
-            self.checkpoint.save(self._state(epoch + 1))
+            self.checkpoint.save(self._state(epoch + 1) | {"stopped": stop})
         return stop
 
     def _judge(self) -> bool:
@@ -115,8 +115,8 @@ class Keeper:
             "history": vars(self.history),
         }
 
-    def restore(self, state: dict[str, Any]) -> int:
-        """Take everything from a checkpoint; return the epoch to go on with."""
+    def restore(self, state: dict[str, Any]) -> int | None:
+        """Take everything from a checkpoint; return the epoch to go on with, none where the phase had stopped early."""
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
@@ -124,4 +124,4 @@ class Keeper:
         self.generator.set_state(state["generator"])
         self.mean, self.best = state["mean"], state["best"]
         self.best_score, self.waited = state["best_score"], state["waited"]
-        return int(state["epoch"])
+        return None if state["stopped"] else int(state["epoch"])

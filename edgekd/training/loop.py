@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -193,6 +193,7 @@ class _Course:
                 self.context.log, fabric.global_rank == 0, phase.name, objective, optimizer, schedule, number,
             )  # fmt: skip
             first = keeper.restore(resumed) if resumed is not None else 0
+            first = epochs if first is None else first
             name = self.description if phase.name == "distill" else f"{self.description}: {phase.name}"
             with self.context.progress(name, (epochs - first) * steps) as advance:
                 for epoch in range(first, epochs):
@@ -216,6 +217,8 @@ class _Course:
                         for term, value in terms.items():
                             sums[term] = sums.get(term, 0.0) + value
                         advance(1)
+                    if not all(torch.isfinite(tensor).all() for tensor in self.student.parameters()):
+                        self._stop("the weights are not finite")
                     objective.end_epoch(epoch)
                     self._note(phase, sums, steps, epoch, epochs, combined)
                     stop = keeper.end_epoch(epoch)
@@ -246,19 +249,23 @@ class _Course:
         """Take one step of the optimizer; return the terms as numbers.
 
         Raises:
-            StageError: a term is not finite; the message names it.
+            StageError: a term or its gradient is not finite; the message names it.
         """
         phase, settings = objective.phase, self.settings
         optimizer.zero_grad()
+        work = None
         if phase.gradient_filter is not None and batch.groups is not None:
             terms = self._filtered(module, objective, teaching, batch, moment)
         else:
-            losses = module(_work(batch, teaching, objective, moment))
+            work = _work(batch, teaching, objective, moment)
+            losses = module(work)
             terms = _numbers(losses)
             self._check_finite(terms)
             self.fabric.backward(losses["total"])
-        if settings.clip_gradient is not None:
-            nn.utils.clip_grad_norm_(objective.parameters(), settings.clip_gradient)
+        longest = math.inf if settings.clip_gradient is None else settings.clip_gradient
+        norm = nn.utils.clip_grad_norm_(objective.parameters(), longest)
+        if not torch.isfinite(norm):
+            self._stop(f"the gradient of {', '.join(_guilty(objective, work)) or 'the total'} is not finite")
         optimizer.step()
         objective.learn_weights(terms.get("task", terms["total"]))
         return terms
@@ -295,13 +302,14 @@ class _Course:
         if not wrong:
             return
         named = [name for name in wrong if name != "total"] or wrong
+        self._stop("the loss is not finite", ": " + ", ".join(f"{one} is {terms[one]}" for one in named))
+
+    def _stop(self, problem: str, which: str = "") -> NoReturn:
+        """Give up with a message; nothing is written over the last checkpoint."""
         path = self.checkpoint.path
         kept = path is not None and path.exists()
         where = f"; the weights after epoch {len(self.history.loss)} are kept in {path}" if kept else ""
-        raise StageError(
-            f"the loss is not finite in epoch {len(self.history.loss) + 1}: {', '.join(f'{one} is {terms[one]}' for one in named)}; "
-            f"lower learning_rate{where}"
-        )
+        raise StageError(f"{problem} in epoch {len(self.history.loss) + 1}{which}; lower learning_rate{where}")
 
     def _note(
         self, phase: Phase, sums: Mapping[str, float], steps: int, epoch: int, epochs: int, combined: Together
@@ -339,6 +347,21 @@ def _work(batch: Batch, teaching: Teaching, objective: Objective, moment: Moment
         kept=lesson.kept,
         switched=teaching.switched(batch),
     )
+
+
+def _guilty(objective: Objective, work: Work | None) -> list[str]:
+    """Return the terms whose gradients are not finite; none where there is no single work to ask again for."""
+    if work is None:
+        return []
+    parameters = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+    found = []
+    for name, term in objective.terms(work)[0].items():
+        gradients = (
+            torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True) if term.requires_grad else ()
+        )
+        if any(gradient is not None and not torch.isfinite(gradient).all() for gradient in gradients):
+            found.append(name)
+    return found
 
 
 def _numbers(losses: Mapping[str, Tensor]) -> dict[str, float]:

@@ -109,11 +109,17 @@ class Objective(nn.Module):
 
     def forward(self, work: Work) -> dict[str, Tensor]:
         """Return `total` and every term of it, scalars; the terms are detached and carry their coefficients."""
+        terms, own = self.terms(work)
+        total = sum([*terms.values(), *own], torch.zeros((), device=work.batch.ids.device))
+        return {"total": total, **{name: term.detach() for name, term in terms.items()}}
+
+    def terms(self, work: Work) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """Return every term with its coefficient and its gradient, and what trains the memories."""
         outputs, features = self.taps.run(work.batch.inputs)
         with torch.autocast(work.batch.ids.device.type, enabled=False):  # losses do not compute in half precision
             return self._losses(work, Answer(outputs, features))
 
-    def _losses(self, work: Work, student: Answer) -> dict[str, Tensor]:
+    def _losses(self, work: Work, student: Answer) -> tuple[dict[str, Tensor], list[Tensor]]:
         batch, moment = work.batch, work.moment
         phase, task = self.phase, self._signature.task
         targets = None if batch.mixed is not None else batch.targets
@@ -164,8 +170,7 @@ class Objective(nn.Module):
             terms[phase.term_names[position]] = coefficient * self._mean(value, seen.valid)
             extra = method.own_loss(seen, memory)
             own += [] if extra is None else [extra]
-        total = sum([*terms.values(), *own], torch.zeros((), device=batch.ids.device))
-        return {"total": total, **{name: term.detach() for name, term in terms.items()}}
+        return terms, own
 
     def _task(self, student: Answer, batch: Batch) -> Tensor:
         task, first = self._signature.task, student.output()

@@ -19,7 +19,7 @@ from edgekd.evaluate import run_onnx
 from edgekd.files import folder_in_one_step, sha256, write_json
 from edgekd.measure import arm_figures, figures_on_target, limits_of, obtain_figures
 from edgekd.models.network import run_network
-from edgekd.models.signature import parse_inputs
+from edgekd.models.signature import Signature, parse_inputs
 from edgekd.models.source import Opening, keep_source
 from edgekd.pipeline import Step, run_arms, run_stages
 from edgekd.request import Prepared, Request, prepare
@@ -48,6 +48,7 @@ def compress(
     *,
     output: str | Path | None = None,
     inputs: Sequence[str] = (),
+    signature: Signature | None = None,
     trust: Sequence[str] = (),
     factory: str | None = None,
     **options: Any,
@@ -61,6 +62,7 @@ def compress(
             (inputs, targets) arrays; by default what the model's sidecar names.
         output: run directory; by default `edgekd-runs/<model>-<target>`.
         inputs: `[NAME:]SHAPE[:DTYPE]` texts, where neither the sidecar nor the archive tells.
+        signature: of a network in memory: its inputs, task and labels.
         trust: packages whose layer classes a pickled model may use.
         factory: `package.module:function` that builds the network for a file of weights.
         options: the other fields of `Request`: recipe, runtime, metric, seed, device, threads, teacher, teacher_factory,
@@ -78,7 +80,7 @@ def compress(
         targets=names,
         data=data,
         output=None if output is None else Path(output),
-        opening=Opening(tuple(trust), factory, parse_inputs(inputs)),
+        opening=Opening(tuple(trust), factory, parse_inputs(inputs), signature),
         **options,
     )
     results = execute(prepare(request))

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from edgekd.errors import InputError
-from edgekd.models.signature import parse_inputs
+from edgekd.models.signature import Signature, parse_inputs
 from edgekd.models.source import Opening
 from edgekd.pipeline import run_stages
 from edgekd.recipe import DataSettings, Recipe
@@ -24,12 +24,15 @@ def distill(
     student: str | Path | nn.Module,
     teacher: TeacherSource | Sequence[TeacherSource] | None = None,
     data: Any = None,
-    losses: Sequence[Any] | None = None,
+    losses: str | Sequence[Any] | None = None,
     *,
     output: str | Path,
     target: str = "generic-x86",
     data_settings: DataSettings | None = None,
     inputs: Sequence[str] = (),
+    signature: Signature | None = None,
+    trust: Sequence[str] = (),
+    factory: str | None = None,
     seed: int = 0,
     device: str = "auto",
     threads: int | None = None,
@@ -47,6 +50,10 @@ def distill(
         target: whose export decides nothing here but whose form a run needs.
         data_settings: how the data are cut.
         inputs: `[NAME:]SHAPE[:DTYPE]` texts, where neither the sidecar nor the archive tells.
+        signature: of a network in memory: its inputs and task, e.g. `Signature(inputs=(TensorSpec(name="x",
+            shape=("batch", 8)),), task="regression")`; not set: a classifier of the data's arrays.
+        trust: packages whose layer classes a pickled network may use.
+        factory: `package.module:function` that builds the network for a file of weights.
         seed: of everything random.
         device: `auto`, `cpu` or `cuda`.
         threads: of torch.
@@ -61,6 +68,8 @@ def distill(
     """
     from pydantic import ValidationError
 
+    if isinstance(losses, str):
+        losses = [losses]
     given = {**settings, **({} if losses is None else {"losses": list(losses)})}
     try:
         stage = DistillSettings.model_validate(given)
@@ -73,7 +82,7 @@ def distill(
         data,
         recipe=recipe,
         output=Path(output),
-        opening=Opening(inputs=parse_inputs(inputs)),
+        opening=Opening(tuple(trust), factory, parse_inputs(inputs), signature),
         teacher=teacher,
         device=device,
         threads=threads,

@@ -75,7 +75,7 @@ def test_losses_and_two_teachers_that_agree_on_a_mean(cli: Cli) -> None:
     )  # fmt: skip
     assert outcome.code == 0, outcome.err
     assert set(notes()["terms"][0]) == {"task", "kl", "hint"} and set(notes()["teachers"]) == {"big", "bigger"}
-    assert "towards 0.2 task + 1 kl + 0.1 hint" in " ".join(outcome.err.split())
+    assert "towards 0.2 task + 0.7 kl + 0.1 hint" in " ".join(outcome.err.split())
 
 
 def written(width: int, path: str) -> None:
@@ -146,7 +146,7 @@ def test_phases_have_their_own_losses_data_and_frozen_modules(cli: Cli) -> None:
     planned = compress(cli, PHASES, "--teacher", "big.pt", command="plan")
     assert planned.code == 0, planned.err
     shown = " ".join(planned.out.split())
-    assert "train 3 epochs" in shown and "body: 1 hint (4 frozen); head: 0.5 task + 1 kl (0, 2 frozen)" in shown
+    assert "train 3 epochs" in shown and "body: 1 hint (4 frozen); head: 0.5 task + 0.7 kl (0, 2 frozen)" in shown
     outcome = compress(cli, PHASES, "--teacher", "big.pt")
     assert outcome.code == 0, outcome.err
     assert notes()["phases"] == ["body", "head", "head"]

@@ -172,6 +172,7 @@ def _check(settings: StageSettings, state: ModelState, context: Context) -> None
     if count < FEWEST:
         raise InputError(f"{count} samples are left to train on; give more data, or lower [data] calibration")
     _check_augmentations(state, context)
+    _check_mixup(settings, state, context)
     phases = settings.resolved(state.signature)
     for phase in phases:
         _check_phase(phase, state, context)
@@ -193,12 +194,27 @@ def _check_phase(phase: Phase, state: ModelState, context: Context) -> None:
         raise InputError(
             f"phase {phase.name}: {phase.gradient_filter.kind} needs groups (an array `groups` in the data)"
         )
+    if phase.gradient_filter is not None and processes.count() > 1:
+        raise InputError(
+            f"phase {phase.name}: {phase.gradient_filter.kind} compares the groups of one process; run it without torchrun"
+        )
     task = not phase.task.always_zero and has_task_loss(state.signature.task, labelled=labelled)
     losses = any(not loss.weight.always_zero for loss in phase.losses)
     if not task and not losses:
         raise InputError(
             f"phase {phase.name}: nothing is minimized; set task above 0 (with labels), or name losses with a weight"
         )
+
+
+def _check_mixup(settings: DistillSettings, state: ModelState, context: Context) -> None:
+    """Refuse to mix what cannot be mixed: whole numbers, and targets of further outputs."""
+    if not settings.mixup:
+        return
+    whole = [spec.name for spec in state.signature.inputs if not spec.dtype.startswith("float")]
+    further = [name for name in context.parts.train.dataset.extras if name.startswith("targets.")]
+    if whole or further:
+        what = f"the whole numbers of {', '.join(whole)}" if whole else f"{', '.join(further)} of further outputs"
+        raise InputError(f"mixup cannot mix {what}; set mixup = 0")
 
 
 def _check_augmentations(state: ModelState, context: Context) -> None:

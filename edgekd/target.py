@@ -4,6 +4,7 @@ import difflib
 import os
 import re
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -139,12 +140,16 @@ def parse_target(path: Path) -> Target:
 _ALTERNATIVE = re.compile(r"(function-\w+|literal|is-instance|constrained-\w+)\[")  # no field, but one of several types
 
 
+def fields_of(place: Sequence[str | int]) -> list[str | int]:
+    """Return the fields and numbers in where pydantic found something, without the names of alternative types."""
+    return [part for part in place if not _ALTERNATIVE.match(str(part))]
+
+
 def explain(error: ValidationError) -> str:
     """Return pydantic's findings as one line: the field's dotted path and what it should be."""
     lines = []
     for finding in error.errors(include_url=False, include_context=False):
-        named = [str(part) for part in finding["loc"] if not _ALTERNATIVE.match(str(part))]
-        where = ".".join(named) or "the file"
+        where = ".".join(map(str, fields_of(finding["loc"]))) or "the file"
         lines.append(f"{where}: {finding['msg'].removeprefix('Value error, ')}")
     return "; ".join(lines)
 

@@ -33,13 +33,15 @@ def without_stages(input_kind: Literal["float32", "uint8"], *, include_samples: 
 
 def _in_options(finding: Any, options: dict[str, Any]) -> str:
     """Return one of pydantic's findings in the words of the command line."""
+    from edgekd.target import fields_of
+
     message = finding["msg"].removeprefix("Value error, ")
     for name in options:
         if "_" in name:  # one word may be meant as a word
             message = message.replace(name, _option(name))
     if not finding["loc"]:
         return str(message)
-    first, *inside = finding["loc"]
+    first, *inside = fields_of(finding["loc"])
     field = ".".join(name for name in inside if isinstance(name, str))  # numbers count what was repeated
     return ": ".join(part for part in (_option(str(first)), field, message) if part)
 

@@ -54,8 +54,10 @@ class Dataset:
             if array.ndim < 1:
                 raise InputError(f"{self.origin}: {name} is a single value; give one a sample")
             counts[name] = len(array)
-        if len(set(counts.values())) != 1 or not len(self):
-            raise InputError(f"{self.origin}: the arrays do not count the same samples, at least one: {counts}")
+        if len(set(counts.values())) != 1:
+            raise InputError(f"{self.origin}: the arrays do not count the same samples: {counts}")
+        if not len(self):
+            raise InputError(f"{self.origin} is empty: its arrays hold no sample")
         for name, array in (*self.inputs.items(), *self.extras.items()):
             if array.dtype.kind not in "fiub":
                 raise InputError(f"{self.origin}: {name} has dtype {array.dtype}; numbers are needed")

@@ -92,3 +92,6 @@ Share = Annotated[Schedule, _Bounds(0, 1, above=False)]
 def constant(value: float) -> Schedule:
     """Return the schedule that stays at a value."""
     return Schedule(start=value, end=value)
+
+
+Coefficient = Annotated[Schedule, _Bounds(0, 1e9, above=False)]

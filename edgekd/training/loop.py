@@ -166,8 +166,12 @@ class _Course:
         settings, fabric = self.settings, self.fabric
         part = self.part_of(phase)
         size = batch_size(settings, len(part))
-        if size % fabric.world_size:
-            raise InputError(f"batches of {size} samples cannot be shared by {fabric.world_size} processes evenly")
+        if size < settings.batch_size:  # chosen here, as there are few samples
+            size -= size % fabric.world_size
+        if not size or size % fabric.world_size:
+            raise InputError(
+                f"batches of {size} samples cannot be shared by {fabric.world_size} processes evenly; choose a batch_size that can"
+            )
         steps = len(part) // size
         if not steps:
             raise StageError(f"{len(part)} training samples are too few")
@@ -260,7 +264,7 @@ class _Course:
             work = _work(batch, teaching, objective, moment)
             losses = module(work)
             terms = _numbers(losses)
-            self._check_finite(terms)
+            self._check_finite(terms, work.teachers)
             self.fabric.backward(losses["total"])
         longest = math.inf if settings.clip_gradient is None else settings.clip_gradient
         norm = nn.utils.clip_grad_norm_(objective.parameters(), longest)
@@ -280,9 +284,10 @@ class _Course:
         groups = batch.groups.unique()
         for group in groups:
             some = batch.where(batch.groups == group)
-            losses = module(_work(some, teaching, objective, moment))
+            work = _work(some, teaching, objective, moment)
+            losses = module(work)
             terms = _numbers(losses)
-            self._check_finite(terms)
+            self._check_finite(terms, work.teachers)
             self.fabric.backward(losses["total"])
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0.0) + value / len(groups)
@@ -297,12 +302,18 @@ class _Course:
                 parameter.grad = filtered[name]
         return sums
 
-    def _check_finite(self, terms: Mapping[str, float]) -> None:
+    def _check_finite(self, terms: Mapping[str, float], teachers: Mapping[str, Answer]) -> None:
         wrong = [name for name, value in terms.items() if not math.isfinite(value)]
         if not wrong:
             return
         named = [name for name in wrong if name != "total"] or wrong
-        self._stop("the loss is not finite", ": " + ", ".join(f"{one} is {terms[one]}" for one in named))
+        said = ", ".join(f"{one} is {terms[one]}" for one in named)
+        unsure = [name for name, answer in teachers.items() if not _all_finite(answer)]
+        if unsure:
+            raise StageError(
+                f"the loss is not finite: {said}; the teacher {', '.join(unsure)} answers infinite or no numbers"
+            )
+        self._stop("the loss is not finite", f": {said}")
 
     def _stop(self, problem: str, which: str = "") -> NoReturn:
         """Give up with a message; nothing is written over the last checkpoint."""
@@ -362,6 +373,10 @@ def _guilty(objective: Objective, work: Work | None) -> list[str]:
         if any(gradient is not None and not torch.isfinite(gradient).all() for gradient in gradients):
             found.append(name)
     return found
+
+
+def _all_finite(answer: Answer) -> bool:
+    return all(bool(torch.isfinite(tensor).all()) for tensor in answer.outputs.values() if tensor.is_floating_point())
 
 
 def _numbers(losses: Mapping[str, Tensor]) -> dict[str, float]:

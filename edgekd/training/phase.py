@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from edgekd.losses import AnyCommittee, AnyFilter, AnyLoss, Schedule
-from edgekd.losses.schedule import constant
+from edgekd.losses import AnyCommittee, AnyFilter, AnyLoss
+from edgekd.losses.schedule import Coefficient, constant
 
 
 class Phase(BaseModel):
@@ -17,7 +17,7 @@ class Phase(BaseModel):
 
     name: str = Field(default="distill", min_length=1, description="what logs and reports call it")
     epochs: int | None = Field(default=None, ge=1, le=10_000, description="passes over its data; not set: the stage's")
-    task: Schedule = Field(
+    task: Coefficient = Field(
         default=constant(0.0), description="coefficient of the task's own loss: a number, or a schedule"
     )
     losses: tuple[AnyLoss, ...] = Field(default=(), description="names, or tables with `kind`, of `edgekd methods`")

@@ -97,7 +97,14 @@ class Teaching:
         if self._own_data is not None and self._teachers:
             few = self._own(torch.arange(len(few)) % len(self._own_data), Slice())
             targets = few.targets
-        self._known = self._ask(few, self._all_taps(), outputs=True)
+        try:
+            self._known = self._ask(few, self._all_taps(), outputs=True)
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:  # of torch, inside a network
+            shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in few.inputs.items())
+            raise InputError(
+                f"a teacher ({', '.join(self._teachers)}) cannot run on these inputs ({shapes}): {str(error).splitlines()[0]}; "
+                "give a teacher of such inputs, or name its own with teacher_inputs"
+            ) from error
         return Lesson(self._known, targets, valid=few.valid)
 
     def check(self, student: Answer, teachers: Mapping[str, Answer]) -> None:

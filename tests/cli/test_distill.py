@@ -153,6 +153,19 @@ def test_phases_have_their_own_losses_data_and_frozen_modules(cli: Cli) -> None:
     assert [sorted(terms) for terms in notes()["terms"]] == [["hint"], ["kl", "task"], ["kl", "task"]]
 
 
+def test_one_of_several_teachers_is_named_where_no_committee_is(cli: Cli) -> None:
+    outcome = distill(cli, "--teacher", "big.pt", "--teacher", "bigger.pt")
+    assert outcome.code == 0 and "learn from big alone, not from bigger" in outcome.err
+
+
+def test_groups_are_those_of_one_process(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgekd.processes.count", lambda: 2)
+    np.savez("grouped.npz", **samples(groups=np.arange(SAMPLES) // 4))
+    recipe = '[data]\nsource = "grouped.npz"\ncalibration = 32\n[[stage]]\nkind = "distill"\ngradient_filter = "agreement-mask"\n'
+    outcome = compress(cli, recipe, "--teacher", "big.pt")
+    assert outcome.code == 2 and "agreement-mask compares the groups of one process" in outcome.err
+
+
 def last(outcome: Outcome) -> str:
     """Return the last line of stderr, which has to be the one message."""
     lines = [line for line in outcome.err.splitlines() if line.startswith("edgekd: ")]
@@ -173,12 +186,17 @@ def last(outcome: Outcome) -> str:
         (("--loss", "kl:temprature=3"), "--loss: temprature: Extra inputs are not permitted"),
         (("--loss", "rkd", "--freeze", "nowhere"), "no module `nowhere`; nearest"),
         (("--data", "one.npz"), "has one class only"),
-        (("--data", "empty.npz"), "the same samples, at least one"),
+        (("--data", "empty.npz"), "hold no sample"),
         (("--data", "unlabelled.npz", "--loss", "dkd"), "dkd needs labels and the data have none"),
         (("--data", "unlabelled.npz", "--loss", "kl:weight=0"), "nothing is minimized"),
         (("--teacher", "teaching:nothing"), "nothing"),
         (("--teacher", "missing.pt"), "the teacher: "),
         (("--teacher", "teaching:answer", "--loss", "hint"), "gives outputs only"),
+        (("--teacher", "images.pt"), "the network does not run on x 2x6"),
+        (("--loss", "rkd:importance=difficulty"), "rkd is one value a batch, with no samples to weigh"),
+        (("--loss", "kl:temperature=abc"), "--loss: temperature: "),
+        (("--task", "-1"), "task: its values are at least 0"),
+        (("--teacher-cache", "answers"), "say in what form: --cache full, half or top-k"),
     ],
     ids=lambda value: "" if isinstance(value, str) else " ".join(map(str, value)),
 )
@@ -188,6 +206,7 @@ def test_what_cannot_work_is_refused_before_any_work(cli: Cli, options: tuple[st
     np.savez("one.npz", x=given["x"], y=np.zeros(SAMPLES, np.int64))
     np.savez("empty.npz", x=given["x"][:0], y=given["y"][:0])
     np.savez("unlabelled.npz", x=given["x"])
+    torch.save(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(16, 4)), "images.pt")
     teacher = () if "--teacher" in options else ("--teacher", "big.pt")
     outcome = distill(cli, *options, *teacher)
     assert outcome.code == 2 and words in last(outcome), outcome.err

@@ -129,8 +129,8 @@ def test_further_data_sets_that_do_not_fit_are_named(
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
-        ({"image": np.zeros((0, 1, 28, 28), np.uint8), "y": np.zeros(0, int)}, "at least one"),
-        ({"image": np.zeros((0, 1, 28, 28), np.uint8)}, "at least one"),
+        ({"image": np.zeros((0, 1, 28, 28), np.uint8), "y": np.zeros(0, int)}, "no sample"),
+        ({"image": np.zeros((0, 1, 28, 28), np.uint8)}, "no sample"),
         ({"image": np.zeros((50, 1, 28, 28), np.uint8), "y": np.full(50, 3)}, "has one class only; accuracy on it"),
         ({"image": np.zeros((2, 1, 28, 28), np.uint8), "y": np.arange(2)}, "2 samples leave nothing for"),
     ],

@@ -22,7 +22,7 @@ def signature_of(task: str, *outputs: tuple[int, ...]) -> Signature:
     ("inputs", "words"),
     [
         ({}, "needs inputs"),
-        ({"x": np.zeros((0, 2))}, "at least one"),
+        ({"x": np.zeros((0, 2))}, "no sample"),
         ({"x": np.zeros((3, 2)), "y": np.zeros((2, 2))}, "do not count the same"),
         ({"x": np.array([[np.nan, 1.0]])}, "NaN or infinite"),
         ({"x": np.array([["a"]])}, "numbers are needed"),

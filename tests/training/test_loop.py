@@ -218,6 +218,36 @@ def test_training_stops_when_validation_gets_no_better(context: Context, trained
     assert torch.equal(weights(student), seen[1])
 
 
+def test_a_phase_that_stopped_early_is_not_trained_further_after_a_kill(
+    context: Context, trained: nn.Module, teach: Teach, tmp_path: Path
+) -> None:
+    settings = SETTINGS.model_copy(update={"epochs": 6, "patience": 1})
+    here = replace(context, checkpoint=tmp_path / "checkpoint.pt")
+    first, second = phase(task=1.0, name="first"), phase(task=1.0, name="second")
+    made: list[nn.Module] = []
+    for killed in (False, True):
+        student, scores = copy.deepcopy(trained), iter([60.0, 50.0, 70.0, 40.0, 30.0, 20.0])
+
+        def score(network: nn.Module, scores: Any = scores, killed: bool = killed) -> tuple[float, bool]:
+            value = next(scores)
+            if value == 70.0 and killed:
+                raise KeyboardInterrupt
+            return value, True
+
+        given = {"part": context.parts.train.take(256), "settings": settings, "context": here}
+        if killed:
+            with pytest.raises(KeyboardInterrupt):
+                teach(student, first, second, score=score, **given)
+            student, rest = copy.deepcopy(trained), iter([70.0, 40.0])
+            history = teach(student, first, second, score=lambda network, rest=rest: (next(rest), True), **given)
+            assert history.phases == ["first", "first", "second", "second"]
+        else:
+            teach(student, first, second, score=score, **given)
+            (tmp_path / "checkpoint.pt").unlink()
+        made.append(student)
+    assert torch.equal(weights(made[0]), weights(made[1]))
+
+
 def test_a_frozen_module_keeps_its_weights_and_statistics(trained: nn.Module, teach: Teach) -> None:
     student = copy.deepcopy(trained)
     names = [name for name, _ in student.named_children()]

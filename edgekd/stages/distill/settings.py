@@ -4,8 +4,8 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from edgekd.losses import LOSSES, AnyCommittee, AnyFilter, AnyLoss, Loss, Schedule
-from edgekd.losses.schedule import constant
+from edgekd.losses import LOSSES, AnyCommittee, AnyFilter, AnyLoss, Loss
+from edgekd.losses.schedule import Coefficient, constant
 from edgekd.models.signature import Signature
 from edgekd.recipe import StageSettings
 from edgekd.training.phase import Phase
@@ -37,7 +37,7 @@ class DistillSettings(TrainingSettings, StageSettings):
     """
 
     kind: Literal["distill"] = "distill"
-    task: Schedule = Field(
+    task: Coefficient = Field(
         default=constant(TASK), description="coefficient of the task's own loss: a number, or a schedule"
     )
     losses: tuple[AnyLoss, ...] | None = Field(

@@ -44,8 +44,20 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
     settings = _suited(settings, state)
     phases = settings.resolved(state.signature)
     material = _material(state, settings, context, phases, _teachers(state, context))
+    several = [phase.name for phase in phases if len(material.teachers) > 1 and _hears_the_first(phase)]
+    if several:
+        first, *others = material.teachers
+        context.log(
+            f"distill: without a committee the losses on outputs of {', '.join(several)} learn from {first} alone, not from "
+            f"{', '.join(others)}"
+        )
     history = train(form.module, phases, material, settings, context, "distill")
     return state.after("distill", form, history.to_notes())
+
+
+def _hears_the_first(phase: Phase) -> bool:
+    """Return whether outputs of one teacher are compared, where several might be."""
+    return phase.committee is None and any("teacher" in loss.needs for loss in phase.losses)
 
 
 def without_teacher(
@@ -240,10 +252,11 @@ def _describe(settings: StageSettings, context: Context) -> str:
     phases = settings.resolved(context.signature)
     epochs = sum(phase.epochs or settings.epochs for phase in phases)
     parts = "; ".join(_in_words(phase, several=len(phases) > 1) for phase in phases)
-    return (
-        f"train {epochs} epochs over {count:,} samples in batches of {batch_size(settings, count)} towards {parts}, on {device} "
-        f"in {chosen_precision(settings, device)}"
-    )
+    precision = chosen_precision(settings, device)
+    if settings.precision == "auto" and precision != "float32":
+        precision += " (float32 where the network is fake-quantized)"
+    batches = f"{count:,} samples in batches of {batch_size(settings, count)}"
+    return f"train {epochs} epochs over {batches} towards {parts}, on {device} in {precision}"
 
 
 def _in_words(phase: Phase, *, several: bool) -> str:

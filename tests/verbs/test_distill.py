@@ -142,3 +142,33 @@ def test_dropped_answers_train_another_student(tmp_path: Path) -> None:
     kept = verify(CachedTeacher.of(folder, part), lambda ids, answer: answer.output().argmax(1).numpy() != 3)
     assert not kept.all()
     assert not torch.equal(made(), first)
+
+
+class Tagger(nn.Module):
+    """A class for every token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(20, 8), nn.Linear(8, 3)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.head(self.embedding(tokens))
+
+
+def test_a_network_in_memory_may_be_for_another_task(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).standard_normal((200, 8)).astype(np.float32)
+    line = Signature(inputs=(TensorSpec(name="x", shape=("batch", 8)),), task="regression")
+    values = Dataset({"x": x}, x[:, :1] * 2)
+    student, teacher = nn.Sequential(nn.Linear(8, 1)), nn.Sequential(nn.Linear(8, 1))
+    given: dict[str, Any] = {"threads": 1, "epochs": 20}
+    made = edgekd.distill(student, teacher, values, "mse", signature=line, output=tmp_path / "a", task=1.0, **given)
+    with torch.no_grad():
+        found, before = ((one(torch.from_numpy(x))[:, 0].numpy() - x[:, 0] * 2).std() for one in (made, student))
+    assert found < before / 2
+    tokens = np.random.default_rng(0).integers(0, 20, (200, 6))
+    tags = Signature(inputs=(TensorSpec(name="tokens", shape=("batch", 6), dtype="int64"),), task="tokens")
+    known = edgekd.distill(
+        Tagger(), None, edgekd.Dataset({"tokens": tokens}, tokens % 3), [], signature=tags, output=tmp_path / "b", task=1.0,
+        learning_rate=1.0, **given,
+    )  # fmt: skip
+    assert (known(torch.from_numpy(tokens)).argmax(2).numpy() == tokens % 3).mean() > 0.8

@@ -22,6 +22,7 @@ from edgekd.training.checkpoint import Checkpoint
 from edgekd.training.fabric import Together, make_fabric, together
 from edgekd.training.freezing import frozen, hold
 from edgekd.training.history import History
+from edgekd.training.interrupt import between_steps
 from edgekd.training.keeper import Keeper, Score
 from edgekd.training.masks import Masks
 from edgekd.training.objective import Moment, Objective, Work
@@ -199,7 +200,7 @@ class _Course:
             first = keeper.restore(resumed) if resumed is not None else 0
             first = epochs if first is None else first
             name = self.description if phase.name == "distill" else f"{self.description}: {phase.name}"
-            with self.context.progress(name, (epochs - first) * steps) as advance:
+            with self.context.progress(name, (epochs - first) * steps) as advance, between_steps() as interrupted:
                 for epoch in range(first, epochs):
                     set_training(self.student, True)
                     hold(self.student, phase.freeze)
@@ -221,11 +222,13 @@ class _Course:
                         for term, value in terms.items():
                             sums[term] = sums.get(term, 0.0) + value
                         advance(1)
+                        interrupted()
                     if not all(torch.isfinite(tensor).all() for tensor in self.student.parameters()):
                         self._stop("the weights are not finite")
                     objective.end_epoch(epoch)
                     self._note(phase, sums, steps, epoch, epochs, combined)
                     stop = keeper.end_epoch(epoch)
+                    interrupted()
                     if stop:
                         break
             teaching.flush()

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor
 from torch.nn import functional
 
+from edgekd.data.dataset import CLASS_MAPS
 from edgekd.losses.step import at_least_float32
 from edgekd.models.signature import Task
 
@@ -18,7 +19,7 @@ def class_axis(task: Task) -> int:
 
 def has_classes(task: Task) -> bool:
     """Return whether the first output are logits of classes."""
-    return task in ("classification", "segmentation", "tokens")
+    return task in ("classification", *CLASS_MAPS)
 
 
 def has_task_loss(task: Task, *, labelled: bool) -> bool:
@@ -67,4 +68,4 @@ def _squares(output: Tensor, targets: Tensor, valid: Tensor | None) -> Tensor:
 
 def counted(task: Task, targets: Tensor | None) -> Tensor | None:
     """Return which elements have a label, (N, positions ...), where some may have none."""
-    return targets >= 0 if task in ("segmentation", "tokens") and targets is not None else None
+    return targets >= 0 if task in CLASS_MAPS and targets is not None else None

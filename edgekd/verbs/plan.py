@@ -115,7 +115,7 @@ def plan(prepared: Prepared, context: Context) -> Plan:
             share = getattr(settings, "to_macs", None) or getattr(settings, "to_parameters", None) or share
             seconds = 10.0
         elif isinstance(settings, DistillSettings) and rate is not None:
-            epochs = sum(phase.epochs or settings.epochs for phase in settings.resolved(state.signature))
+            epochs = settings.total_epochs(state.signature)
             seconds = epochs * len(context.parts.train) * rate * (3 * share + 1)
         elif isinstance(settings, QuantizeSettings):
             tried = len(settings.calibrators) * (1 if settings.simulate else len(settings.rounding))

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from edgekd.errors import InputError
-from edgekd.losses.step import Answer, Step, at_least_float32
+from edgekd.losses.step import Answer, Step, as_classes, at_least_float32
 
 
 def answer_last(step: Step, answer: Answer, output: str | None = None) -> Tensor:
@@ -18,10 +18,7 @@ def answer_last(step: Step, answer: Answer, output: str | None = None) -> Tensor
 
 def class_probabilities(logits: Tensor) -> Tensor:
     """Return the softmax of logits (N, ..., C) in at least float32; one logit (C = 1) is that of the second of two classes."""
-    logits = at_least_float32(logits.detach())
-    if logits.shape[-1] == 1:
-        logits = torch.cat([torch.zeros_like(logits), logits], -1)
-    return logits.softmax(-1)
+    return as_classes(at_least_float32(logits.detach())).softmax(-1)
 
 
 def class_labels(step: Step, shape: torch.Size) -> Tensor | None:

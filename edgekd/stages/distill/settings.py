@@ -109,3 +109,7 @@ class DistillSettings(TrainingSettings, StageSettings):
                 freeze=self.freeze,
             ),
         )
+
+    def total_epochs(self, signature: Signature) -> int:
+        """Return the passes over their data that all phases make together."""
+        return sum(phase.epochs or self.epochs for phase in self.resolved(signature))

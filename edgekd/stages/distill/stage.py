@@ -96,8 +96,7 @@ def _suited(settings: DistillSettings, state: ModelState) -> DistillSettings:
 
 def only_task(settings: DistillSettings, state: ModelState) -> tuple[Phase, ...]:
     """Return one phase with the epochs of all of them, in which the task's loss alone counts."""
-    phases = settings.resolved(state.signature)
-    epochs = sum(phase.epochs or settings.epochs for phase in phases)
+    epochs = settings.total_epochs(state.signature)
     return (Phase.model_validate({"name": "distill", "task": 1.0, "epochs": epochs}),)
 
 
@@ -250,7 +249,7 @@ def _describe(settings: StageSettings, context: Context) -> str:
     device = chosen_device(context.device)
     count = len(training_part(context.parts.train))
     phases = settings.resolved(context.signature)
-    epochs = sum(phase.epochs or settings.epochs for phase in phases)
+    epochs = settings.total_epochs(context.signature)
     parts = "; ".join(_in_words(phase, several=len(phases) > 1) for phase in phases)
     precision = chosen_precision(settings, device)
     if settings.precision == "auto" and precision != "float32":

@@ -1,5 +1,6 @@
 """What every method of the catalogue is: frozen settings with a kind, and where it comes from."""
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
@@ -31,3 +32,7 @@ class Method(BaseModel):
         kind = cls.model_fields["kind"].default
         if isinstance(kind, str):
             cls.registry[kind] = cls
+
+    def files(self) -> tuple[Path, ...]:
+        """Return the files that it reads: their content, too, makes a training what it is."""
+        return tuple(value for name in type(self).model_fields if isinstance(value := getattr(self, name), Path))

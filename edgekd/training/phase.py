@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -64,6 +65,10 @@ class Phase(BaseModel):
     def needing_labels(self) -> list[str]:
         """Return the kinds of the methods that need labels."""
         return [method.kind for method in [*self.methods(), *self._policies()] if "labels" in method.needs]
+
+    def files(self) -> list[Path]:
+        """Return the files that its methods read."""
+        return [path for method in [*self.methods(), *self._policies()] for path in method.files()]
 
     def _policies(self) -> list[Any]:
         policies = [getattr(loss, "layers", None) for loss in self.losses]

@@ -1,9 +1,7 @@
 """The teacher is a table of vectors: of classes, words or senses."""
 
-from pathlib import Path
 from typing import ClassVar, Literal
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -13,6 +11,7 @@ from edgekd.errors import InputError
 from edgekd.losses.crossmodal.pooling import known_labels
 from edgekd.losses.feature.feature_loss import PENULTIMATE
 from edgekd.losses.loss import Capability, Evidence, Loss
+from edgekd.losses.rows import Rows, read_rows
 from edgekd.losses.step import Setup, Step, at_least_float32
 
 
@@ -58,9 +57,7 @@ class EmbeddingTable(Loss):
 
     kind: Literal["embedding-table"] = "embedding-table"
     tap: str = Field(default=PENULTIMATE, description="the student's state")
-    table: Path | tuple[tuple[float, ...], ...] = Field(
-        description="an .npy file of rows (R, D), or the rows themselves"
-    )
+    table: Rows = Field(description="an .npy file of rows (R, D), or the rows themselves")
     index: str | None = Field(
         default=None, description="array of the data set with row numbers, negative: none; not set: the labels"
     )
@@ -81,7 +78,7 @@ class EmbeddingTable(Loss):
             InputError: the table holds no rows.
         """
         student = at_least_float32(setup.student.features[self.tap])
-        rows = _read(self.table).to(student.device, student.dtype)
+        rows = read_rows(self.kind, self.table).to(student.device, student.dtype)
         fits = rows.shape[1] == student.shape[-1]
         return Table(None if fits else nn.Linear(student.shape[-1], rows.shape[1]).to(rows), rows)
 
@@ -106,15 +103,3 @@ class EmbeddingTable(Loss):
                 "for every class or number of the data"
             )
         return embedding_distance(student, memory.look_up(index))
-
-
-def _read(table: Path | tuple[tuple[float, ...], ...]) -> Tensor:
-    try:
-        rows = np.load(table, allow_pickle=False) if isinstance(table, Path) else np.array(table)
-    except (OSError, ValueError) as error:
-        raise InputError(f"embedding-table: {table}: {error}") from error
-    if rows.ndim != 2 or not np.issubdtype(rows.dtype, np.floating) or not np.isfinite(rows).all():
-        raise InputError(
-            f"embedding-table: {table}: rows of finite floats (R, D) are needed, not {rows.dtype} {rows.shape}"
-        )
-    return torch.from_numpy(rows)

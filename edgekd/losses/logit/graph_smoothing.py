@@ -7,9 +7,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edgekd.errors import InputError
 from edgekd.losses.logit.class_means import ClassMeans, class_means, labels_of
 from edgekd.losses.logit.kl import divergence
 from edgekd.losses.loss import Capability, Evidence, OutputLoss
+from edgekd.losses.rows import Rows, read_rows
 from edgekd.losses.schedule import Share, constant
 from edgekd.losses.step import Setup, Step, at_least_float32
 
@@ -35,6 +37,18 @@ def smoothed(teacher: Tensor, graph: Tensor, gamma: float = 0.3) -> Tensor:
     return torch.log_softmax((1 - gamma) * log_teacher + gamma * log_teacher @ graph, -1)
 
 
+def with_unseen(graph: Tensor, classes: int, share: float = 0.1) -> Tensor:
+    """Return W_bb + share W_bn W_nb (C, C): classes are also alike through those that are not trained on.
+
+    Args:
+        graph: W (K, K) of all classes, the C trained ones first.
+        classes: C.
+        share: of the way through the others.
+    """
+    base, there, back = graph[:classes, :classes], graph[:classes, classes:], graph[classes:, :classes]
+    return base + share * there @ back
+
+
 def graph_smoothed_kl(student: Tensor, teacher: Tensor, graph: Tensor, gamma: float = 0.3) -> Tensor:
     """Return KL(q~ || p_S) / C for every element of logits (..., C); no gradient flows into teacher or graph."""
     log_target = smoothed(teacher.detach(), graph.detach(), gamma)
@@ -42,17 +56,43 @@ def graph_smoothed_kl(student: Tensor, teacher: Tensor, graph: Tensor, gamma: fl
     return divergence(log_target, log_student) / student.shape[-1]
 
 
+def label_patches_kl(student: Tensor, teacher: Tensor, labels: Tensor, graph: Tensor, gamma: float = 0.3) -> Tensor:
+    """Return KL(q~_y || p_S,y) / P over the patches, (N,): where, for the class y of its label, the evidence lies.
+
+    log q~ and log p_S give a log probability for every patch and class; those of y, over the patches, are scaled to sum
+    to 1.
+
+    Args:
+        student: logits (N, ..., C) of the P patches of N samples.
+        teacher: logits of the same shape; no gradient flows into them.
+        labels: y (N,), any number below 0 for none.
+        graph: W (C, C).
+        gamma: share of the similar classes in q~.
+    """
+    log_target = smoothed(teacher.detach(), graph.detach(), gamma)
+    log_student = torch.log_softmax(at_least_float32(student), -1)
+    own = labels.clamp(min=0)
+    target, mine = (
+        side[torch.arange(len(own), device=own.device), ..., own].flatten(1).log_softmax(-1)
+        for side in (log_target, log_student)
+    )
+    return divergence(target, mine) / target.shape[1]
+
+
 class GraphSmoothing(OutputLoss):
-    """KL to the teacher's log probabilities smoothed over similar classes."""
+    """KL to the teacher's log probabilities smoothed over similar classes, or over the patches that show the label's."""
 
     capability: ClassVar[Capability] = "C01"
     title: ClassVar[str] = "Graph-smoothed teacher (OGKD)"
-    source: ClassVar[str] = "OGKD, github.com/tientrandinh/OGKD, global loss (GAD)"
+    source: ClassVar[str] = "OGKD, github.com/tientrandinh/OGKD, global (GAD) and label-guided patch loss (LGD)"
     evidence: ClassVar[Evidence] = "C"
     variant: ClassVar[str] = (
-        "prototypes are the class means of the teacher's probabilities; the smoothed answer is normalised"
+        "prototypes are the class means of the teacher's probabilities where no table is given; the smoothed answer, and "
+        "what a label's patches show, are normalised"
     )
-    applies: ClassVar[str] = "many classes, some of them alike: (N, C), maps (N, C, H, W)"
+    applies: ClassVar[str] = (
+        "many classes, some of them alike: (N, C), maps (N, C, H, W); patches: maps of one label a sample"
+    )
     needs: ClassVar[frozenset[str]] = frozenset({"teacher", "labels"})
     exempt: ClassVar[dict[str, str]] = {
         "zero": "the target q~ ~ q_T^(1 - gamma) prod_i q_T,i^(gamma W_i) is q_T for gamma = 0 only"
@@ -62,21 +102,71 @@ class GraphSmoothing(OutputLoss):
     gamma: Share = Field(default=constant(0.3), description="share of the similar classes in the target")
     alpha: float = Field(default=4.0, ge=0, description="how sharply similar classes are told from others")
 
-    def prepare(self, setup: Setup) -> nn.Module | None:
-        """Return the table of class means, one-hot (no two classes alike) at first.
+    prototypes: Rows | None = Field(
+        default=None,
+        description="an .npy file of a vector a class (K, D), such as embeddings of their names, or the rows; those behind "
+        "the classes of the data are of classes that are not trained on; not set: class means",
+    )
+    unseen: float = Field(default=0.1, ge=0, description="share of the way through classes that are not trained on")
+    patches: bool = Field(
+        default=False, description="compare over a map's positions, for the class of the sample's label"
+    )
+
+    def prepare(self, setup: Setup) -> nn.Module:
+        """Return the graph of the prototypes, else the table of class means, one-hot (no two classes alike) at first.
 
         Raises:
-            InputError: there are no classes, or the output does not have them.
+            InputError: there are no classes, the output does not have them, or a class has no prototype.
         """
-        return class_means(self.kind, setup, next(iter(setup.teachers.values())), self.output, "one-hot")
+        teacher = next(iter(setup.teachers.values()))
+        means = class_means(self.kind, setup, teacher, self.output, "one-hot")
+        classes = len(means.table)
+        if self.patches and teacher.output(self.output).ndim < 3:
+            raise InputError(
+                f"{self.kind}: patches are compared over a map, and the output has the shape "
+                f"{tuple(teacher.output(self.output).shape)}; name an output with one: output = NAME"
+            )
+        if self.prototypes is None:
+            return means
+        rows = read_rows(self.kind, self.prototypes)
+        if len(rows) < classes:
+            raise InputError(f"{self.kind}: there are {len(rows)} prototypes for {classes} classes; give one for each")
+        return Graph(with_unseen(class_graph(rows, self.alpha), classes, self.unseen))
 
     def compare(self, student: Tensor, teacher: Tensor, step: Step, memory: nn.Module | None) -> Tensor:
-        """Return the divergence of every element."""
-        assert isinstance(memory, ClassMeans)
-        memory.add(teacher.softmax(-1), labels_of(step), step)
-        return graph_smoothed_kl(student, teacher, class_graph(memory.table, self.alpha), self.gamma.at(step.progress))
+        """Return the divergence of every element, or of every sample's patches.
+
+        Raises:
+            InputError: patches are to be compared, and a sample has more than one label.
+        """
+        gamma = self.gamma.at(step.progress)
+        labels = labels_of(step)
+        if self.patches and labels.ndim != 1:
+            raise InputError(
+                f"{self.kind}: patches need one label a sample, not {tuple(labels.shape)}; patches = false"
+            )
+        if isinstance(memory, ClassMeans):
+            each = labels.reshape(-1, *(1,) * (teacher.ndim - 2)).expand(teacher.shape[:-1]) if self.patches else labels
+            memory.add(teacher.softmax(-1), each, step)
+            graph = class_graph(memory.table, self.alpha)
+        else:
+            assert isinstance(memory, Graph)
+            graph = memory.weights.to(student.dtype)
+        if not self.patches:
+            return graph_smoothed_kl(student, teacher, graph, gamma)
+        return label_patches_kl(student, teacher, labels, graph, gamma) * (labels >= 0)
 
     def end_epoch(self, memory: nn.Module | None, epoch: int) -> None:
         """Take the epoch's class means into use."""
         if isinstance(memory, ClassMeans):
             memory.renew()
+
+
+class Graph(nn.Module):
+    """W (C, C) of prototypes that do not change."""
+
+    weights: Tensor
+
+    def __init__(self, weights: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("weights", weights, persistent=False)  # made again from the prototypes

@@ -1,6 +1,12 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
 import torch
 from torch.nn import functional
 
+from edgekd.errors import InputError
+from edgekd.losses import Answer
 from edgekd.losses.logit.graph_smoothing import GraphSmoothing, class_graph, graph_smoothed_kl, smoothed
 
 from ..steps import C, answers, make_step, memory_of, random
@@ -60,3 +66,42 @@ def test_a_map_has_a_value_a_position() -> None:
     student, teacher = random(2, 3, 3, C), random(2, 3, 3, C, seed=1)
     found = graph_smoothed_kl(student, teacher, graph)
     torch.testing.assert_close(found[1, 2, 0], graph_smoothed_kl(student[1, 2, 0], teacher[1, 2, 0], graph))
+
+
+def test_given_prototypes_make_the_graph_and_unseen_classes_join_alike_ones(tmp_path: Path) -> None:
+    rows = random(C + 2, 8, seed=4)
+    np.save(tmp_path / "names.npy", rows.numpy())
+    loss = GraphSmoothing.model_validate({"prototypes": str(tmp_path / "names.npy"), "unseen": 0.2})
+    student, teacher = answers(loss, seed=1)
+    graph = class_graph(rows)
+    through = torch.stack([
+        torch.stack([sum(graph[i, k] * graph[k, j] for k in range(C, C + 2)) for j in range(C)]) for i in range(C)
+    ])  # fmt: skip
+    expected = graph_smoothed_kl(student.output(), teacher.output(), graph[:C, :C] + 0.2 * through)
+    torch.testing.assert_close(loss(make_step(student, teacher), memory_of(loss, student, teacher)), expected)
+    assert loss.files() == (tmp_path / "names.npy",)
+    short = GraphSmoothing.model_validate({"prototypes": ((1.0, 0.0), (0.0, 1.0))})
+    with pytest.raises(InputError, match="2 prototypes for 4 classes"):
+        memory_of(short, student, teacher)
+
+
+def test_patches_are_compared_where_the_label_s_class_is_seen() -> None:
+    loss = GraphSmoothing.model_validate({"patches": True, "gamma": 0})
+    mine, yours = random(3, C, 2, 2), random(3, C, 2, 2, seed=1)
+    student, teacher = Answer({"map": mine}), Answer({"map": yours})
+    step = make_step(student, teacher, valid=torch.tensor([True, True, False]))
+    found = loss(step, memory_of(loss, student, teacher))
+    for sample, label in ((0, 0), (1, 2)):
+        p, q = (logits.softmax(1)[sample, label].flatten() for logits in (mine, yours))
+        p, q = p / p.sum(), q / q.sum()
+        torch.testing.assert_close(found[sample], (q * (q / p).log()).sum() / 4)
+    assert found[2] == 0
+    same = loss(make_step(teacher, teacher), memory_of(loss, teacher, teacher))
+    assert same.abs().max() < 1e-9
+
+
+def test_patches_without_a_map_are_refused() -> None:
+    loss = GraphSmoothing(patches=True)
+    student, teacher = answers(loss, seed=1)
+    with pytest.raises(InputError, match=r"over a map.*\(3, 4\)"):
+        memory_of(loss, student, teacher)

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from edgekd.losses.committee.mixture import (
     WeightedCommittee,
     answered,
-    class_labels,
     cross_entropy,
     shares,
     spread,
 )
+from edgekd.losses.labels import class_labels
 from edgekd.losses.step import Step, as_classes
 
 
@@ -51,7 +51,7 @@ class Confidence(WeightedCommittee):
         """Return the shares of every sample or position."""
         present = answered(logits)
         sure = shares(confidence(logits), present)
-        labels = class_labels(step, logits) if self.labels else None
+        labels = class_labels(step, logits.shape[1:-1]) if self.labels else None
         if labels is None:
             return sure
         return torch.where(labels >= 0, label_confidence(cross_entropy(logits, labels), present), sure)

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from edgekd.losses.committee.mixture import (
     WeightedCommittee,
     answered,
-    class_labels,
     cross_entropy,
     shares,
     spread,
@@ -18,6 +17,7 @@ from edgekd.losses.committee.mixture import (
 )
 from edgekd.losses.crossmodal.pooling import pooled
 from edgekd.losses.feature.feature_loss import PENULTIMATE
+from edgekd.losses.labels import class_labels
 from edgekd.losses.step import Answer, Setup, Step, as_classes, at_least_float32
 
 
@@ -119,7 +119,7 @@ class LearnedImportance(WeightedCommittee):
         scores = memory(step.student.features[self.tap], step.valid)
         logits = teacher_logits(step)
         log_pi = log_importance(scores, answered(logits))
-        labels = class_labels(step, logits)
+        labels = class_labels(step, logits.shape[1:-1])
         if labels is None:
             mine = torch.log_softmax(as_classes(step.class_last(step.student.output()).detach()), -1)
             yours = torch.log_softmax(as_classes(logits), -1)

@@ -63,15 +63,6 @@ def teacher_logits(step: Step) -> Tensor:
     return torch.stack([step.class_last(answer.output()).detach() for answer in step.teachers.values()])
 
 
-def class_labels(step: Step, logits: Tensor) -> Tensor | None:
-    """Return the labels (N, ...) that belong to logits (K, N, ..., C), negative where there is none, or None."""
-    targets = step.targets
-    if targets is None or targets.is_floating_point() or targets.shape != logits.shape[1:-1]:
-        return None
-    labels = targets.long()
-    return labels if step.valid is None or step.valid.shape != labels.shape else labels.where(step.valid, -1)
-
-
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Return -log p_y, (...), of logits (..., C) for labels that broadcast to (...); 0 where the label is negative."""
     labels = labels.expand(logits.shape[:-1])

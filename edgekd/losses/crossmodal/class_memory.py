@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgekd.errors import InputError
-from edgekd.losses.crossmodal.pooling import pooled, sample_labels
+from edgekd.losses.crossmodal.pooling import pooled
 from edgekd.losses.feature.feature_loss import FeatureLoss
+from edgekd.losses.labels import sample_labels
 from edgekd.losses.loss import Capability, Evidence
 from edgekd.losses.step import Setup, Step
 

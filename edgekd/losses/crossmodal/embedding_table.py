@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgekd.errors import InputError
-from edgekd.losses.crossmodal.pooling import known_labels
 from edgekd.losses.feature.feature_loss import PENULTIMATE
+from edgekd.losses.labels import known_labels
 from edgekd.losses.loss import Capability, Evidence, Loss
 from edgekd.losses.rows import Rows, read_rows
 from edgekd.losses.step import Setup, Step, at_least_float32

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgekd.errors import InputError
-from edgekd.losses.crossmodal.pooling import pooled, sample_labels, sample_mean
+from edgekd.losses.crossmodal.pooling import pooled, sample_mean
 from edgekd.losses.feature.feature_loss import PENULTIMATE
+from edgekd.losses.labels import sample_labels
 from edgekd.losses.logit.kl import temperature_kl
 from edgekd.losses.loss import Capability, Evidence, Loss
 from edgekd.losses.schedule import Schedule, Temperature, constant

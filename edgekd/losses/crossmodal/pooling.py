@@ -2,9 +2,7 @@
 
 from torch import Tensor
 
-from edgekd.errors import InputError
 from edgekd.losses.feature.positions import mean_where
-from edgekd.losses.step import Step
 
 
 def pooled(feature: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -25,29 +23,3 @@ def sample_mean(values: Tensor, valid: Tensor | None = None) -> Tensor:
         return values.flatten(1).mean(1)
     counted = valid.to(values.dtype)
     return (values * counted).flatten(1).sum(1) / counted.flatten(1).sum(1).clamp(min=1)
-
-
-def known_labels(step: Step, kind: str) -> Tensor:
-    """Return the labels of a step (N, ...), -1 where there is none.
-
-    Raises:
-        InputError: the step has no labels, or values that are no classes.
-    """
-    if step.targets is None:
-        raise InputError(f"{kind}: needs labels, and this phase's data have none or mixup mixes them; set mixup = 0")
-    if step.targets.is_floating_point():
-        raise InputError(f"{kind}: needs labels of classes, and the targets are values; it is for classifiers")
-    labels = step.targets.long()
-    return labels if step.valid is None or step.valid.shape != labels.shape else labels.where(step.valid, -1)
-
-
-def sample_labels(step: Step, kind: str) -> Tensor:
-    """Return the labels of a step's samples (N,), -1 where there is none.
-
-    Raises:
-        InputError: the step has no labels, values that are no classes, or labels of positions.
-    """
-    labels = known_labels(step, kind)
-    if labels.ndim != 1:
-        raise InputError(f"{kind}: needs one label a sample, and these data label every position; use kl or hint")
-    return labels

@@ -9,9 +9,10 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from edgekd.errors import InputError
-from edgekd.losses.crossmodal.pooling import pooled, sample_labels
+from edgekd.losses.crossmodal.pooling import pooled
 from edgekd.losses.feature.counted import counted
 from edgekd.losses.feature.feature_loss import PENULTIMATE
+from edgekd.losses.labels import sample_labels
 from edgekd.losses.loss import Capability, Evidence, Loss
 from edgekd.losses.step import Setup, Step, at_least_float32, merged
 

@@ -74,12 +74,3 @@ def class_means(
             "classes: output = NAME"
         )
     return ClassMeans(setup.classes, start)
-
-
-def labels_of(step: Step) -> Tensor:
-    """Return the class (N, ...) of every element, -1 for elements that do not count."""
-    assert step.targets is not None
-    if step.valid is None:
-        return step.targets
-    valid = step.valid.reshape(step.valid.shape + (1,) * (step.targets.ndim - step.valid.ndim))
-    return torch.where(valid, step.targets, -1)

@@ -6,7 +6,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from edgekd.losses.logit.class_means import ClassMeans, class_means, labels_of
+from edgekd.losses.labels import known_labels
+from edgekd.losses.logit.class_means import ClassMeans, class_means
 from edgekd.losses.loss import Capability, Evidence, Loss
 from edgekd.losses.schedule import Schedule, Share
 from edgekd.losses.step import Setup, Step, as_classes, at_least_float32
@@ -64,7 +65,7 @@ class Confusion(Loss):
     def __call__(self, step: Step, memory: nn.Module | None = None) -> Tensor:
         """Return the cross-entropy of every element."""
         assert isinstance(memory, ClassMeans)
-        student, labels = as_classes(step.class_last(step.student.output(self.output))), labels_of(step)
+        student, labels = as_classes(step.class_last(step.student.output(self.output))), known_labels(step, self.kind)
         memory.add(student.detach().softmax(-1), labels, step)
         return softened_cross_entropy(student, labels.clamp(min=0), memory.rows(labels), self.alpha.at(step.progress))
 

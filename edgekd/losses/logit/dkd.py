@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from edgekd.losses.logit.class_means import labels_of
+from edgekd.losses.labels import known_labels
 from edgekd.losses.logit.dbild import OUTSIDE
 from edgekd.losses.logit.kl import divergence
 from edgekd.losses.loss import Capability, Evidence, OutputLoss
@@ -62,5 +62,5 @@ class Dkd(OutputLoss):
     def compare(self, student: Tensor, teacher: Tensor, step: Step, memory: nn.Module | None) -> Tensor:
         """Return the loss of every element."""
         temperature = self.temperature.at(step.progress)
-        target, others = decoupled_parts(student, teacher, labels_of(step).clamp(min=0), temperature)
+        target, others = decoupled_parts(student, teacher, known_labels(step, self.kind).clamp(min=0), temperature)
         return temperature**2 * (self.alpha.at(step.progress) * target + self.beta.at(step.progress) * others)

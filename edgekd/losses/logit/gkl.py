@@ -6,7 +6,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from edgekd.losses.logit.class_means import ClassMeans, class_means, labels_of
+from edgekd.losses.labels import known_labels
+from edgekd.losses.logit.class_means import ClassMeans, class_means
 from edgekd.losses.logit.kl import temperature_kl
 from edgekd.losses.loss import Capability, Evidence, OutputLoss
 from edgekd.losses.schedule import Schedule, Temperature, constant
@@ -76,7 +77,7 @@ class _Weighted(OutputLoss):
         """Return the loss of every element."""
         weights = torch.softmax(teacher / self.weight_temperature.at(step.progress), -1)
         if isinstance(memory, ClassMeans):
-            labels = labels_of(step)
+            labels = known_labels(step, self.kind)
             memory.add(weights, labels, step)
             weights = memory.rows(labels).to(weights)
         weights = weights**self.power

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgekd.errors import InputError
-from edgekd.losses.logit.class_means import ClassMeans, class_means, labels_of
+from edgekd.losses.labels import known_labels
+from edgekd.losses.logit.class_means import ClassMeans, class_means
 from edgekd.losses.logit.kl import divergence
 from edgekd.losses.loss import Capability, Evidence, OutputLoss
 from edgekd.losses.rows import Rows, read_rows
@@ -140,7 +141,7 @@ class GraphSmoothing(OutputLoss):
             InputError: patches are to be compared, and a sample has more than one label.
         """
         gamma = self.gamma.at(step.progress)
-        labels = labels_of(step)
+        labels = known_labels(step, self.kind)
         if self.patches and labels.ndim != 1:
             raise InputError(
                 f"{self.kind}: patches need one label a sample, not {tuple(labels.shape)}; patches = false"

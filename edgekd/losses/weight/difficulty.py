@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgekd.errors import InputError
+from edgekd.losses.labels import class_labels
 from edgekd.losses.step import Step, at_least_float32
-from edgekd.losses.weight.shared import answer_last, batch_mean, class_labels, class_probabilities, fitted
+from edgekd.losses.weight.shared import answer_last, batch_mean, class_probabilities, fitted
 from edgekd.losses.weighting import SignalWeight
 
 

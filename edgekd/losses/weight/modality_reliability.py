@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from edgekd.errors import InputError
 from edgekd.losses.crossmodal.pooling import sample_mean
+from edgekd.losses.labels import class_labels
 from edgekd.losses.step import Step
-from edgekd.losses.weight.shared import answer_last, array_of, class_labels, class_probabilities
+from edgekd.losses.weight.shared import answer_last, array_of, class_probabilities
 from edgekd.losses.weight.teacher_confidence import reliability
 from edgekd.losses.weighting import SignalWeight
 

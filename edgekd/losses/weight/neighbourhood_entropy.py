@@ -8,8 +8,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edgekd.losses.labels import class_labels, elements_that_count
 from edgekd.losses.step import Step
-from edgekd.losses.weight.shared import answer_last, array_of, class_labels, class_probabilities, counted
+from edgekd.losses.weight.shared import answer_last, array_of, class_probabilities
 from edgekd.losses.weighting import SignalWeight
 
 
@@ -63,6 +64,6 @@ class NeighbourhoodEntropy(SignalWeight):
         incidence = array_of(step, self.hyperedges, self.kind, "the hyperedges of every sample")
         incidence = incidence.detach().to(probabilities.dtype)
         one_hot = functional.one_hot(classes, probabilities.shape[-1]).to(probabilities.dtype)
-        one_hot = one_hot * counted(step, predicted)[:, None]  # what does not count is no neighbour
+        one_hot = one_hot * elements_that_count(step, predicted)[:, None]  # what does not count is no neighbour
         entropy = hyperedge_entropy(step.gather(incidence), step.gather(one_hot))
         return torch.exp(-self.kappa * heterophily(incidence, entropy))

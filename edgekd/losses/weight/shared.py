@@ -1,4 +1,4 @@
-"""What signal weights share: probabilities and labels, means over the batch, and the fit of a weight to a loss."""
+"""What signal weights share: probabilities, means over the batch, and the fit of a weight to a loss."""
 
 from typing import Literal
 
@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from edgekd.errors import InputError
+from edgekd.losses.labels import elements_that_count
 from edgekd.losses.step import Answer, Step, as_classes, at_least_float32
 
 
@@ -21,29 +22,9 @@ def class_probabilities(logits: Tensor) -> Tensor:
     return as_classes(at_least_float32(logits.detach())).softmax(-1)
 
 
-def class_labels(step: Step, shape: torch.Size) -> Tensor | None:
-    """Return the labels of elements of that shape, -1 where there is none; None if the targets are no such classes."""
-    targets = step.targets
-    if targets is None or targets.is_floating_point() or targets.shape != shape:
-        return None
-    return torch.where(counted(step, targets), targets.long(), -1)
-
-
-def counted(step: Step, values: Tensor) -> Tensor:
-    """Return which values (N, ...) count, a boolean tensor of their shape; a sample counts if any of its positions does."""
-    valid = step.valid
-    if valid is None:
-        return torch.ones_like(values, dtype=torch.bool)
-    if valid.ndim == 1:
-        return valid.reshape(-1, *[1] * (values.ndim - 1)).expand_as(values)
-    if values.ndim == 1:
-        return valid.flatten(1).any(1)
-    return valid if valid.shape == values.shape else torch.ones_like(values, dtype=torch.bool)
-
-
 def batch_mean(step: Step, values: Tensor) -> Tensor:
     """Return the mean of the values (N, ...) that count, over all processes: a scalar, 0 if none counts."""
-    counts = counted(step, values)
+    counts = elements_that_count(step, values)
     sums = torch.stack([torch.where(counts, values, 0.0).sum(), counts.sum().to(values.dtype)])
     total, number = step.gather(sums[None]).sum(0)
     return total / number.clamp(min=1)
@@ -61,7 +42,7 @@ def fitted(step: Step, weight: Tensor, elementwise: Tensor) -> Tensor:
         smooth: Literal["linear", "bilinear"] = "linear" if len(size) == 1 else "bilinear"
         smaller = all(new <= old for new, old in zip(size, weight.shape[1:], strict=True))
         return functional.interpolate(weight[:, None], tuple(size), mode="area" if smaller else smooth)[:, 0]
-    counts = counted(step, weight).flatten(1)
+    counts = elements_that_count(step, weight).flatten(1)
     return torch.where(counts, weight.flatten(1), 0.0).sum(1) / counts.sum(1).clamp(min=1)
 
 

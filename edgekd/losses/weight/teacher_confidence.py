@@ -7,8 +7,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from edgekd.losses.labels import class_labels
 from edgekd.losses.step import Step
-from edgekd.losses.weight.shared import answer_last, class_labels, class_probabilities, fitted
+from edgekd.losses.weight.shared import answer_last, class_probabilities, fitted
 from edgekd.losses.weighting import SignalWeight
 
 

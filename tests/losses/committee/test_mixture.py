@@ -3,7 +3,7 @@ from torch.nn import functional
 
 from edgekd.losses import Answer
 from edgekd.losses.committee.mean import Mean
-from edgekd.losses.committee.mixture import answered, class_labels, cross_entropy, mixture, shares
+from edgekd.losses.committee.mixture import answered, cross_entropy, mixture, shares
 
 from ..steps import make_step, random
 
@@ -47,15 +47,6 @@ def test_cross_entropy_is_torch_s_and_nothing_without_a_label() -> None:
         one[:, 0], torch.tensor([1.0, 0.0, 1.0], dtype=one.dtype), reduction="none"
     )
     torch.testing.assert_close(cross_entropy(one, torch.tensor([1, 0, 1])), expected)
-
-
-def test_labels_are_only_taken_where_they_belong_to_the_logits() -> None:
-    answer = Answer({"output": random(3, 4)})
-    logits = random(2, 3, 4)
-    step = make_step(answer, answer, valid=torch.tensor([True, False, True]))
-    assert class_labels(step, logits).tolist() == [0, -1, 1]
-    assert class_labels(make_step(answer, answer, targets=random(3)), logits) is None
-    assert class_labels(make_step(answer, answer, targets=torch.zeros(3, 6, dtype=torch.long)), logits) is None
 
 
 def test_token_logits_keep_their_axes() -> None:

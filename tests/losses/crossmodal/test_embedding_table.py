@@ -86,18 +86,3 @@ def test_labels_are_needed_without_an_index() -> None:
     step, memory = made(loss, random(3, 3))
     with pytest.raises(InputError, match="needs labels"):
         loss(step, memory)
-
-
-@pytest.mark.parametrize("rows", [np.zeros(3), np.zeros((2, 3), np.int64), np.array([[1.0, np.nan]])])
-def test_a_file_without_finite_rows_is_named(tmp_path: Path, rows: np.ndarray) -> None:
-    np.save(tmp_path / "rows.npy", rows)
-    with pytest.raises(InputError, match=r"rows.npy: rows of finite floats"):
-        made(EmbeddingTable(table=tmp_path / "rows.npy"), random(3, 3))
-
-
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="none.npy"):
-        made(EmbeddingTable(table=tmp_path / "none.npy"), random(3, 3))
-    (tmp_path / "text.npy").write_text("no rows")
-    with pytest.raises(InputError, match="text.npy"):
-        made(EmbeddingTable(table=tmp_path / "text.npy"), random(3, 3))

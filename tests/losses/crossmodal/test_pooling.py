@@ -1,9 +1,6 @@
-import pytest
 import torch
 
-from edgekd.errors import InputError
-from edgekd.losses import Answer, Step
-from edgekd.losses.crossmodal.pooling import known_labels, pooled, sample_labels, sample_mean
+from edgekd.losses.crossmodal.pooling import pooled, sample_mean
 
 from ..steps import random
 
@@ -29,23 +26,3 @@ def test_the_mean_of_a_sample_is_over_the_positions_that_count() -> None:
     assert sample_mean(values).tolist() == sample_mean(values, valid[:, :2]).tolist() == [4.0, 5.0]
     assert sample_mean(values[0], valid[0]).tolist() == [1.0, 2.0, 9.0]
     torch.testing.assert_close(sample_mean(values[:, :2].reshape(1, 2, 2)), torch.tensor([3.0]))
-
-
-def test_labels_are_negative_where_they_do_not_count() -> None:
-    labels = torch.tensor([2, 0, 1], dtype=torch.int32)
-    found = known_labels(Step(Answer({}), targets=labels, valid=torch.tensor([True, False, True])), "x")
-    assert found.tolist() == [2, -1, 1] and found.dtype == torch.int64
-    assert known_labels(Step(Answer({}), targets=labels), "x").tolist() == [2, 0, 1]
-
-
-def test_labels_that_are_missing_or_no_classes_are_named() -> None:
-    with pytest.raises(InputError, match="x: needs labels.*set mixup = 0"):
-        known_labels(Step(Answer({})), "x")
-    with pytest.raises(InputError, match="x: needs labels of classes"):
-        known_labels(Step(Answer({}), targets=torch.zeros(3)), "x")
-
-
-def test_labels_of_positions_are_no_labels_of_samples() -> None:
-    assert sample_labels(Step(Answer({}), targets=torch.tensor([1, 0])), "x").tolist() == [1, 0]
-    with pytest.raises(InputError, match="x: needs one label a sample"):
-        sample_labels(Step(Answer({}), targets=torch.zeros(2, 3, dtype=torch.int64)), "x")

@@ -3,7 +3,7 @@ import torch
 
 from edgekd.errors import InputError
 from edgekd.losses import Answer, Setup
-from edgekd.losses.logit.class_means import ClassMeans, class_means, labels_of
+from edgekd.losses.logit.class_means import ClassMeans, class_means
 
 from ..steps import make_step, random
 
@@ -45,13 +45,6 @@ def test_maps_have_a_label_a_position() -> None:
     means.renew()
     torch.testing.assert_close(means.table[1], probabilities[labels == 1].mean(0))
     assert means.rows(labels).shape == (2, 4, 5, 3)
-
-
-def test_labels_that_do_not_count_are_minus_one() -> None:
-    targets = torch.tensor([[[0, 1], [2, -1]], [[1, 1], [1, 1]]])
-    whole = make_step(NOTHING, NOTHING, targets=targets, valid=torch.tensor([True, False]))
-    assert labels_of(whole).tolist() == [[[0, 1], [2, -1]], [[-1, -1], [-1, -1]]]
-    assert torch.equal(labels_of(make_step(NOTHING, NOTHING, targets=targets)), targets)
 
 
 def test_what_has_no_classes_is_refused() -> None:

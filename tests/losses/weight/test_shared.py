@@ -3,7 +3,7 @@ import torch
 
 from edgekd.errors import InputError
 from edgekd.losses import Answer, Step
-from edgekd.losses.weight.shared import array_of, batch_mean, class_labels, class_probabilities, counted, fitted
+from edgekd.losses.weight.shared import array_of, batch_mean, class_probabilities, fitted
 
 from ..steps import random
 
@@ -15,23 +15,6 @@ def step_of(**fields: object) -> Step:
 def test_one_logit_is_that_of_the_second_of_two_classes() -> None:
     logits = random(3, 1)
     torch.testing.assert_close(class_probabilities(logits)[:, 1], torch.sigmoid(logits[:, 0]))
-
-
-def test_labels_are_class_indices_of_the_right_shape_and_ignored_where_they_do_not_count() -> None:
-    valid = torch.tensor([True, False, True])
-    step = step_of(targets=torch.tensor([2, 1, -1]), valid=valid)
-    assert class_labels(step, torch.Size([3])).tolist() == [2, -1, -1]  # type: ignore[union-attr]
-    assert class_labels(step, torch.Size([3, 2])) is None
-    assert class_labels(step_of(targets=torch.ones(3)), torch.Size([3])) is None
-
-
-def test_samples_and_positions_that_count() -> None:
-    by_sample = step_of(valid=torch.tensor([True, False]))
-    assert counted(by_sample, torch.zeros(2, 3)).tolist() == [[True] * 3, [False] * 3]
-    by_position = step_of(valid=torch.tensor([[True, False], [False, False]]))
-    assert counted(by_position, torch.zeros(2)).tolist() == [True, False]
-    assert counted(by_position, torch.zeros(2, 2)).tolist() == [[True, False], [False, False]]
-    assert counted(by_position, torch.zeros(2, 5)).all()
 
 
 def test_the_mean_is_that_of_all_processes() -> None:

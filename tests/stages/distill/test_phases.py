@@ -95,3 +95,18 @@ def test_an_unpaired_teacher_of_another_modality_and_a_kill(tmp_path: Path, monk
     again = STAGE.run(state, stage, here)
     assert again.notes["loss"] == whole.notes["loss"]
     assert torch.equal(again.torch.module.head.weight, whole.torch.module.head.weight)  # type: ignore[union-attr,arg-type]
+
+
+def test_the_content_of_a_method_s_file_makes_a_stage_another_one(tmp_path: Path) -> None:
+    _, context = of_images(tmp_path, Dataset({"x": random_inputs(1, 6, 6)}))
+    table = tmp_path / "vectors.npy"
+    for settings in (
+        STAGE.settings.model_validate({"losses": [{"kind": "embedding-table", "table": str(table)}]}),
+        STAGE.settings.model_validate({"phases": [{"losses": [{"kind": "embedding-table", "table": str(table)}]}]}),
+    ):
+        table.unlink(missing_ok=True)
+        found = [STAGE.depends_on(settings, context)]
+        for number in (0.0, 1.0, 0.0):
+            np.save(table, np.full((CLASSES, 3), number))
+            found.append(STAGE.depends_on(settings, context))
+        assert found[1] == found[3] and len({str(one) for one in found}) == 3

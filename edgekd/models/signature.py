@@ -124,8 +124,8 @@ class Sidecar(_Frozen):
     """`model.toml` beside a model file: its signature, and the data it goes with.
 
     `data` is a folder or `.npz` beside the sidecar, or the name of a set of `calibration/`; `data_origin` and
-    `data_licence` (an SPDX identifier) say whose they are. A sidecar travels with an untrusted model, so it never names
-    code.
+    `data_licence` (an SPDX identifier) say whose they are; `origin` and `licence` say it of the network, whose answers
+    bear them where it is a teacher. A sidecar travels with an untrusted model, so it never names code.
     """
 
     inputs: tuple[TensorSpec, ...] | None = None
@@ -136,6 +136,8 @@ class Sidecar(_Frozen):
     data: str | None = None
     data_origin: str | None = None
     data_licence: str | None = None
+    origin: str | None = None
+    licence: str | None = None
 
     @field_validator("data", "metric")
     @classmethod

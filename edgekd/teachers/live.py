@@ -19,8 +19,17 @@ class LiveTeacher(Teacher):
     stops behind a tap counts up to there.
     """
 
-    def __init__(self, name: str, network: nn.Module, identity: str, signature: Signature) -> None:
-        self.name = name
+    def __init__(
+        self,
+        name: str,
+        network: nn.Module,
+        identity: str,
+        signature: Signature,
+        *,
+        licence: str = "not stated",
+        source: str = "not stated",
+    ) -> None:
+        self.name, self.licence, self.source = name, licence, source
         self._identity = identity
         self.network = network.eval().requires_grad_(False)
         self.signature = signature

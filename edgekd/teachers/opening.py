@@ -79,17 +79,25 @@ def _open(source: TeacherSource, signature: Signature, opening: Opening, threads
         opened = open_model(source, opening, signature, network=True)
     except InputError as error:
         raise InputError(f"the teacher: {str(error).replace('--model', '--teacher-model')}") from error
+    licence = opened.sidecar.licence or "not stated"
+    whence = opened.sidecar.origin or (opened.name if isinstance(source, nn.Module) else Path(source).name)
     if isinstance(opened.state.form, OnnxForm):
         path = opened.state.form.path
-        return opened.name, OpenedTeacher(opened.identity, lambda part: OnnxTeacher(path, threads=threads))
+        return opened.name, OpenedTeacher(
+            opened.identity, lambda part: OnnxTeacher(path, threads=threads, licence=licence, source=whence)
+        )
     network, own = opened.state.torch.module, opened.state.signature
-    return opened.name, OpenedTeacher(
-        opened.identity, lambda part: LiveTeacher(opened.name, copy.deepcopy(network), opened.identity, own)
-    )
+
+    def live(part: Part) -> Teacher:
+        copied = copy.deepcopy(network)
+        return LiveTeacher(opened.name, copied, opened.identity, own, licence=licence, source=whence)
+
+    return opened.name, OpenedTeacher(opened.identity, live)
 
 
 def _function(function: Any, name: str) -> tuple[str, OpenedTeacher]:
     if not callable(function):
         raise InputError(f"the teacher {name} is no function but {type(function).__name__}")
-    teacher = FunctionTeacher(function, licence="not stated", source=name, name=name.rpartition(":")[2])
+    licence = str(getattr(function, "licence", "not stated"))
+    teacher = FunctionTeacher(function, licence=licence, source=name, name=name.rpartition(":")[2])
     return teacher.name, OpenedTeacher(teacher.identity, lambda part: teacher)

@@ -20,13 +20,13 @@ import torch
 from torch import nn
 
 from edgekd.context import Context
-from edgekd.data import Part, Parts, load_dataset
+from edgekd.data import Part, load_dataset
 from edgekd.data.calibration_sets import set_signature
 from edgekd.device.comparison import paired_speedup
 from edgekd.device.machine import read_machine, warnings
 from edgekd.metrics import METRICS
 from edgekd.models.source import Opening, open_model
-from edgekd.target import load_target
+from edgekd.verbs.methods.experiments import training_context
 
 HERE = Path(__file__).parent
 MODEL = HERE.parent.parent / "examples" / "fashion_mnist" / "model.pt"
@@ -78,22 +78,8 @@ class Clock:
 
 def context(part: Part, seed: int, clock: Clock | None = None) -> Context:
     """Return the context of a training on the CPU."""
-    return Context(
-        target=load_target("generic-x86")[0],
-        runtime_name="onnxruntime",
-        signature=part.signature,
-        parts=Parts(part, part, part, part),
-        metric=METRICS["accuracy"],
-        teachers={},
-        reference=None,
-        other_part=lambda source, signature: part,
-        seed=seed,
-        device="cpu",
-        threads=torch.get_num_threads(),
-        workdir=Path(),
-        log=lambda message: None,
-        progress=clock or Clock(),
-    )
+    threads = torch.get_num_threads()
+    return training_context(part, part, METRICS["accuracy"], seed, threads=threads, progress=clock or Clock())
 
 
 def rounds(arms: Mapping[str, Callable[[], float]], count: int) -> dict[str, list[float]]:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from edgekd.data.dataset import CLASS_MAPS, Dataset, class_masks
 from edgekd.errors import InputError
-from edgekd.models.signature import Signature, Task
+from edgekd.models.signature import Signature, Task, class_axis
 
 # What the targets of a task are, where they are integers.
 INTEGERS: dict[Task, str] = {
@@ -107,8 +107,7 @@ def _check_values(dataset: Dataset, targets: NDArray[Any], signature: Signature)
     task, given = signature.task, _given(dataset, targets, signature)
     if task not in ("classification", *CLASS_MAPS):
         return
-    shape = signature.outputs[0].shape[1:]
-    classes = max(2, int(shape[-1] if task == "tokens" else shape[0]))
+    classes = max(2, int(signature.outputs[0].shape[class_axis(task)]))
     if task == "classification" and dataset.labels is not None and len(dataset.labels) != classes:
         raise InputError(
             f"{dataset.origin} has {len(dataset.labels)} classes ({', '.join(dataset.labels[:5])} ...) and the network "

@@ -24,6 +24,11 @@ PADDING_MASKS = (
 _INPUT = re.compile(r"(?:(?P<name>[A-Za-z_]\w*):)?(?P<shape>(?:\d+|N|batch)(?:x\d+)*)(?::(?P<dtype>\w+))?")
 
 
+def class_axis(task: Task) -> int:
+    """Return the axis of the classes in a network's outputs: the last one of token sequences (N, L, C), else the second."""
+    return -1 if task == "tokens" else 1
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 

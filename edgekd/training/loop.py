@@ -14,6 +14,7 @@ from edgekd.data.dataset import Augmentation
 from edgekd.errors import InputError, StageError
 from edgekd.losses import Answer, Setup
 from edgekd.models.exported_graph import is_adapting, is_exported, set_adapting, set_training
+from edgekd.models.signature import class_axis
 from edgekd.teachers.teacher import Teacher
 from edgekd.training.apart import check_apart, structure
 from edgekd.training.augment import Variants
@@ -29,7 +30,7 @@ from edgekd.training.objective import Moment, Objective, Work
 from edgekd.training.optimizer import make_optimizer, make_schedule
 from edgekd.training.phase import Phase
 from edgekd.training.settings import TrainingSettings, batch_size, chosen_device, chosen_precision
-from edgekd.training.task_loss import class_axis, has_classes
+from edgekd.training.task_loss import has_classes
 from edgekd.training.teaching import Lesson, Teaching
 
 

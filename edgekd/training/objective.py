@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from edgekd.losses import Answer, Setup, Step
 from edgekd.losses.step import at_least_float32, hide_padding, merged
 from edgekd.losses.weighting import broadcast_weight
-from edgekd.models.signature import Signature
+from edgekd.models.signature import Signature, class_axis
 from edgekd.models.taps import Taps
 from edgekd.training.batch import Batch
 from edgekd.training.fabric import Together
 from edgekd.training.phase import Phase
-from edgekd.training.task_loss import class_axis, counted, has_task_loss, task_loss
+from edgekd.training.task_loss import counted, has_task_loss, task_loss
 
 
 @dataclass(frozen=True)

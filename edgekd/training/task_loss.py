@@ -12,11 +12,6 @@ from edgekd.models.signature import Task
 UNLABELLED: tuple[Task, ...] = ("anomaly",)  # the input itself is the target
 
 
-def class_axis(task: Task) -> int:
-    """Return the axis of the classes in a network's outputs: the last one of token sequences (N, L, C), else the second."""
-    return -1 if task == "tokens" else 1
-
-
 def has_classes(task: Task) -> bool:
     """Return whether the first output are logits of classes."""
     return task in ("classification", *CLASS_MAPS)

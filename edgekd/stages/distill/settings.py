@@ -6,11 +6,11 @@ from pydantic import Field, field_validator, model_validator
 
 from edgekd.losses import LOSSES, AnyCommittee, AnyFilter, AnyLoss, Loss
 from edgekd.losses.schedule import Coefficient, constant
-from edgekd.models.signature import Signature
+from edgekd.models.signature import Signature, class_axis
 from edgekd.recipe import StageSettings
 from edgekd.training.phase import Phase
 from edgekd.training.settings import TrainingSettings
-from edgekd.training.task_loss import class_axis, has_classes
+from edgekd.training.task_loss import has_classes
 
 TASK, KL = 0.3, 0.7  # of the default: the task's loss, and the divergence from the teacher
 

@@ -15,19 +15,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from torch import Tensor, nn
 
 from edgekd.context import Context, Progress
-from edgekd.data import Part, Parts
+from edgekd.data import Part
 from edgekd.errors import EdgekdError, InputError
 from edgekd.evaluate import judge_outputs
 from edgekd.files import digest, write_json
 from edgekd.losses import FeatureLoss
 from edgekd.models.network import run_network
 from edgekd.run import code_version
-from edgekd.target import explain, load_target
+from edgekd.target import explain
 from edgekd.teachers.live import LiveTeacher
 from edgekd.teachers.teacher import Teacher
 from edgekd.training.loop import Material, train
 from edgekd.training.phase import Phase
-from edgekd.verbs.methods.experiments import Experiment, TeacherRecipe, experiment
+from edgekd.verbs.methods.experiments import Experiment, TeacherRecipe, experiment, training_context
 from edgekd.verbs.methods.statistics import Paired, holm, paired
 
 SHIPPED = Path(__file__).with_name("bench.toml")
@@ -361,23 +361,7 @@ class _Bench:
         return judge_outputs({"output": outputs}, None, part, self.experiment.metric)
 
     def _context(self, part: Part, seed: int) -> Context:
-        evaluation = self.experiment.evaluation
-        return Context(
-            target=load_target("generic-x86")[0],
-            runtime_name="onnxruntime",
-            signature=part.signature,
-            parts=Parts(part, part, part, evaluation),
-            metric=self.experiment.metric,
-            teachers={},
-            reference=None,
-            other_part=lambda source, signature: part,
-            seed=seed,
-            device="cpu",
-            threads=self.threads,
-            workdir=Path(),
-            log=lambda message: None,
-            progress=lambda description, total: nullcontext(lambda steps: None),
-        )
+        return training_context(part, self.experiment.evaluation, self.experiment.metric, seed, threads=self.threads)
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """The offline experiments that methods are tried on: data, teachers and a student each, small enough for a CPU."""
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -8,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor, nn
 
-from edgekd.data import Dataset, Part, load_dataset
+from edgekd.context import Context, Progress
+from edgekd.data import Dataset, Part, Parts, load_dataset
 from edgekd.data.calibration_sets import set_signature
 from edgekd.data.synthetic import shapes_seg, two_view
 from edgekd.errors import InputError
@@ -16,6 +18,7 @@ from edgekd.metrics import METRICS, Metric
 from edgekd.models.networks.resnet8 import ResNet8
 from edgekd.models.signature import Signature, TensorSpec
 from edgekd.models.source import Opening, open_model
+from edgekd.target import load_target
 from edgekd.training.settings import TrainingSettings
 
 FASHION_TEACHER = Path("examples/fashion_mnist/model.pt")
@@ -93,6 +96,28 @@ def experiment(name: str) -> Experiment:
     if name not in EXPERIMENTS:
         raise InputError(f"no data {name!r} for the bench; one of {', '.join(EXPERIMENTS)}")
     return EXPERIMENTS[name]()
+
+
+def training_context(
+    part: Part, evaluation: Part, metric: Metric, seed: int, *, threads: int = 1, progress: Progress | None = None
+) -> Context:
+    """Return the context of a training alone, on the CPU, outside a run directory."""
+    return Context(
+        target=load_target("generic-x86")[0],
+        runtime_name="onnxruntime",
+        signature=part.signature,
+        parts=Parts(part, part, part, evaluation),
+        metric=metric,
+        teachers={},
+        reference=None,
+        other_part=lambda source, signature: part,
+        seed=seed,
+        device="cpu",
+        threads=threads,
+        workdir=Path(),
+        log=lambda message: None,
+        progress=progress or (lambda description, total: nullcontext(lambda steps: None)),
+    )
 
 
 def _split(dataset: Dataset, signature: Signature) -> tuple[Part, Part]:

@@ -23,7 +23,7 @@ class Dataset:
     """Samples as arrays whose first axis counts them.
 
     `inputs` maps an input's name to raw values: unsigned bytes are preprocessed when a batch is made, floats are taken
-    as they are. `targets` belong to the first output: class indices (N,), values (N, ...), masks (N, H, W) or tokens
+    as they are. `targets` belong to the first output: class indices (N,) (-1: no label), values (N, ...), masks (N, H, W) or tokens
     (N, L); None means unlabelled. `groups` (N,) keeps samples of one origin (photograph, speaker) in one part. `held_out`
     (N,) marks the samples that their source keeps for evaluation. `augmentations` are the changes that keep a sample's
     target. `origin` names the data in messages, `provenance` says who published them.
@@ -141,6 +141,17 @@ class Part:
             if targets is not None:
                 return np.asarray(targets >= 0)
         return self._padding(positions)
+
+    def labelled(self, positions: Positions = slice(None)) -> NDArray[np.bool_] | None:
+        """Return which samples at these positions have a class, (N,), or None where all samples of the part have one."""
+        if self.signature.task != "classification" or not self._partly_labelled:
+            return None
+        chosen = self.targets_at(positions)
+        return None if chosen is None else np.asarray(chosen >= 0)
+
+    @cached_property
+    def _partly_labelled(self) -> bool:
+        return self.targets is not None and bool((self.targets < 0).any())
 
     def groups(self, positions: Positions = slice(None)) -> NDArray[np.int64] | None:
         """Return the group numbers (N,) at these positions of the part, or None."""

@@ -11,7 +11,7 @@ from edgekd.models.signature import Signature, Task, class_axis
 
 # What the targets of a task are, where they are integers.
 INTEGERS: dict[Task, str] = {
-    "classification": "class indices, integers (N,)",
+    "classification": "class indices, integers (N,), -1 for a sample without a label",
     "anomaly": "0 for normal and 1 for anomalous, integers (N,)",
     "embedding": "the identity or class of every sample, integers (N,)",
     "segmentation": "masks of class indices, integers (N, H, W)",
@@ -115,8 +115,8 @@ def _check_values(dataset: Dataset, targets: NDArray[Any], signature: Signature)
             "in one folder, without classes"
         )
     values = np.unique(targets if task == "classification" else class_masks(targets))
-    wrong = values[(values >= classes) | ((values < 0) & (task == "classification"))].tolist()
+    wrong = values[(values >= classes) | (values < -1)].tolist()
     if wrong:
         raise InputError(
-            f"{given}, which tells {classes} classes; the targets hold {wrong[:10]}: they go from 0 to {classes - 1}"
+            f"{given}, which tells {classes} classes; the targets hold {wrong[:10]}: they go from 0 to {classes - 1}, and -1 stands for no label"
         )

@@ -12,6 +12,7 @@ from edgekd.models.signature import Signature
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 HELD_OUT = ("test", "val", "valid", "validation", "eval", "evaluation", "dev")
+UNLABELLED = ("unlabelled", "unlabeled")  # folders of a classification whose samples have no label
 NORMAL = ("good", "normal", "ok")  # folders of the task anomaly whose samples are normal, in any case of letters
 
 
@@ -21,7 +22,7 @@ def load_image_folder(folder: Path, signature: Signature, limit: int) -> Dataset
     Sub-folders are classes, in the order of the signature's labels if there are any, else sorted. For the task anomaly
     a folder `good`, `normal` or `ok` is normal (0) and every other one anomalous (1); for the task embedding every folder
     is an identity. A folder that holds `train/` and one of `test/`, `val/`, `valid/`, `validation/`, `eval/`,
-    `evaluation/`, `dev/` keeps that one for evaluation. Images without class folders are unlabelled, and so are those of
+    `evaluation/`, `dev/` keeps that one for evaluation. Those of a folder `unlabelled` have no class (-1). Images without class folders are unlabelled, and so are those of
     tasks whose targets are no classes.
 
     Raises:
@@ -78,6 +79,8 @@ def _classes(
         return np.array([name.lower() not in NORMAL for name in names], np.int64), ("normal", "anomalous")
     if signature.task == "embedding":  # whoever they are: the network knows no classes
         return np.array([found.index(name) for name in names], np.int64), None
+    without = {name for name in found if name in UNLABELLED and name not in (signature.labels or ())}
+    found = [name for name in found if name not in without]
     labels = signature.labels or tuple(found)
     strangers = [name for name in found if name not in labels]
     if strangers:
@@ -85,7 +88,7 @@ def _classes(
             f"{folder}: the folders {', '.join(strangers[:10])} are none of the model's labels "
             f"({', '.join(labels[:10])}{', ...' if len(labels) > 10 else ''}); rename the folders or correct the labels"
         )
-    return np.array([labels.index(name) for name in names], np.int64), labels
+    return np.array([-1 if name in without else labels.index(name) for name in names], np.int64), labels
 
 
 def _check_memory(wanted: int, folder: Path, limit: int) -> None:

@@ -41,21 +41,24 @@ def split(
 
     `calibration` is a number of samples, at most the share `largest_calibration` of what validation and evaluation
     leave; `validation` and `evaluation` are shares of what is not held out; `evaluation` counts only where the source
-    holds nothing out. Groups stay whole. Labelled classes are spread evenly.
+    holds nothing out. Groups stay whole. Labelled classes are spread evenly. Samples without a label (class -1) are trained
+    on, as far as nothing of their group is in another part; those held out are left out.
 
     Raises:
-        InputError: the data do not fit the signature, there is one class only, a part would be empty, or a class has no
+        InputError: the data do not fit the signature, there is no label or one class only, a part would be empty, or a class has no
             sample in the calibration part.
     """
     check_fit(dataset, signature)
     order = np.random.default_rng(20_260_101).permutation(len(dataset))
+    order, unlabelled = _by_label(dataset, order, signature)
     if dataset.held_out is not None:
         reported = order[dataset.held_out[order]]
         rest = order[~dataset.held_out[order]]
     else:
-        reported, rest = _cut(dataset, order, round(evaluation * len(dataset)))
+        reported, rest = _cut(dataset, order, round(evaluation * len(order)))
     checked, rest = _cut(dataset, rest, round(validation * len(rest)))
     observed, trained = _cut(dataset, rest, min(calibration, int(largest_calibration * len(rest))))
+    trained = np.concatenate([trained, _of_no_other_group(dataset, unlabelled, [observed, checked, reported])])
     parts = Parts(*(Part(dataset, chosen, signature) for chosen in (trained, observed, checked, reported)))
     empty = [name for name, size in parts.sizes().items() if not size and name != "train"]
     if empty:
@@ -67,6 +70,29 @@ def split(
     return parts
 
 
+def _by_label(
+    dataset: Dataset, order: NDArray[np.intp], signature: Signature
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the samples with a label (all, where the targets are no classes), and those that have none but may be used.
+
+    Raises:
+        InputError: no sample has one.
+    """
+    if signature.task != "classification" or dataset.targets is None:
+        return order, order[:0]
+    labelled = dataset.targets[order] >= 0
+    if not labelled.any():
+        raise InputError(f"{dataset.origin}: no sample has a label, all targets are -1; leave the targets out")
+    unlabelled = order[~labelled]
+    return order[labelled], unlabelled if dataset.held_out is None else unlabelled[~dataset.held_out[unlabelled]]
+
+
+def _of_no_other_group(dataset: Dataset, chosen: NDArray[np.intp], others: list[NDArray[np.intp]]) -> NDArray[np.intp]:
+    if dataset.groups is None:
+        return chosen
+    return chosen[~np.isin(dataset.groups[chosen], dataset.groups[np.concatenate(others)])]
+
+
 def _check_classes(dataset: Dataset, parts: Parts, signature: Signature) -> None:
     """Refuse targets that tell nothing apart, and classes that the calibration part lacks."""
     task, targets = signature.task, dataset.targets
@@ -74,7 +100,7 @@ def _check_classes(dataset: Dataset, parts: Parts, signature: Signature) -> None
         raise InputError(f"{dataset.origin} has no target that counts: all are marked to be ignored; leave them out")
     if targets is None or task not in ("classification", "embedding"):
         return
-    classes = np.unique(targets)
+    classes = np.unique(targets[targets >= 0] if task == "classification" else targets)
     if len(classes) < 2:
         raise InputError(
             f"{dataset.origin} has one class only; {'accuracy' if task == 'classification' else 'recall'} on it means "

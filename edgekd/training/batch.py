@@ -24,6 +24,7 @@ class Batch:
     groups: Tensor | None = None
     extras: dict[str, Tensor] = field(default_factory=dict)
     mixed: tuple[Tensor | None, float] | None = None  # mixup: the partners' targets, and the share of the first
+    labelled: Tensor | None = None  # which samples have a label (N,), where some of the part have none
     variant: int = 0  # the fixed augmentation that the inputs went through
 
     def __len__(self) -> int:
@@ -44,6 +45,7 @@ class Batch:
             cut(self.groups),
             {name: tensor[chosen] for name, tensor in self.extras.items()},
             None if self.mixed is None else (cut(self.mixed[0]), self.mixed[1]),
+            cut(self.labelled),
             self.variant,
         )
 
@@ -106,6 +108,7 @@ def load_batch(
         _tensor(part.groups(chosen), device),
         {name: torch.from_numpy(array).to(device) for name, array in part.extras(chosen).items()},
         mixed,
+        _tensor(part.labelled(chosen), device),
         0 if fixed is None else fixed[1],
     )
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from edgekd.losses import Answer, Setup, Step
 from edgekd.losses.step import at_least_float32, hide_padding, merged
 from edgekd.losses.weighting import broadcast_weight
-from edgekd.models.signature import Signature, class_axis
+from edgekd.models.signature import Signature, Task, class_axis
 from edgekd.models.taps import Taps
 from edgekd.training.batch import Batch
 from edgekd.training.fabric import Together
@@ -160,9 +160,9 @@ class Objective(nn.Module):
             if not coefficient:
                 continue
             memory = self.memory(f"loss{position}")
-            seen = step
+            seen = step if "labels" not in method.needs else replace(step, valid=_and(step.valid, batch.labelled))
             if work.switched is not None and "switch" in method.needs:
-                seen = _with_switch(step, method, memory, work.switched)
+                seen = _with_switch(seen, method, memory, work.switched)
             value = method(seen, memory)
             if method.importance is not None:
                 weight = method.importance(seen, value.detach(), self.memory(f"importance{position}"))
@@ -174,7 +174,7 @@ class Objective(nn.Module):
 
     def _task(self, student: Answer, batch: Batch) -> Tensor:
         task, first = self._signature.task, student.output()
-        kept = counted(task, batch.targets)
+        kept = _labelled(task, batch.targets, batch)
         if batch.mixed is None:
             further = [
                 self._mean(task_loss("regression", output, batch.extras[f"targets.{name}"], batch.inputs), None)
@@ -186,7 +186,8 @@ class Objective(nn.Module):
         others, share = batch.mixed
         mine = self._mean(task_loss(task, first, batch.targets, batch.inputs, batch.valid), kept)
         return share * mine + (1 - share) * self._mean(
-            task_loss(task, first, others, batch.inputs, batch.valid), counted(task, others)
+            task_loss(task, first, others, batch.inputs, batch.valid),
+            _labelled(task, others, batch),
         )
 
     def _mean(self, value: Tensor, valid: Tensor | None) -> Tensor:
@@ -220,6 +221,11 @@ class Objective(nn.Module):
         for position, one in enumerate(self.phase.losses):
             if one.importance is not None:
                 one.importance.update(self.memory(f"importance{position}"), loss)
+
+
+def _labelled(task: Task, targets: Tensor | None, batch: Batch) -> Tensor | None:
+    """Return which of the targets of a batch are labels, None where all are."""
+    return targets >= 0 if batch.labelled is not None and targets is not None else counted(task, targets)
 
 
 def _and(valid: Tensor | None, kept: Tensor | None) -> Tensor | None:

@@ -30,7 +30,7 @@ def task_loss(
     Args:
         task: as the signature says.
         output: (N, C), (N, C, H, W), tokens (N, L, C), or values; one logit (N, 1, ...) tells two classes apart.
-        targets: class indices (N,), masks (N, H, W) or tokens (N, L) with -1 for what is ignored, or values.
+        targets: class indices (N,), masks (N, H, W) or tokens (N, L) with -1 for no label, or values.
         inputs: the batch's inputs; the target of a reconstruction.
         valid: which values of a dense output (N, positions ...) count; None: all.
 

@@ -30,7 +30,7 @@ def test_a_wrong_shape_says_both_shapes() -> None:
     [
         ("classification", (10,), np.arange(20) % 10 + 1, r"\[10\].*from 0 to 9"),
         ("classification", (1,), np.arange(20) % 3, "tells 2 classes"),
-        ("classification", (3,), np.arange(20) % 3 - 1, r"\[-1\]"),
+        ("classification", (3,), np.arange(20) % 3 - 2, r"\[-2\].*-1 stands for no label"),
         ("classification", (3,), np.zeros((20, 3)), r"integers \(N,\)"),
         ("classification", (3, 4, 4), np.arange(20) % 3, r"\(N, classes\)"),
         ("segmentation", (2, 4, 4), np.full((20, 4, 4), 2), "from 0 to 1"),
@@ -64,6 +64,7 @@ def test_targets_that_do_not_fit_the_outputs_are_named(
         ("classification", (1,), np.arange(20) % 2),
         ("segmentation", (2, 4, 4), np.full((20, 1, 4, 4), 255, np.uint8)),
         ("segmentation", (1, 4, 4), np.full((20, 4, 4), True)),
+        ("classification", (3,), np.arange(20) % 4 - 1),
         ("segmentation", (2, 4, 4), np.full((20, 4, 4), -100)),
         ("regression", (1,), np.zeros(20)),
         ("anomaly", (2,), np.arange(20) % 2),

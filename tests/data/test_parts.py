@@ -91,3 +91,31 @@ def test_calibration_needs_no_sample_of_every_identity() -> None:
     signature = SIGNATURE.model_copy(update={"task": "embedding"})
     parts = split(dataset(targets=np.arange(200) // 2), signature, calibration=20, validation=0.1, evaluation=0.2)
     assert len(parts.calibration) == 20
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_samples_without_a_label_are_trained_on_and_nothing_else(held_out: bool) -> None:
+    targets = np.where(np.arange(400) % 5 < 3, -1, np.arange(400) // 5 % 4)
+    mark = np.arange(400) >= 300 if held_out else None
+    data = dataset(400, targets=targets, held_out=mark)
+    parts = split(data, SIGNATURE, calibration=20, validation=0.1, evaluation=0.2)
+    for part in (parts.calibration, parts.validation, parts.evaluation):
+        assert (targets[part.indices] >= 0).all()
+    usable = (targets < 0) & ~(np.zeros(400, bool) if mark is None else mark)
+    assert set(np.flatnonzero(usable)) == set(parts.train.indices[targets[parts.train.indices] < 0])
+    assert len(parts.evaluation) == (40 if held_out else 32)
+
+
+def test_a_sample_without_a_label_stays_out_where_its_group_is_elsewhere() -> None:
+    targets, groups = np.where(np.arange(400) % 2, -1, np.arange(400) // 2 % 4), np.repeat(np.arange(40), 10)
+    parts = split(
+        dataset(400, targets=targets, groups=groups), SIGNATURE, calibration=40, validation=0.2, evaluation=0.25
+    )
+    others = np.concatenate([part.indices for part in (parts.calibration, parts.validation, parts.evaluation)])
+    assert not set(groups[parts.train.indices]) & set(groups[others])
+    assert (targets[parts.train.indices] < 0).any()
+
+
+def test_targets_that_are_all_unlabelled_are_refused() -> None:
+    with pytest.raises(InputError, match="no sample has a label, all targets are -1"):
+        split(dataset(targets=np.full(200, -1)), SIGNATURE, calibration=20, validation=0.1, evaluation=0.2)

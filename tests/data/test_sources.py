@@ -56,6 +56,15 @@ def test_images_without_classes_are_unlabelled(tmp_path: Path) -> None:
     assert found.targets is None
 
 
+def test_a_folder_of_unlabelled_images_has_no_class(tmp_path: Path) -> None:
+    for name in ("cat", "dog", "unlabelled"):
+        paint(tmp_path / name / "a.png", (1, 2, 3))
+    found = load_dataset(tmp_path, IMAGES)
+    assert found.labels == ("cat", "dog") and found.targets is not None and found.targets.tolist() == [0, 1, -1]
+    named = load_dataset(tmp_path, IMAGES.model_copy(update={"labels": ("unlabelled", "dog", "cat")}))
+    assert named.targets is not None and named.targets.tolist() == [2, 1, 0]
+
+
 def test_one_unreadable_image_is_named(tmp_path: Path) -> None:
     paint(tmp_path / "a.png", (1, 2, 3))
     (tmp_path / "broken.png").write_bytes(b"\x89PNG not really")

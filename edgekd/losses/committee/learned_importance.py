@@ -32,6 +32,18 @@ def log_importance(scores: Tensor, present: Tensor) -> Tensor:
     return torch.log_softmax(scores.T.masked_fill(~present, -math.inf), 0)
 
 
+def responsibilities(log_pi: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+    """Return pi_k p_k(y) / sum_j pi_j p_j(y), (K, N, ...): the importances after the label was seen (Jordan and Jacobs, 1994).
+
+    Args:
+        log_pi: logarithm of the importances (K, N).
+        logits: of the teachers, (K, N, ..., C).
+        labels: y (N, ...), negative where there is none; pi alone counts there.
+    """
+    fit = -cross_entropy(logits, labels)
+    return torch.softmax(spread(log_pi, fit) + fit, 0)
+
+
 class Gate(nn.Module):
     """Scores of K teachers from the student's feature (N, D), and what they came to for every sample.
 
@@ -72,9 +84,10 @@ class Gate(nn.Module):
 
 
 class LearnedImportance(WeightedCommittee):
-    """The teachers' mixture by a gate on the student's feature: pi = softmax(g(h_S)).
+    """The teachers' mixture by a gate on the student's feature, pi = softmax(g(h_S)); labels correct it.
 
-    The gate learns the mixture's own likelihood, -log sum_k pi_k p_k(y), where there are labels, else to prefer teachers
+    Where there is a label teachers count by pi_k p_k(y), so that one that is wrong is not followed while the gate still
+    learns. The gate learns the mixture's own likelihood, -log sum_k pi_k p_k(y), where there are labels, else to prefer teachers
     that the student can follow, sum_k pi_k KL(p_k || p_S); a regulariser spreads the load. A teacher whose importance was
     below `drop_below` in the previous epoch is not run on that sample; the most important one always is.
     """
@@ -82,7 +95,9 @@ class LearnedImportance(WeightedCommittee):
     title: ClassVar[str] = "Learned importance of teachers"
     source: ClassVar[str] = "DiverseDistill, arXiv 2402.14035, teacher importance and skipping"
     evidence: ClassVar[str] = "A"
-    variant: ClassVar[str] = "the gate is a linear layer that learns the mixture's likelihood, apart from the student"
+    variant: ClassVar[str] = (
+        "the gate is a linear layer that learns the mixture's likelihood, apart from the student; labels correct its shares"
+    )
     applies: ClassVar[str] = "teachers that are experts for different inputs, or too dear to run on all"
 
     kind: Literal["learned-importance"] = "learned-importance"
@@ -111,7 +126,10 @@ class LearnedImportance(WeightedCommittee):
             memory.note(step.gather(step.sample_ids), step.gather(torch.softmax(scores, 1)))
         logits = teacher_logits(step)
         present = answered(logits)
-        return self.answer(step, logits, shares(log_importance(scores, present).exp(), present))
+        log_pi = log_importance(scores, present)
+        labels = class_labels(step, logits.shape[1:-1])
+        share = log_pi.exp() if labels is None else responsibilities(log_pi, logits, labels)
+        return self.answer(step, logits, shares(share, present))
 
     def loss(self, step: Step, answer: Answer, memory: nn.Module | None) -> Tensor:
         """Return what trains the gate."""

@@ -232,13 +232,18 @@ def run_bench(
         threads: of torch.
         say: is told what goes on.
         progress: shows a bar over all runs.
+
+    Raises:
+        InputError: there are fewer than two seeds, or the data or a teacher are not at hand.
     """
+    if len(seeds) < 2:
+        raise InputError("pairs of runs are compared: give two seeds at least")
     torch.set_num_threads(threads)
     tables = []
     for name in dict.fromkeys(arm.data for arm in arms):
         here = experiment(name)
         mine = [arm for arm in arms if arm.data == name]
-        bench = _Bench(here, epochs or here.settings.epochs, folder, threads, say)
+        bench = Bench(here, epochs or here.settings.epochs, folder, threads, say)
         opened = (
             progress(f"bench {name}", (len(mine) + 1) * len(seeds)) if progress else nullcontext(lambda steps: None)
         )
@@ -248,7 +253,9 @@ def run_bench(
 
 
 @dataclass
-class _Bench:
+class Bench:
+    """The runs of one experiment: `folder` keeps teachers and scores; None keeps nothing."""
+
     experiment: Experiment
     epochs: int
     folder: Path | None
@@ -281,7 +288,7 @@ class _Bench:
             Row(name, tuple(scores.get(name, ())), compared.get(name), corrected.get(name), problems.get(name))
             for name in dict.fromkeys([NONE, *(arm.name for arm in arms)])
         )
-        teachers = {name: self._judge(self._teacher(name), self._view(name)) for name in self.experiment.teachers}
+        teachers = {name: self.judge(self.teacher(name), self._view(name)) for name in self.experiment.teachers}
         return Table(self.experiment, self.epochs, tuple(seeds), teachers, rows)
 
     def _score(self, arm: Arm, seed: int) -> float:
@@ -297,13 +304,14 @@ class _Bench:
         )
         if path is not None and path.is_file():
             return float(json.loads(path.read_text(encoding="utf-8"))["score"])
-        student, notes = self._train(arm, seed)
-        score = self._judge(student, self.experiment.evaluation)
+        student, notes = self.train(arm, seed)
+        score = self.judge(student, self.experiment.evaluation)
         if path is not None:
             write_json(path, {"arm": arm.name, "seed": seed, "score": score, "notes": notes})
         return score
 
-    def _train(self, arm: Arm, seed: int) -> tuple[nn.Module, dict[str, Any]]:
+    def train(self, arm: Arm, seed: int) -> tuple[nn.Module, dict[str, Any]]:
+        """Return a student trained by an arm, and the notes of its training."""
         here = self.experiment
         part = here.part(seed)
         torch.manual_seed(seed)
@@ -321,10 +329,10 @@ class _Bench:
     def _live(self) -> dict[str, Teacher]:
         made: dict[str, Teacher] = {}
         for name, recipe in self.experiment.teachers.items():
-            made[name] = LiveTeacher(name, self._teacher(name), name, recipe.signature)
+            made[name] = LiveTeacher(name, self.teacher(name), name, recipe.signature)
         return made
 
-    def _teacher(self, name: str) -> nn.Module:
+    def teacher(self, name: str) -> nn.Module:
         """Return a teacher's network: opened, kept in the folder, or trained now with seed 1000."""
         if name in self._teachers:
             return self._teachers[name]
@@ -356,7 +364,8 @@ class _Bench:
         assert data.held_out is not None
         return Part(data, np.flatnonzero(data.held_out), recipe.signature)
 
-    def _judge(self, network: nn.Module, part: Part) -> float:
+    def judge(self, network: nn.Module, part: Part) -> float:
+        """Return a network's score on a part."""
         outputs = _outputs(network.eval(), part)
         return judge_outputs({"output": outputs}, None, part, self.experiment.metric)
 

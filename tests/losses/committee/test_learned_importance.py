@@ -34,11 +34,21 @@ def importance(step: Step, memory: Any) -> Tensor:
     return memory.scores(step.student.features[TAP]).softmax(1).detach()
 
 
-def test_the_answer_is_the_mixture_by_importance() -> None:
-    step, memory = cast(LearnedImportance())
+def test_without_labels_the_answer_is_the_mixture_by_importance() -> None:
+    step, memory = cast(LearnedImportance(), targets=None)
     p = torch.stack([answer.output().softmax(1) for answer in step.teachers.values()], 1)
     expected = (importance(step, memory)[..., None] * p).sum(1)
     torch.testing.assert_close(LearnedImportance()(step, memory).output().softmax(1), expected)
+
+
+def test_where_there_is_a_label_teachers_count_by_how_well_they_know_it() -> None:
+    step, memory = cast(LearnedImportance(), targets=torch.tensor([0, 2, -1]))
+    p = torch.stack([answer.output().softmax(1) for answer in step.teachers.values()], 1)
+    pi = importance(step, memory)
+    for sample, label in ((0, 0), (1, 2), (2, None)):
+        share = pi[sample] if label is None else pi[sample] * p[sample, :, label]
+        expected = (share[:, None] * p[sample]).sum(0) / share.sum()
+        torch.testing.assert_close(LearnedImportance()(step, memory).output().softmax(1)[sample], expected)
 
 
 def test_the_load_is_balanced_at_equal_importance() -> None:
@@ -56,9 +66,10 @@ def test_with_labels_the_gate_learns_the_likelihood_of_the_mixture() -> None:
     committee = LearnedImportance(balance=0)
     step, memory = cast(committee)
     assert step.targets is not None
-    answer = committee(step, memory)
-    expected = -answer.output().log_softmax(1)[torch.arange(3), step.targets].mean()
-    torch.testing.assert_close(committee.loss(step, answer, memory).detach(), expected)
+    p = torch.stack([answer.output().softmax(1) for answer in step.teachers.values()], 1)
+    mixed = (importance(step, memory)[..., None] * p).sum(1)
+    expected = -mixed.log()[torch.arange(3), step.targets].mean()
+    torch.testing.assert_close(committee.loss(step, committee(step, memory), memory).detach(), expected)
 
 
 def test_without_labels_it_learns_the_distance_from_the_student() -> None:

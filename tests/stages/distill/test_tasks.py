@@ -56,6 +56,9 @@ CLASS_LABELS = np.arange(N) % CLASSES
 RANDOM = np.random.default_rng(3)
 CASES: dict[str, tuple[Any, nn.Module, nn.Module, tuple[int, ...], NDArray[Any]]] = {
     "classification": ("classification", Net("vector", 6), Net("vector", 8, seed=1), (5,), CLASS_LABELS),
+    "some labels": (
+        "classification", Net("vector", 6), Net("vector", 8, seed=1), (5,), np.where(np.arange(N) % 4, CLASS_LABELS, -1),
+    ),
     "one logit": ("classification", Net("vector", 6, 1), Net("vector", 8, 1, seed=1), (5,), CLASS_LABELS % 2),
     "regression": ("regression", Net("vector", 6, 1), Net("vector", 8, 1, seed=1), (5,), random_inputs(seed=1)),
     "several values": ("regression", Net("vector", 6, 3), Net("vector", 8, 3, seed=1), (5,), random_inputs(3, seed=1)),

@@ -17,7 +17,10 @@ from edgekd.verbs.methods.bench import NONE, Arm, read_arms, run_bench
 from edgekd.verbs.methods.statistics import holm, paired
 
 HERE = Path(__file__).parent
-SEEDS = {"digits": 20, "half-experts": 10, "two-view": 20, "two-view-shuffled": 20, "shapes": 10, "fashion-mnist": 5}
+SEEDS = {
+    "digits": 20, "wrong-teacher": 20, "half-experts": 10, "two-view": 20, "two-view-shuffled": 10, "shapes": 10,
+    "fashion-mnist": 5,
+}  # fmt: skip
 LONGER = "no distillation, 3 x epochs"
 # Named before the final seeds were run: five to beat the arms without distillation, two to beat plain KL.
 NAMED = ("kl", "gkl", "dkd", "kl and similarity", "kl and rkd")
@@ -38,6 +41,30 @@ def against(table: dict[str, Any], names: tuple[str, ...], other: str) -> list[s
         f"| {name} | {one.mean:+.2f} | {one.low:+.2f} to {one.high:+.2f} | {one.p:.4f} | {corrected[name]:.4f} |"
         for name, one in found.items()
     ]
+
+
+def recovered(wrong: dict[str, Any], digits: dict[str, Any]) -> list[str]:
+    """Return how much of what a teacher's errors cost each weight gives back: the teacher without errors is in `digits`."""
+    means = {arm["name"]: np.mean(arm["scores"]) for arm in wrong["arms"] if arm["scores"]}
+    (clean,) = (np.mean(arm["scores"]) for arm in digits["arms"] if arm["name"] == "kl")
+    lost = clean - means["kl"]
+    return [
+        f"From a teacher without errors plain KL learns {clean:.2f}; the errors cost {lost:.2f} points. Of these are given back: "
+        + ", ".join(
+            f"{(mean - means['kl']) / lost:.0%} by {name}" for name, mean in means.items() if name not in (NONE, "kl")
+        )
+        + ".\n"
+    ]
+
+
+def teachers_run(table: dict[str, Any]) -> list[str]:
+    """Return what share of the work of several teachers was done, where it was not all."""
+    if len(table["teachers"]) < 2:
+        return []
+    shares = {arm["name"]: arm["teacher_share"] for arm in table["arms"] if (arm.get("teacher_share") or 1) < 1}
+    return [
+        f"Of all passes of the teachers {', '.join(f'{name} ran {share:.0%}' for name, share in shares.items())}.\n"
+    ] * bool(shares)
 
 
 def in_words(tables: list[dict[str, Any]], machine: str) -> str:
@@ -67,7 +94,9 @@ def in_words(tables: list[dict[str, Any]], machine: str) -> str:
                     f"| {arm['name']} | {np.mean(arm['scores']):.2f} | {one['mean']:+.2f} | {one['low']:+.2f} to {one['high']:+.2f} "
                     f"| {one['p']:.4f} | {arm['p_holm']:.4f} | {verdict} |"
                 )
-        lines.append("")
+        lines += ["", *teachers_run(table)]
+        if table["data"] == "wrong-teacher":
+            lines += recovered(table, next(one for one in tables if one["data"] == "digits"))
         if table["data"] == "fashion-mnist":
             for title, names, other in (
                 ("Named in advance, against no distillation", NAMED, NONE),

@@ -80,7 +80,7 @@ def _shown(value: Any) -> str:
     "sets",
     multiple=True,
     metavar="NAME",
-    help="digits, half-experts, shapes, two-view, two-view-shuffled or fashion-mnist.",
+    help="digits, wrong-teacher, half-experts, shapes, two-view, two-view-shuffled or fashion-mnist.",
 )
 @click.option("--seeds", type=click.IntRange(2, 100), default=5, show_default=True, help="Pairs of runs.")
 @click.option("--first-seed", type=click.IntRange(0), default=0, show_default=True, help="The others count up from it.")

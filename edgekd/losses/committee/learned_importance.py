@@ -88,8 +88,9 @@ class LearnedImportance(WeightedCommittee):
 
     Where there is a label teachers count by pi_k p_k(y), so that one that is wrong is not followed while the gate still
     learns. The gate learns the mixture's own likelihood, -log sum_k pi_k p_k(y), where there are labels, else to prefer teachers
-    that the student can follow, sum_k pi_k KL(p_k || p_S); a regulariser spreads the load. A teacher whose importance was
-    below `drop_below` in the previous epoch is not run on that sample; the most important one always is.
+    that the student can follow, sum_k pi_k KL(p_k || p_S); a regulariser spreads the load. A teacher whose importance
+    (corrected, where there is a label) was below `drop_below` in the previous epoch is not run on that sample; the most
+    important one always is.
     """
 
     title: ClassVar[str] = "Learned importance of teachers"
@@ -122,13 +123,19 @@ class LearnedImportance(WeightedCommittee):
         """Return the mixture, and keep the importances for the next epoch."""
         assert isinstance(memory, Gate)
         scores = memory(step.student.features[self.tap], step.valid).detach()
-        if step.sample_ids is not None:
-            memory.note(step.gather(step.sample_ids), step.gather(torch.softmax(scores, 1)))
         logits = teacher_logits(step)
         present = answered(logits)
         log_pi = log_importance(scores, present)
         labels = class_labels(step, logits.shape[1:-1])
-        share = log_pi.exp() if labels is None else responsibilities(log_pi, logits, labels)
+        importance, share = torch.softmax(scores, 1), log_pi.exp()
+        if labels is not None:
+            share = responsibilities(log_pi, logits, labels)
+            known = (labels >= 0).flatten(1).any(1) if labels.ndim > 1 else labels >= 0
+            importance = torch.where(
+                known[:, None], share.flatten(2).mean(2).T if share.ndim > 2 else share.T, importance
+            )
+        if step.sample_ids is not None:
+            memory.note(step.gather(step.sample_ids), step.gather(importance))
         return self.answer(step, logits, shares(share, present))
 
     def loss(self, step: Step, answer: Answer, memory: nn.Module | None) -> Tensor:
@@ -136,9 +143,10 @@ class LearnedImportance(WeightedCommittee):
         assert isinstance(memory, Gate)
         scores = memory(step.student.features[self.tap], step.valid)
         logits = teacher_logits(step)
-        log_pi = log_importance(scores, answered(logits))
+        present = answered(logits)
         labels = class_labels(step, logits.shape[1:-1])
         if labels is None:
+            log_pi = log_importance(scores, present)
             mine = torch.log_softmax(as_classes(step.class_last(step.student.output()).detach()), -1)
             yours = torch.log_softmax(as_classes(logits), -1)
             distance = (yours.exp() * (yours - mine)).sum(-1)
@@ -146,8 +154,11 @@ class LearnedImportance(WeightedCommittee):
             counted = valid if valid is not None and valid.shape == distance.shape[1:] else torch.ones_like(distance[0])
             loss = ((spread(log_pi.exp(), distance) * distance).sum(0) * counted).sum() / counted.sum().clamp(min=1)
         else:
-            fit = -cross_entropy(logits, labels)
-            known = labels >= 0
+            fit = -cross_entropy(
+                logits, labels
+            )  # a teacher that was not run had shown that it does not know this sample
+            fit = fit.masked_fill(~spread(present, fit), -math.inf)
+            log_pi, known = torch.log_softmax(scores, 1).T, labels >= 0
             loss = -(torch.logsumexp(spread(log_pi, fit) + fit, 0) * known).sum() / known.sum().clamp(min=1)
         return loss + self.balance * load_balance(step.gather(torch.softmax(scores, 1)))
 

@@ -61,13 +61,17 @@ class Arm:
 
 @dataclass(frozen=True)
 class Row:
-    """An arm's scores, a seed each, against the arm without distillation; `corrected` is p by Holm's rule."""
+    """An arm's scores, a seed each, against the arm without distillation; `corrected` is p by Holm's rule.
+
+    `teacher_share` is how much of all teachers' work was done, 1 where all were run on every sample; None without a teacher.
+    """
 
     name: str
     scores: tuple[float, ...]
     difference: Paired | None
     corrected: float | None
     problem: str | None = None
+    teacher_share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,7 @@ class Table:
                     "difference": None if row.difference is None else vars(row.difference),
                     "p_holm": row.corrected,
                     "problem": row.problem,
+                    "teacher_share": row.teacher_share,
                 }
                 for row in self.rows
             ],
@@ -258,20 +263,23 @@ class Bench:
 
     experiment: Experiment
     epochs: int
-    folder: Path | None
-    threads: int
-    say: Callable[[str], None]
+    folder: Path | None = None
+    threads: int = 1
+    say: Callable[[str], None] = lambda message: None
     _teachers: dict[str, nn.Module] = field(default_factory=dict)
 
     def table(self, arms: Sequence[Arm], seeds: Sequence[int], advance: Callable[[int], None]) -> Table:
         """Run everything and compare."""
         scores: dict[str, list[float]] = {}
+        work: dict[str, list[float]] = {}
         problems: dict[str, str] = {}
         for arm in [Arm(self.experiment.name, NONE, TASK_ONLY), *arms]:
             for seed in seeds:
                 if arm.name not in problems:
                     try:
-                        scores.setdefault(arm.name, []).append(self._score(arm, seed))
+                        score, notes = self._score(arm, seed)
+                        scores.setdefault(arm.name, []).append(score)
+                        work.setdefault(arm.name, []).extend(one["share"] for one in notes.get("teachers", {}).values())
                         self.say(f"{arm.data}: {arm.name}, seed {seed}: {scores[arm.name][-1]:.2f}")
                     except EdgekdError as error:
                         problems[arm.name] = str(error)
@@ -285,14 +293,21 @@ class Bench:
         }
         corrected = holm({name: one.p for name, one in compared.items()})
         rows = tuple(
-            Row(name, tuple(scores.get(name, ())), compared.get(name), corrected.get(name), problems.get(name))
+            Row(
+                name,
+                tuple(scores.get(name, ())),
+                compared.get(name),
+                corrected.get(name),
+                problems.get(name),
+                float(np.mean(work[name])) if work.get(name) else None,
+            )
             for name in dict.fromkeys([NONE, *(arm.name for arm in arms)])
         )
         teachers = {name: self.judge(self.teacher(name), self._view(name)) for name in self.experiment.teachers}
         return Table(self.experiment, self.epochs, tuple(seeds), teachers, rows)
 
-    def _score(self, arm: Arm, seed: int) -> float:
-        """Return the score of one run, from the folder where it is there."""
+    def _score(self, arm: Arm, seed: int) -> tuple[float, dict[str, Any]]:
+        """Return the score of one run and the notes of its training, from the folder where they are there."""
         epochs = self.epochs * arm.longer
         key = digest(
             [arm.phase.model_dump(mode="json"), epochs, seed, self.experiment.settings.model_dump(), code_version()]
@@ -303,12 +318,13 @@ class Bench:
             else self.folder / self.experiment.name / f"{_plain(arm.name)}-{seed}-{key[:12]}.json"
         )
         if path is not None and path.is_file():
-            return float(json.loads(path.read_text(encoding="utf-8"))["score"])
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            return float(kept["score"]), kept["notes"]
         student, notes = self.train(arm, seed)
         score = self.judge(student, self.experiment.evaluation)
         if path is not None:
             write_json(path, {"arm": arm.name, "seed": seed, "score": score, "notes": notes})
-        return score
+        return score, notes
 
     def train(self, arm: Arm, seed: int) -> tuple[nn.Module, dict[str, Any]]:
         """Return a student trained by an arm, and the notes of its training."""
@@ -352,6 +368,8 @@ class Bench:
                 if path is not None:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     torch.save(network.state_dict(), path)
+        if recipe.change is not None:
+            network = recipe.change(network)
         self._teachers[name] = network.eval()
         return network
 

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from edgekd.context import Context, Progress
@@ -47,12 +48,13 @@ class Experiment:
 
 @dataclass(frozen=True)
 class TeacherRecipe:
-    """A teacher: a network to be trained on a part, or one that is ready."""
+    """A teacher: a network to be trained on a part, or one that is ready; `change` is done to it then."""
 
     signature: Signature
     network: Callable[[], nn.Module]
     part: Part | None = None
     settings: TrainingSettings | None = None
+    change: Callable[[nn.Module], nn.Module] | None = None
 
 
 class Mlp(nn.Module):
@@ -85,6 +87,30 @@ class Segmenter(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits a pixel."""
         return self.head(self.up(self.middle(self.down(x))))
+
+
+class Wrong(nn.Module):
+    """A classifier that is wrong on a share of all inputs, always the same ones: its answer is another class's.
+
+    Which inputs these are is a pseudo-random function of their values.
+    """
+
+    mixing: Tensor
+
+    def __init__(self, network: nn.Module, values: int, share: float) -> None:
+        super().__init__()
+        self.network, self.share = network, share
+        random = np.random.default_rng(0).uniform(100, 1000, values)
+        self.register_buffer("mixing", torch.from_numpy(random))
+
+    def chosen(self, x: Tensor) -> Tensor:
+        """Return which inputs (N, ...) it is wrong on, (N,)."""
+        return (x.flatten(1).double() @ self.mixing).frac().abs() < self.share
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (N, C), of the wrong inputs each class's those of the class before it."""
+        logits = self.network(x)
+        return torch.where(self.chosen(x)[:, None], logits.roll(1, 1), logits)
 
 
 def experiment(name: str) -> Experiment:
@@ -146,6 +172,21 @@ def _few(part: Part, count: int) -> Callable[[int], Part]:
     return chosen
 
 
+def _few_labels(part: Part, count: int) -> Callable[[int], Part]:
+    """Return a function of the seed that gives all samples, some of them labelled, about the same number a class."""
+    labelled = _few(part, count)
+
+    def chosen(seed: int) -> Part:
+        targets = part.dataset.targets
+        assert targets is not None
+        known = np.full_like(targets, -1)
+        indices = labelled(seed).indices
+        known[indices] = targets[indices]
+        return replace(part, dataset=replace(part.dataset, targets=known))
+
+    return chosen
+
+
 def _classifier(name: str, shape: tuple[int, ...]) -> Signature:
     return Signature(inputs=(TensorSpec(name=name, shape=("batch", *shape)),))
 
@@ -171,6 +212,14 @@ def digits() -> Experiment:
         settings,
         METRICS["accuracy"],
     )
+
+
+def wrong_teacher() -> Experiment:
+    """The same with a teacher that is wrong on 30 % of the images."""
+    base = digits()
+    teacher = replace(base.teachers["teacher"], change=lambda network: Wrong(network, 64, 0.3))
+    title = "digits, 200 labels: perceptron of 16 hidden units, a teacher of 512 that is wrong on 30 % of all images"
+    return replace(base, name="wrong-teacher", title=title, teachers={"teacher": teacher})
 
 
 def half_experts() -> Experiment:
@@ -222,8 +271,8 @@ def _views(*, paired: bool) -> Experiment:
     inputs = (int(np.prod(_size(data, "b"))), int(np.prod(_size(data, "a"))))
     return Experiment(
         "two-view" if paired else "two-view-shuffled",
-        f"two-view, 300 labels, {'paired' if paired else 'unpaired'}: the student sees b, the teacher a",
-        _few(train, 300),
+        f"two-view, 300 labels{', 1,700 pairs without one' if paired else ', unpaired'}: the student sees b, the teacher a",
+        _few_labels(train, 300) if paired else _few(train, 300),
         test,
         lambda: Mlp(inputs[0], 24, classes),
         {"teacher": TeacherRecipe(teacher, lambda: Mlp(inputs[1], 64, classes), strong, settings)},
@@ -269,6 +318,7 @@ def fashion_mnist() -> Experiment:
 
 EXPERIMENTS: dict[str, Callable[[], Experiment]] = {
     "digits": digits,
+    "wrong-teacher": wrong_teacher,
     "half-experts": half_experts,
     "shapes": shapes,
     "two-view": lambda: _views(paired=True),

@@ -85,7 +85,7 @@ def test_without_labels_it_learns_the_distance_from_the_student() -> None:
 
 def test_a_teacher_is_left_out_where_the_last_epoch_gave_it_little() -> None:
     committee = LearnedImportance(drop_below=0.4)
-    step, memory = cast(committee)
+    step, memory = cast(committee, targets=None)
     ids = torch.arange(3)
     assert all(mask.all() for mask in committee.wanted(ids, memory).values()), "nothing is known yet"
     committee(step, memory)
@@ -95,6 +95,31 @@ def test_a_teacher_is_left_out_where_the_last_epoch_gave_it_little() -> None:
     expected = (pi >= 0.4) | (pi == pi.amax(1, keepdim=True))
     assert torch.equal(torch.stack(list(committee.wanted(ids, memory).values()), 1), expected)
     assert expected.any(1).all() and not expected.all()
+
+
+def test_what_a_label_says_of_a_teacher_decides_whether_it_is_run_again() -> None:
+    committee = LearnedImportance(drop_below=0.3)
+    step, memory = cast(committee, targets=torch.tensor([0, -1, 1]))
+    committee(step, memory)
+    committee.end_epoch(memory, 0)
+    p = torch.stack([answer.output().softmax(1) for answer in step.teachers.values()], 1)
+    pi = importance(step, memory)
+    for sample, label in ((0, 0), (1, None), (2, 1)):
+        share = pi[sample] if label is None else pi[sample] * p[sample, :, label]
+        torch.testing.assert_close(memory.before[sample], share / share.sum())
+
+
+def test_the_gate_learns_to_avoid_a_teacher_that_was_left_out() -> None:
+    committee = LearnedImportance(balance=0)
+    step, memory = cast(committee)
+    silent = {**step.teachers, "a": Answer({"output": torch.zeros(3, 4).double()})}
+    left_out = Step(**{**step.__dict__, "teachers": silent})
+    committee.loss(left_out, committee(left_out, memory), memory).backward()
+    before = importance(step, memory)[:, 0]
+    with torch.no_grad():
+        for parameter in memory.parameters():
+            parameter -= 0.1 * parameter.grad
+    assert (importance(step, memory)[:, 0] < before).all()
 
 
 def test_samples_of_which_nothing_is_known_are_given_to_all() -> None:
@@ -148,7 +173,7 @@ def test_the_gate_finds_the_expert_of_each_sample() -> None:
 
 def test_the_importances_of_all_processes_are_noted() -> None:
     """A second process holds samples 3 to 5, whose importances are those of 2, 1 and 0 here."""
-    step, memory = cast(LearnedImportance(), 6)
+    step, memory = cast(LearnedImportance(), 6, targets=None)
     step = changed(step, slice(0, 3))
 
     def gather(tensor: Tensor) -> Tensor:

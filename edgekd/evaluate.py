@@ -98,15 +98,13 @@ def _first(outputs: Outputs) -> NDArray[Any]:
 def _counted(outputs: NDArray[Any], wanted: NDArray[Any], part: Part) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return outputs and what they are compared with at the positions that count, in one row: (positions,) or (positions, C).
 
-    Samples without a label (class -1) are left out. Where a padding mask speaks of no positions of the output, nothing changes. Tokens (N, L, C) always come in one row, so
+    Where a padding mask speaks of no positions of the output, nothing changes. Tokens (N, L, C) always come in one row, so
     that their classes lie on the second axis.
 
     Raises:
         InputError: no position counts.
     """
     task = part.signature.task
-    if task == "classification" and wanted.ndim == 1 and wanted.dtype.kind in "iu" and (wanted < 0).any():
-        return outputs[wanted >= 0], wanted[wanted >= 0]
     if task not in ("regression", *CLASS_MAPS) or (part.dataset.padding is None and task != "tokens"):
         return outputs, wanted
     mask = part.valid()

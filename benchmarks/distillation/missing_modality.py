@@ -1,8 +1,9 @@
 """One exported file that does without a sensor: `python benchmarks/distillation/missing_modality.py`.
 
 A classifier sees both views of `two-view` (2,000 samples to learn from) and a mask that says which of them is there. It is
-trained on whole samples (what is missing is then filled with zeros), or built with `ModalityTokens` that drop views in
-training: with the labels alone, or with the loss `missing-modality` towards the first one. Each is exported to ONNX once,
+trained on whole samples (what is missing is then filled with zeros), with views dropped in training and zeros in their
+place, or with `ModalityTokens` in their place: with the labels alone, or with the loss `missing-modality` towards the first
+one. Each is exported to ONNX once,
 and ONNX Runtime judges that one file on the 1,000 held-out samples: whole, without view b, and without view a.
 """
 
@@ -32,18 +33,20 @@ WIDTH, CLASSES = 16, 6
 SETTINGS = TrainingSettings(epochs=40, batch_size=64, optimizer="adamw", learning_rate=3e-3, precision="float32")
 TASK_ONLY = {"task": 1.0}
 DISTILLED = {"task": 0.3, "losses": [{"kind": "missing-modality", "weight": 0.7}]}
-ARMS = ("zeros where a view is missing", "tokens", "tokens and missing-modality")
+ARMS = ("zeros where a view is missing", "the same, views dropped in training", "tokens", "tokens and missing-modality")
 SENSORS = {"both": (1, 1), "without b": (1, 0), "without a": (0, 1)}
 
 
 class Sensors(nn.Module):
     """Views a (N, 32) and b (N, 24), and which are there (N, 2), to logits (N, 6); it drops views in training."""
 
-    def __init__(self, drop: float, *, zeros: bool = False) -> None:
+    def __init__(self, kind: str) -> None:
         super().__init__()
         self.a = nn.Sequential(nn.Linear(32, WIDTH), nn.ReLU())
         self.b = nn.Sequential(nn.Linear(24, WIDTH), nn.ReLU())
-        self.tokens = None if zeros else ModalityTokens(2, WIDTH, drop)
+        self.tokens = ModalityTokens(2, WIDTH) if kind != ARMS[0] else None
+        if self.tokens is not None and kind == ARMS[1]:
+            nn.init.zeros_(self.tokens.tokens).requires_grad_(False)
         self.fusion = ReliabilityFusion(2, WIDTH, CLASSES)
 
     def forward(self, a: Tensor, b: Tensor, there: Tensor) -> Tensor:
@@ -97,11 +100,11 @@ def main() -> None:
     part, test = data()
     found: dict[str, list[dict[str, float]]] = {arm: [] for arm in ARMS}
     for seed in range(given.seeds):
-        networks = []
-        for zeros, phase in ((True, TASK_ONLY), (False, TASK_ONLY), (False, DISTILLED)):
+        networks: list[nn.Module] = []
+        for arm in ARMS:
             torch.manual_seed(seed)
-            teacher = networks[0] if phase is DISTILLED else None
-            networks.append(trained(Sensors(0.5, zeros=zeros), phase, part, seed, teacher))
+            phase, teacher = (DISTILLED, networks[0]) if arm == ARMS[-1] else (TASK_ONLY, None)
+            networks.append(trained(Sensors(arm), phase, part, seed, teacher))
         with tempfile.TemporaryDirectory() as folder:
             for arm, network in zip(ARMS, networks, strict=True):
                 found[arm].append(judged(network, test, Path(folder)))

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -148,6 +148,11 @@ class Part:
             return None
         chosen = self.targets_at(positions)
         return None if chosen is None else np.asarray(chosen >= 0)
+
+    def with_labels(self) -> "Part":
+        """Return the samples that can be judged: without those of a classification that have no label (class -1)."""
+        known = self.labelled()
+        return self if known is None else replace(self, indices=self.indices[known])
 
     @cached_property
     def _partly_labelled(self) -> bool:

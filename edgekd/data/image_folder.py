@@ -79,8 +79,10 @@ def _classes(
         return np.array([name.lower() not in NORMAL for name in names], np.int64), ("normal", "anomalous")
     if signature.task == "embedding":  # whoever they are: the network knows no classes
         return np.array([found.index(name) for name in names], np.int64), None
-    without = {name for name in found if name in UNLABELLED and name not in (signature.labels or ())}
+    without = {name for name in found if name.lower() in UNLABELLED and name not in (signature.labels or ())}
     found = [name for name in found if name not in without]
+    if not found:
+        return None, None
     labels = signature.labels or tuple(found)
     strangers = [name for name in found if name not in labels]
     if strangers:

@@ -63,7 +63,7 @@ def split(
     empty = [name for name, size in parts.sizes().items() if not size and name != "train"]
     if empty:
         raise InputError(
-            f"{dataset.origin}: {len(dataset)} samples leave nothing for {', '.join(empty)}; "
+            f"{dataset.origin}: {len(dataset) - len(unlabelled)} {'labelled ' if len(unlabelled) else ''}samples leave nothing for {', '.join(empty)}; "
             "give more data, or smaller [data] calibration, validation or evaluation"
         )
     _check_classes(dataset, parts, signature)

@@ -23,8 +23,10 @@ def read_rows(kind: str, table: Rows) -> Tensor:
     """
     try:
         rows = np.load(table, allow_pickle=False) if isinstance(table, Path) else np.array(table)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{kind}: {table}: {error}") from error
-    if rows.ndim != 2 or not np.issubdtype(rows.dtype, np.floating) or not np.isfinite(rows).all():
+    if not isinstance(rows, np.ndarray):
+        raise InputError(f"{kind}: {table} is an archive of arrays; give an .npy file of one")
+    if rows.ndim != 2 or rows.dtype.kind != "f" or not np.isfinite(rows).all():
         raise InputError(f"{kind}: {table}: rows of finite floats (R, D) are needed, not {rows.dtype} {rows.shape}")
-    return torch.from_numpy(rows)
+    return torch.from_numpy(rows.astype(np.float64 if rows.itemsize > 4 else np.float32))

@@ -194,7 +194,8 @@ class Objective(nn.Module):
         """Return the mean over the valid elements of the global batch, so that the mean over processes is that mean."""
         if not value.ndim:
             return value
-        if valid is None or valid.shape != value.shape[: valid.ndim]:
+        valid = _fitting(valid, value)
+        if valid is None:
             return value.mean()
         weight = broadcast_weight(valid.to(value.dtype), value)
         count = self._together.total(weight.sum()) / self._together.size
@@ -203,8 +204,8 @@ class Objective(nn.Module):
     def _mean_one(self, weight: Tensor, value: Tensor, valid: Tensor | None) -> Tensor:
         """Return weights scaled to a mean of 1 over the valid elements of the global batch; ones where all are 0."""
         weight = broadcast_weight(weight, value)
-        fits = valid is not None and valid.shape == value.shape[: valid.ndim]
-        count = broadcast_weight(valid.to(value.dtype), value) if fits and valid is not None else torch.ones_like(value)
+        valid = _fitting(valid, value)
+        count = torch.ones_like(value) if valid is None else broadcast_weight(valid.to(value.dtype), value)
         sums = self._together.total(torch.stack([(weight * count).sum(), count.sum()]))
         mean = sums[0] / sums[1].clamp(min=1)
         return weight / mean if mean > 0 else torch.ones_like(weight)
@@ -226,6 +227,13 @@ class Objective(nn.Module):
 def _labelled(task: Task, targets: Tensor | None, batch: Batch) -> Tensor | None:
     """Return which of the targets of a batch are labels, None where all are."""
     return targets >= 0 if batch.labelled is not None and targets is not None else counted(task, targets)
+
+
+def _fitting(valid: Tensor | None, value: Tensor) -> Tensor | None:
+    """Return which elements of a value (N, ...) count: samples of which anything does, where `valid` has other positions."""
+    if valid is None or valid.shape == value.shape[: valid.ndim]:
+        return valid
+    return valid.flatten(1).any(1) if valid.ndim > 1 and len(valid) == len(value) else None
 
 
 def _and(valid: Tensor | None, kept: Tensor | None) -> Tensor | None:

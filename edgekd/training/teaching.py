@@ -62,6 +62,11 @@ class Teaching:
         self._known: dict[str, Answer] = {}  # to a few samples, for the shapes
         if self._wanted and not teachers and "teacher" in needs:
             raise InputError(f"phase {phase.name} needs a teacher; give --teacher")
+        if own_data is not None and phase.committee is not None and "paired" in phase.committee.needs:
+            raise InputError(
+                f"phase {phase.name}: {phase.committee.kind} learns which teachers a sample needs, and with teacher_data they "
+                "see other samples; take another committee"
+            )
         for live in self._live().values():
             live.network.to(device=fabric.device, memory_format=layout)  # type: ignore[call-overload]
         self._owners = {tap: self._owner(tap) for tap in self._all_taps()} if self._teachers else {}
@@ -177,7 +182,9 @@ class Teaching:
             mine = {tap: tap.removeprefix(f"{name}/") for tap in dict.fromkeys(taps) if self._owners[tap] == name}
             if not outputs and not mine:
                 continue
-            chosen = None if wanted is None or name not in wanted else wanted[name]
+            chosen = (
+                None if wanted is None or name not in wanted or mine else wanted[name]
+            )  # features are learned whole
             if name in live:
                 live[name].asked += len(batch)
             given = _given(teacher, everything, batch)

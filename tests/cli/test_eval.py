@@ -34,6 +34,26 @@ def test_parts(cli: Cli, model: Path, part: str, samples: int) -> None:
     assert json.loads(cli("eval", model, "--part", part, "--json").out)["samples"] == samples
 
 
+def test_samples_without_a_label_are_not_judged(cli: Cli, model: Path, data: Path) -> None:
+    with np.load(data) as arrays:
+        images, labels = arrays["image"][:64], arrays["y"][:64].astype(np.int64)
+    some = np.where(np.arange(64) % 2, labels, -1)
+    for name, targets in (("some", some), ("none", np.full(64, -1))):
+        np.savez(f"{name}.npz", x=images, y=targets)
+    np.savez("half.npz", x=images[1::2], y=labels[1::2])
+    found, alone = (
+        json.loads(
+            cli("eval", model, "--data", f"{name}.npz", "--part", "all", "--also", f"o={name}.npz", "--json").out
+        )
+        for name in ("some", "half")
+    )
+    assert found["samples"] == found["out_of_domain"][0]["samples"] == 32
+    for field in ("value", "low", "high", "classes"):
+        assert found[field] == alone[field]
+    outcome = cli("eval", model, "--data", "none.npz", "--part", "all")
+    assert outcome.code == 2 and "no sample has a label" in outcome.err
+
+
 def test_agreement_with_a_reference_needs_no_labels(cli: Cli, model: Path, quantized: Path, data: Path) -> None:
     with np.load(data) as arrays:
         np.savez("unlabelled.npz", x=arrays["image"][:64])

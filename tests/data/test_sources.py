@@ -61,6 +61,11 @@ def test_a_folder_of_unlabelled_images_has_no_class(tmp_path: Path) -> None:
         paint(tmp_path / name / "a.png", (1, 2, 3))
     found = load_dataset(tmp_path, IMAGES)
     assert found.labels == ("cat", "dog") and found.targets is not None and found.targets.tolist() == [0, 1, -1]
+    for name in ("cat", "dog"):
+        (tmp_path / name / "a.png").unlink()
+    assert load_dataset(tmp_path, IMAGES).targets is None
+    for name in ("cat", "dog"):
+        paint(tmp_path / name / "a.png", (1, 2, 3))
     named = load_dataset(tmp_path, IMAGES.model_copy(update={"labels": ("unlabelled", "dog", "cat")}))
     assert named.targets is not None and named.targets.tolist() == [2, 1, 0]
 

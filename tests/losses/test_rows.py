@@ -27,6 +27,23 @@ def test_a_file_of_objects_runs_nothing(tmp_path: Path, capsys: pytest.CaptureFi
     assert "code of the file ran" in capsys.readouterr().out
 
 
+def test_any_float_is_read_in_native_order(tmp_path: Path) -> None:
+    for dtype in (">f4", "<f2", np.longdouble):
+        np.save(tmp_path / "rows.npy", np.ones((2, 3), dtype))
+        assert read_rows("x", tmp_path / "rows.npy").tolist() == [[1] * 3] * 2
+
+
+def test_an_archive_or_an_empty_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "rows.npy"
+    with path.open("wb") as file:
+        np.savez(file, a=np.ones((2, 3)))
+    with pytest.raises(InputError, match="archive of arrays"):
+        read_rows("x", path)
+    path.write_bytes(b"")
+    with pytest.raises(InputError, match=r"x: .*rows.npy"):
+        read_rows("x", path)
+
+
 @pytest.mark.parametrize("wrong", [np.zeros(3), np.zeros((2, 3), int), np.array([[1.0, np.nan]])])
 def test_what_is_no_table_of_finite_floats_is_refused(tmp_path: Path, wrong: np.ndarray) -> None:
     np.save(tmp_path / "rows.npy", wrong)

@@ -59,6 +59,17 @@ def test_a_loss_that_needs_labels_looks_at_the_labelled_alone(kind: str) -> None
 
 
 @pytest.mark.parametrize(
+    "kind", sorted(kind for kind, loss in LOSSES.items() if loss.shape == "logits" and "switch" not in loss.needs)
+)
+def test_a_padding_mask_beside_the_labels_changes_nothing(kind: str) -> None:
+    batch, loss = a_batch(), LOSSES[kind].example()
+    phase, teachers = Phase(task=1, losses=(loss,)), teachers_for(loss, N, C)
+    masked, student = replace(batch, valid=torch.ones(N, L, dtype=torch.bool)), Pooled(C)
+    first, second = (total(phase, "classification", student, one, teachers) for one in (batch, masked))
+    torch.testing.assert_close(first, second)
+
+
+@pytest.mark.parametrize(
     "role, kind", [("importance", kind) for kind in WEIGHTS] + [("committee", k) for k in COMMITTEES]
 )
 def test_weights_and_committees_do_without_labels_where_there_are_none(role: str, kind: str) -> None:

@@ -107,10 +107,20 @@ def test_unpaired_teachers_see_their_own_data(context: Context, trained: nn.Modu
     assert np.isfinite(history.loss).all() and seen
 
 
+def test_a_committee_that_learns_of_samples_needs_teachers_that_see_them(
+    context: Context, trained: nn.Module, teach: Teach
+) -> None:
+    both = {"a": live("a", trained, context), "b": live("b", fresh(trained), context)}
+    with pytest.raises(InputError, match="learned-importance learns which teachers a sample needs"):
+        teach(
+            fresh(trained), phase("kl", committee="learned-importance"), teachers=both, teacher_part=context.parts.train
+        )
+
+
 def test_a_teacher_that_is_asked_for_no_sample_answers_zeros(
     context: Context, trained: nn.Module, teach: Teach
 ) -> None:
-    """The others go on; neither its outputs nor its features are missing to whoever compares."""
+    """The others go on; its outputs are not missing to whoever compares. Where its features are learned, it is run on all."""
 
     class OnlyA(COMMITTEES["mean"]):  # type: ignore[misc]
         kind: str = "test-only-a"
@@ -124,10 +134,11 @@ def test_a_teacher_that_is_asked_for_no_sample_answers_zeros(
     COMMITTEES.pop("test-only-a")
     tap = next(name for name, _ in trained.named_children())
     both = {"a": live("a", trained, context), "b": live("b", fresh(trained), context)}
-    losses = ("kl", {"kind": "hint", "taps": {tap: f"b/{tap}"}})
-    history = teach(fresh(trained), phase(*losses, committee=OnlyA()), teachers=both)
-    assert np.isfinite(history.loss).all()
-    assert history.teachers["b"]["samples"] == 2 and history.teachers["a"]["samples"] > 100
+    for owner in "ab":
+        losses = ("kl", {"kind": "hint", "taps": {tap: f"{owner}/{tap}"}})
+        history = teach(fresh(trained), phase(*losses, committee=OnlyA()), teachers=both)
+        assert np.isfinite(history.loss).all() and history.teachers["a"]["samples"] > 100
+        assert (history.teachers["b"]["samples"] == 2) == (owner == "a")
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -56,6 +56,7 @@ class Committee(Method):
     def wanted(self, sample_ids: Tensor, memory: nn.Module | None) -> dict[str, Tensor] | None:
         """Return for every teacher a mask (N,) of the samples that it must answer; None: all.
 
+        A teacher whose features a loss asks for is run on all.
         Teachers are not run on the others: those rows of `step.teachers[name].outputs` are zeros then, and `__call__` gives
         them no weight.
         """

@@ -11,10 +11,10 @@ from edgekd.losses.committee.mixture import (
     WeightedCommittee,
     answered,
     cross_entropy,
+    labels_of_answers,
     shares,
     spread,
 )
-from edgekd.losses.labels import class_labels
 from edgekd.losses.step import Step, as_classes
 
 
@@ -51,7 +51,7 @@ class Confidence(WeightedCommittee):
         """Return the shares of every sample or position."""
         present = answered(logits)
         sure = shares(confidence(logits), present)
-        labels = class_labels(step, logits.shape[1:-1]) if self.labels else None
+        labels = labels_of_answers(step, logits) if self.labels else None
         if labels is None:
             return sure
         return torch.where(labels >= 0, label_confidence(cross_entropy(logits, labels), present), sure)

@@ -44,6 +44,24 @@ def responsibilities(log_pi: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
     return torch.softmax(spread(log_pi, fit) + fit, 0)
 
 
+def corrected(importance: Tensor, share: Tensor, labels: Tensor, present: Tensor) -> Tensor:
+    """Return importances (N, K) that labels have corrected: a sample's mean share over its labelled positions.
+
+    Teachers that were not run keep what the gate gives them, so that they are asked again if it comes to trust them; the
+    others share the rest.
+
+    Args:
+        importance: pi of the gate (N, K).
+        share: responsibilities (K, N, ...).
+        labels: (N, ...), negative where there is none.
+        present: which teachers were run (K, N).
+    """
+    known = (labels >= 0).to(share.dtype).reshape(len(labels), -1)
+    mean = (share.reshape(*share.shape[:2], -1) * known).sum(2) / known.sum(1).clamp(min=1)
+    absent = importance * ~present.T
+    return torch.where(known.any(1)[:, None], absent + mean.T * (1 - absent.sum(1, keepdim=True)), importance)
+
+
 class Gate(nn.Module):
     """Scores of K teachers from the student's feature (N, D), and what they came to for every sample.
 
@@ -101,6 +119,8 @@ class LearnedImportance(WeightedCommittee):
     )
     applies: ClassVar[str] = "teachers that are experts for different inputs, or too dear to run on all"
 
+    needs: ClassVar[frozenset[str]] = frozenset({"teacher", "paired"})
+
     kind: Literal["learned-importance"] = "learned-importance"
     tap: str = Field(default=PENULTIMATE, description="the student's feature that the gate reads")
     drop_below: float = Field(
@@ -130,10 +150,7 @@ class LearnedImportance(WeightedCommittee):
         importance, share = torch.softmax(scores, 1), log_pi.exp()
         if labels is not None:
             share = responsibilities(log_pi, logits, labels)
-            known = (labels >= 0).flatten(1).any(1) if labels.ndim > 1 else labels >= 0
-            importance = torch.where(
-                known[:, None], share.flatten(2).mean(2).T if share.ndim > 2 else share.T, importance
-            )
+            importance = corrected(importance, share, labels, present)
         if step.sample_ids is not None:
             memory.note(step.gather(step.sample_ids), step.gather(importance))
         return self.answer(step, logits, shares(share, present))

@@ -10,10 +10,10 @@ from edgekd.losses.committee.mixture import (
     WeightedCommittee,
     answered,
     cross_entropy,
+    labels_of_answers,
     teacher_logits,
 )
 from edgekd.losses.committee.variance import fit_shares
-from edgekd.losses.labels import class_labels
 from edgekd.losses.schedule import Schedule, Share
 from edgekd.losses.step import Answer, Setup, Step, as_classes, at_least_float32
 
@@ -62,7 +62,7 @@ class MetaMlp(WeightedCommittee):
         assert memory is not None
         logits = teacher_logits(step)
         part = self.share.at(step.progress)
-        teachers = fit_shares(logits, class_labels(step, logits.shape[1:-1]), answered(logits))
+        teachers = fit_shares(logits, labels_of_answers(step, logits), answered(logits))
         meta = memory(logits).detach().unsqueeze(0)
         share = torch.cat([(1 - part) * teachers, torch.full_like(teachers[:1], part)])
         return self.answer(step, torch.cat([logits, meta]), share)
@@ -71,7 +71,7 @@ class MetaMlp(WeightedCommittee):
         """Return the network's cross-entropy with the labels, None where there are none."""
         assert memory is not None
         logits = teacher_logits(step)
-        labels = class_labels(step, logits.shape[1:-1])
+        labels = labels_of_answers(step, logits)
         if labels is None:
             return None
         return cross_entropy(memory(logits), labels).sum() / (labels >= 0).sum().clamp(min=1)

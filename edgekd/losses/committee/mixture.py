@@ -1,5 +1,6 @@
 """How weighted teachers become one answer, in logits that every loss between logits understands."""
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -7,6 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from edgekd.losses.committee.committee import Committee
+from edgekd.losses.labels import class_labels
 from edgekd.losses.schedule import Temperature, constant
 from edgekd.losses.step import Answer, Step, as_classes, at_least_float32, merged
 
@@ -61,6 +63,16 @@ def answered(logits: Tensor) -> Tensor:
 def teacher_logits(step: Step) -> Tensor:
     """Return the main outputs of all teachers (K, N, ..., C), detached, classes last, in at least float32."""
     return torch.stack([step.class_last(answer.output()).detach() for answer in step.teachers.values()])
+
+
+def labels_of_answers(step: Step, logits: Tensor) -> Tensor | None:
+    """Return the labels (N, ...) of the samples that the teachers answered, for logits (K, N, ..., C); None without any.
+
+    Where the teachers see data of their own, these are their data's labels.
+    """
+    if step.teacher_targets is not None:
+        step = replace(step, targets=step.teacher_targets, valid=step.teacher_valid)
+    return class_labels(step, logits.shape[1:-1])
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

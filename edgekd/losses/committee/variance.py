@@ -11,11 +11,11 @@ from edgekd.losses.committee.mixture import (
     WeightedCommittee,
     answered,
     cross_entropy,
+    labels_of_answers,
     mixture,
     shares,
     spread,
 )
-from edgekd.losses.labels import class_labels
 from edgekd.losses.step import Step, as_classes
 
 
@@ -53,4 +53,4 @@ class Variance(WeightedCommittee):
 
     def shares(self, step: Step, logits: Tensor, memory: nn.Module | None) -> Tensor:
         """Return the shares of every sample or position."""
-        return fit_shares(logits, class_labels(step, logits.shape[1:-1]) if self.labels else None, answered(logits))
+        return fit_shares(logits, labels_of_answers(step, logits) if self.labels else None, answered(logits))

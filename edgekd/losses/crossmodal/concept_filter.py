@@ -6,6 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from edgekd.losses.labels import elements_that_count
 from edgekd.losses.logit.kl import Direction, temperature_kl
 from edgekd.losses.loss import Capability, Evidence, OutputLoss
 from edgekd.losses.schedule import Temperature, constant
@@ -111,10 +112,7 @@ class ConceptFilter(OutputLoss):
         temperature = self.temperature.at(step.progress)
         if not memory.decided and torch.is_grad_enabled():
             p = step.gather(torch.softmax(teacher / temperature, -1)).to(memory.total.dtype)
-            counted = torch.ones(p.shape[:-1], dtype=torch.bool, device=p.device)
-            if step.valid is not None and step.valid.shape == teacher.shape[: step.valid.ndim]:
-                valid = step.gather(step.valid)
-                counted &= valid.reshape(valid.shape + (1,) * (counted.ndim - valid.ndim))
+            counted = step.gather(elements_that_count(step, teacher[..., 0]))
             memory.add(p.flatten(0, -2), counted.flatten())
         return temperature_kl(student[..., memory.keep], teacher[..., memory.keep], temperature, self.direction)
 

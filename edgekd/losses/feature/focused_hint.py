@@ -19,31 +19,44 @@ from edgekd.losses.step import Answer, Setup, Step, at_least_float32
 FLOOR = 1e-6  # of sums that are divided by
 
 
-def focused_hint(student: Tensor, teacher: Tensor, focus: Tensor) -> Tensor:
-    """Return sum_p M_p mean_c (f_S - f_T)² / sum_p M_p, (N,). HumP-KD, feature term; Align-KD, vision tokens.
+def focused_hint(student: Tensor, teacher: Tensor, focus: Tensor, counted: Tensor | None = None) -> Tensor:
+    """Return |M (f_S - f_T)|² / sum_p M_p, (N,), with a mean over the channels. HumP-KD, feature term.
+
+    M is scaled to a mean of 1 over the positions first, so that only its shape matters.
 
     Args:
         student: features (N, C, H, W), or tokens (N, P, D).
         teacher: features of the same shape; no gradient flows into them.
         focus: M >= 0 a position, (N, P) with P = H W in row order; no gradient flows into it.
+        counted: positions that count, a boolean (N, P); None: all.
     """
     distance = (student - teacher.detach()).square().mean(1 if student.ndim == 4 else 2).flatten(1)
-    focus = focus.detach()
-    return (focus * distance).sum(1) / focus.sum(1).clamp(min=FLOOR)
+    focus = mean_one(focus.detach(), counted)
+    return (focus.square() * distance).sum(1) / focus.sum(1).clamp(min=FLOOR)
 
 
-def activation_focus(maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+def mean_one(focus: Tensor, counted: Tensor | None = None) -> Tensor:
+    """Return weights (N, P) scaled to a mean of 1 over the positions that count (N, P), 0 at the others."""
+    counted = torch.ones_like(focus) if counted is None else counted.to(focus.dtype)
+    focus = focus * counted
+    return focus * counted.sum(1, keepdim=True) / focus.sum(1, keepdim=True).clamp(min=FLOOR)
+
+
+def activation_focus(maps: Sequence[Tensor], size: tuple[int, int], counted: Tensor | None = None) -> Tensor:
     """Return the mean of the maps' channel means of |f|, each resized and scaled to a mean of 1, (N, H W).
 
     Args:
         maps: features (N, C_k, h_k, w_k), one or more.
-        size: (H, W), what they are resized to, bilinearly.
+        size: (H, W), what they are resized to: bilinearly, or by the mean of an area where it is smaller.
+        counted: positions that count (N, H W); the others are 0.
     """
     strength = [
-        functional.interpolate(at_least_float32(one).abs().mean(1, keepdim=True), size, mode="bilinear").flatten(1)
+        functional.interpolate(
+            at_least_float32(one).abs().mean(1, keepdim=True), size, mode="bilinear", antialias=True
+        ).flatten(1)
         for one in maps
     ]
-    return torch.stack([one / one.mean(1, keepdim=True).clamp(min=FLOOR) for one in strength]).mean(0)
+    return torch.stack([mean_one(one, counted) for one in strength]).mean(0)
 
 
 def attention_focus(attention: Tensor, rows: slice, columns: slice, counted: Tensor | None = None) -> Tensor:
@@ -68,7 +81,10 @@ class FocusedHint(FeatureLoss):
     title: ClassVar[str] = "Hints where the teachers look"
     source: ClassVar[str] = "HumP-KD, arXiv 2606.14684, fused spatial mask; Align-KD, arXiv 2412.01282, text focus"
     evidence: ClassVar[Evidence] = "D"
-    variant: ClassVar[str] = "maps are scaled to a mean of 1 before they are averaged; attention is averaged over heads"
+    variant: ClassVar[str] = (
+        "magnitudes of activations, scaled to a mean of 1 before they are averaged; attention, averaged over heads, in their "
+        "place"
+    )
     applies: ClassVar[str] = "maps (N, C, H, W), by activation; tokens (N, L, D), by attention"
     shape: ClassVar[Literal["map"]] = "map"
 
@@ -115,6 +131,11 @@ class FocusedHint(FeatureLoss):
                 f"{self.kind}: {name}: the teacher's feature has the shape {tuple(teacher.shape[1:])}; by {self.by}, "
                 f"choose {'tokens (L, D)' if self.by == 'attention' else 'a map (C, H, W)'}"
             )
+        if self.by == "attention" and student.shape[1] != teacher.shape[1]:
+            raise InputError(
+                f"{self.kind}: {name}: the student's feature has {student.shape[1]} tokens, the teacher's {teacher.shape[1]}; "
+                "choose taps of equally many"
+            )
         made = make_projector(self.kind, name, student, teacher, self.projector)
         if self.by == "attention":
             for one in shown:
@@ -126,8 +147,8 @@ class FocusedHint(FeatureLoss):
         student, teacher = project(student, teacher, memory)
         shown = self._shown(tuple(step.teachers.values()) or (step.the_teacher,), teacher)
         if self.by == "activation":
-            focus = activation_focus(shown, (teacher.shape[2], teacher.shape[3]))
-            return focused_hint(student, teacher, focus * counted_positions(step, teacher))
+            size, counts = (teacher.shape[2], teacher.shape[3]), counted_positions(step, teacher)
+            return focused_hint(student, teacher, activation_focus(shown, size, counts), counts)
         chosen = self._looked_at(teacher, shown[0])
         student, teacher, counts = student[:, chosen], teacher[:, chosen], counted_positions(step, teacher)[:, chosen]
         valid = step.valid
@@ -136,7 +157,7 @@ class FocusedHint(FeatureLoss):
             attention_focus(one, slice(*self.rows), slice(*self.columns), counted)
             for one, counted in zip(shown, looks, strict=True)
         ]
-        return focused_hint(student, teacher, torch.stack(parts).mean(0) * counts)
+        return focused_hint(student, teacher, torch.stack(parts).mean(0), counts)
 
     def _shown(self, teachers: Sequence[Answer], compared: Tensor) -> list[Tensor]:
         """Return what shows where the teachers look, of all teachers that have it."""

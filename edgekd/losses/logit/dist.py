@@ -6,6 +6,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edgekd.losses.labels import elements_that_count
 from edgekd.losses.loss import Capability, Evidence, OutputLoss
 from edgekd.losses.schedule import Schedule, Temperature, constant
 from edgekd.losses.step import Step
@@ -55,8 +56,7 @@ class Dist(OutputLoss):
         mine, yours = (student / temperature).softmax(-1), (teacher / temperature).softmax(-1)
         counted = None
         if step.valid is not None:
-            valid = step.valid.reshape(step.valid.shape + (1,) * (mine.ndim - 1 - step.valid.ndim))
-            counted = step.gather(valid.expand(mine.shape[:-1]).flatten())
+            counted = step.gather(elements_that_count(step, mine[..., 0]).flatten())
         inter = pearson_distance(mine, yours)
         intra = pearson_distance(
             step.gather(mine.flatten(0, -2)).T, step.gather(yours.flatten(0, -2)).T, counted

@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from edgekd.losses.labels import known_labels
+from edgekd.losses.labels import elements_that_count, known_labels
 from edgekd.losses.logit.class_means import ClassMeans, class_means
 from edgekd.losses.logit.kl import temperature_kl
 from edgekd.losses.loss import Capability, Evidence, OutputLoss
@@ -122,9 +122,7 @@ class Gkl(_Weighted):
     def norm(self, weights: Tensor, step: Step) -> Tensor | float:
         """Return the mean over the batch's valid elements, of all processes, of (sum_i w_i)²."""
         squares = weights.sum(-1).square()
-        valid = torch.ones_like(squares)
-        if step.valid is not None:
-            valid = valid * step.valid.reshape(step.valid.shape + (1,) * (squares.ndim - step.valid.ndim))
+        valid = elements_that_count(step, squares).to(squares.dtype)
         mean = step.gather(squares * valid).sum() / step.gather(valid).sum().clamp(min=1)
         return mean.clamp(min=torch.finfo(mean.dtype).tiny)
 

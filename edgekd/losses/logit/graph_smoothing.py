@@ -57,7 +57,9 @@ def graph_smoothed_kl(student: Tensor, teacher: Tensor, graph: Tensor, gamma: fl
     return divergence(log_target, log_student) / student.shape[-1]
 
 
-def label_patches_kl(student: Tensor, teacher: Tensor, labels: Tensor, graph: Tensor, gamma: float = 0.3) -> Tensor:
+def label_patches_kl(
+    student: Tensor, teacher: Tensor, labels: Tensor, graph: Tensor, gamma: float = 0.3, valid: Tensor | None = None
+) -> Tensor:
     """Return KL(q~_y || p_S,y) / P over the patches, (N,): where, for the class y of its label, the evidence lies.
 
     log q~ and log p_S give a log probability for every patch and class; those of y, over the patches, are scaled to sum
@@ -69,15 +71,19 @@ def label_patches_kl(student: Tensor, teacher: Tensor, labels: Tensor, graph: Te
         labels: y (N,), any number below 0 for none.
         graph: W (C, C).
         gamma: share of the similar classes in q~.
+        valid: which patches count, a boolean (N, ...); None: all.
     """
     log_target = smoothed(teacher.detach(), graph.detach(), gamma)
     log_student = torch.log_softmax(at_least_float32(student), -1)
     own = labels.clamp(min=0)
     target, mine = (
-        side[torch.arange(len(own), device=own.device), ..., own].flatten(1).log_softmax(-1)
-        for side in (log_target, log_student)
+        side[torch.arange(len(own), device=own.device), ..., own].flatten(1) for side in (log_target, log_student)
     )
-    return divergence(target, mine) / target.shape[1]
+    if valid is None:
+        return divergence(target.log_softmax(-1), mine.log_softmax(-1)) / target.shape[1]
+    left_out, lowest = ~valid.flatten(1), torch.finfo(mine.dtype).min
+    target, mine = (side.masked_fill(left_out, lowest).log_softmax(-1) for side in (target, mine))
+    return divergence(target, mine) / (~left_out).sum(1).clamp(min=1)
 
 
 class GraphSmoothing(OutputLoss):
@@ -155,7 +161,8 @@ class GraphSmoothing(OutputLoss):
             graph = memory.weights.to(student.dtype)
         if not self.patches:
             return graph_smoothed_kl(student, teacher, graph, gamma)
-        return label_patches_kl(student, teacher, labels, graph, gamma) * (labels >= 0)
+        valid = step.valid if step.valid is not None and step.valid.shape == student.shape[:-1] else None
+        return label_patches_kl(student, teacher, labels, graph, gamma, valid) * (labels >= 0)
 
     def end_epoch(self, memory: nn.Module | None, epoch: int) -> None:
         """Take the epoch's class means into use."""

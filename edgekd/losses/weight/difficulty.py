@@ -44,7 +44,7 @@ def image_of(step: Step, name: str | None, kind: str) -> Tensor:
 
 
 def student_error(step: Step, output: str | None = None) -> Tensor:
-    """Return 1 - p_S(y) of classes, or mean |ŷ_S - y| of values, (N, ...); 0 where there is no label."""
+    """Return 1 - p_S(y) of classes, or mean |ŷ_S - y| of values, (N, ...); the batch's mean where there is no label."""
     answer = answer_last(step, step.student, output)
     if step.targets is not None and step.targets.is_floating_point():
         targets = step.targets.reshape(step.student.output(output).shape).to(answer.dtype)
@@ -54,7 +54,9 @@ def student_error(step: Step, output: str | None = None) -> Tensor:
     if labels is None:
         return torch.zeros_like(answer[..., 0])
     right = class_probabilities(answer).gather(-1, labels.clamp(min=0)[..., None])[..., 0]
-    return torch.where(labels >= 0, 1 - right, 0.0)
+    known = labels >= 0
+    sums = step.gather(torch.stack([((1 - right) * known).sum(), known.sum().to(right.dtype)])[None]).sum(0)
+    return torch.where(known, 1 - right, sums[0] / sums[1].clamp(min=1))
 
 
 def teacher_gap(step: Step, output: str | None = None) -> Tensor:

@@ -200,7 +200,8 @@ def _check(settings: StageSettings, state: ModelState, context: Context) -> None
 
 def _check_phase(phase: Phase, state: ModelState, context: Context) -> None:
     part = context.parts.train if phase.data is None else context.other_part(phase.data, None)
-    labelled = part.targets is not None
+    known = part.labelled()
+    labelled = part.targets is not None and (known is None or bool(known.any()))
     needing = phase.needing_labels()
     if needing and not labelled:
         raise InputError(f"phase {phase.name}: {', '.join(needing)} needs labels and the data have none")

@@ -1,5 +1,6 @@
 """Every method against the arm without distillation: the same student, data, epochs and seeds."""
 
+import hashlib
 import json
 import tomllib
 from collections import Counter
@@ -18,7 +19,7 @@ from edgekd.context import Context, Progress
 from edgekd.data import Part
 from edgekd.errors import EdgekdError, InputError
 from edgekd.evaluate import judge_outputs
-from edgekd.files import digest, write_json
+from edgekd.files import digest, sha256, write_json
 from edgekd.losses import FeatureLoss
 from edgekd.models.network import run_network
 from edgekd.run import code_version
@@ -309,9 +310,7 @@ class Bench:
     def _score(self, arm: Arm, seed: int) -> tuple[float, dict[str, Any]]:
         """Return the score of one run and the notes of its training, from the folder where they are there."""
         epochs = self.epochs * arm.longer
-        key = digest(
-            [arm.phase.model_dump(mode="json"), epochs, seed, self.experiment.settings.model_dump(), code_version()]
-        )
+        key = digest([self._identity(seed), arm.phase.model_dump(mode="json"), _contents(arm.phase), epochs, seed])
         path = (
             None
             if self.folder is None
@@ -325,6 +324,13 @@ class Bench:
         if path is not None:
             write_json(path, {"arm": arm.name, "seed": seed, "score": score, "notes": notes})
         return score, notes
+
+    def _identity(self, seed: int) -> list[Any]:
+        """Return what beside an arm decides a run: settings, data, teachers, threads and the software."""
+        here = self.experiment
+        data = [part.dataset.digest() for part in (here.part(seed), here.evaluation)]
+        teachers = {name: _weights(self.teacher(name)) for name in here.teachers}
+        return [here.settings.model_dump(), data, teachers, self.threads, code_version()]
 
     def train(self, arm: Arm, seed: int) -> tuple[nn.Module, dict[str, Any]]:
         """Return a student trained by an arm, and the notes of its training."""
@@ -399,6 +405,20 @@ def _outputs(network: nn.Module, part: Part) -> np.ndarray[Any, Any]:
         first: Tensor = next(iter(run_network(network, inputs).values()))
         collected.append(first.float().numpy())
     return np.concatenate(collected)
+
+
+def _contents(phase: Phase) -> list[str]:
+    """Return the hashes of the files that a phase's methods read."""
+    return [sha256(path) for path in phase.files() if path.is_file()]
+
+
+def _weights(network: nn.Module) -> str:
+    """Return the hash of a network's weights."""
+    sha = hashlib.sha256(str(network).encode())
+    for name, tensor in network.state_dict().items():
+        sha.update(name.encode())
+        sha.update(tensor.detach().contiguous().numpy().tobytes())
+    return sha.hexdigest()
 
 
 def _plain(name: str) -> str:

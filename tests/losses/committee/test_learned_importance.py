@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from edgekd.losses import Answer, Setup, Step
-from edgekd.losses.committee.learned_importance import LearnedImportance, load_balance, log_importance
+from edgekd.losses.committee.learned_importance import LearnedImportance, corrected, load_balance, log_importance
 
 from ..steps import make_step, random
 
@@ -107,6 +107,15 @@ def test_what_a_label_says_of_a_teacher_decides_whether_it_is_run_again() -> Non
     for sample, label in ((0, 0), (1, None), (2, 1)):
         share = pi[sample] if label is None else pi[sample] * p[sample, :, label]
         torch.testing.assert_close(memory.before[sample], share / share.sum())
+
+
+def test_what_labels_say_is_a_mean_over_labelled_positions_beside_what_absent_teachers_keep() -> None:
+    importance = torch.tensor([[0.5, 0.3, 0.2]] * 2)
+    share = torch.tensor([[[0.9, 0.1], [0.5, 0.5]], [[0.1, 0.9], [0.5, 0.5]], [[0.0, 0.0], [0.0, 0.0]]])  # (3, 2, 2)
+    labels = torch.tensor([[4, -1], [-1, -1]])
+    present = torch.tensor([[True, True], [True, True], [False, True]])
+    found = corrected(importance, share, labels, present)
+    torch.testing.assert_close(found, torch.tensor([[0.8 * 0.9, 0.8 * 0.1, 0.2], [0.5, 0.3, 0.2]]))
 
 
 def test_the_gate_learns_to_avoid_a_teacher_that_was_left_out() -> None:

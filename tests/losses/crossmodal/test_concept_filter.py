@@ -99,7 +99,15 @@ def test_nothing_is_decided_before_something_was_seen_in_training() -> None:
 
 def test_statistics_are_of_all_processes() -> None:
     loss, step, memory = made()
-    loss(Step(**{**step.__dict__, "gather": lambda tensor: torch.cat([tensor, tensor.flip(1)])}), memory)
+    loss(
+        Step(
+            **{
+                **step.__dict__,
+                "gather": lambda tensor: torch.cat([tensor, tensor.flip(1) if tensor.ndim > 1 else tensor]),
+            }
+        ),
+        memory,
+    )
     p = step.the_teacher.output().softmax(1)
     torch.testing.assert_close(memory.covariance(), torch.cov(torch.cat([p, p.flip(1)]).T, correction=0))
 

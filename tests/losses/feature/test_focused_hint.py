@@ -12,7 +12,8 @@ def test_it_is_the_weighted_mean_of_the_squares() -> None:
     student, teacher, focus = random(2, 3, 2, 2), random(2, 3, 2, 2, seed=1), random(2, 4, seed=2).abs()
     for sample in range(2):
         squares = [((student - teacher)[sample, :, i, j] ** 2).mean() for i in range(2) for j in range(2)]
-        expected = sum(m * d for m, d in zip(focus[sample], squares, strict=True)) / focus[sample].sum()
+        scaled = focus[sample] / focus[sample].mean()
+        expected = sum(m**2 * d for m, d in zip(scaled, squares, strict=True)) / scaled.sum()
         torch.testing.assert_close(focused_hint(student, teacher, focus)[sample], expected)
     same = focused_hint(student, teacher, torch.ones(2, 4))
     torch.testing.assert_close(same, (student - teacher).square().flatten(1).mean(1))
@@ -35,6 +36,17 @@ def test_maps_of_any_size_and_strength_join_with_equal_share() -> None:
     torch.testing.assert_close(found.mean(), torch.tensor(1.0).double())
     assert found[0, 0] > 1.5 and found[3, 3] == 8 and found[0, 3] < 0.5
     torch.testing.assert_close(activation_focus([small, 100 * large], (4, 4)).reshape(4, 4), found)
+
+
+def test_a_peak_is_not_lost_in_a_smaller_grid_and_padding_takes_no_share() -> None:
+    fine = torch.zeros(1, 1, 16, 16).double()
+    fine[0, 0, [0, 3], [0, 3]] = 1
+    assert activation_focus([fine], (4, 4)).reshape(4, 4)[0, 0] > 4
+    left = torch.ones(1, 1, 2, 2).double()
+    padded = left.clone()
+    padded[..., 1] = 99
+    counted = torch.tensor([[True, False, True, False]])
+    torch.testing.assert_close(activation_focus([padded], (2, 2), counted), counted.double())
 
 
 def test_attention_is_what_the_rows_that_count_give_the_columns() -> None:
@@ -89,3 +101,10 @@ def test_what_does_not_fit_is_refused(
     features = {"t": random(*feature), **({} if focus is None else {"f": random(*focus)})}
     with pytest.raises(InputError, match=match):
         loss.prepare(Setup(Answer({}, {"s": random(*feature)}), {"teacher": Answer({}, features)}, samples=3))
+
+
+def test_tokens_of_unequal_number_are_refused() -> None:
+    loss = FocusedHint(taps={"s": "t"}, by="attention", focus=("f",))
+    teacher = Answer({}, {"t": random(3, 10, 8), "f": random(3, 2, 10, 10)})
+    with pytest.raises(InputError, match="the student's feature has 5 tokens, the teacher's 10"):
+        loss.prepare(Setup(Answer({}, {"s": random(3, 5, 8)}), {"teacher": teacher}, samples=3))

@@ -100,6 +100,16 @@ def test_patches_are_compared_where_the_label_s_class_is_seen() -> None:
     assert same.abs().max() < 1e-9
 
 
+def test_patches_that_are_padding_do_not_count() -> None:
+    loss = GraphSmoothing(patches=True)
+    mine, yours = random(3, C, 2, 3), random(3, C, 2, 3, seed=1)
+    valid = torch.tensor([[[True, True, False]] * 2] * 3)
+    whole = make_step(Answer({"map": mine}), Answer({"map": yours}), valid=valid)
+    cut = make_step(Answer({"map": mine[..., :2]}), Answer({"map": yours[..., :2]}))
+    found, expected = (loss(step, memory_of(loss, step.student, step.the_teacher)) for step in (whole, cut))
+    torch.testing.assert_close(found, expected)
+
+
 def test_patches_without_a_map_are_refused() -> None:
     loss = GraphSmoothing(patches=True)
     student, teacher = answers(loss, seed=1)

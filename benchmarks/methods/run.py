@@ -23,8 +23,8 @@ SEEDS = {
 }  # fmt: skip
 LONGER = "no distillation, 3 x epochs"
 # Named before the final seeds were run: five to beat the arms without distillation, two of them to beat plain KL.
-NAMED = ("kl", "gkl", "dkd", "kl and hint", "kl and similarity")
-BEYOND_KL = ("kl and hint", "kl and similarity")
+NAMED = ("kl", "gkl", "dkd", "kl and hint", "kl and focused-hint")
+BEYOND_KL = ("kl and hint", "kl and focused-hint")
 
 
 def against(table: dict[str, Any], names: tuple[str, ...], other: str) -> list[str]:

@@ -18,6 +18,8 @@ task = "classification"  # or regression, segmentation, anomaly, embedding, toke
 # data = "images"          # an image folder or .npz beside this file, or a set of calibration/ such as fashion-mnist
 # data_origin = "https://example.org/photos"  # who made them; stands in the report
 # data_licence = "CC-BY-4.0"  # SPDX identifier; where it is an open one, some samples go into the artifact
+# origin = "https://example.org/net"  # whose the network is, and its licence (SPDX): its answers bear them as a teacher
+# licence = "Apache-2.0"
 # labels = ["cat", "dog"]  # the classes, in the order of the network's outputs
 """
 PREPROCESSING = """\

@@ -3,8 +3,8 @@
 A classifier sees both views of `two-view` (2,000 samples to learn from) and a mask that says which of them is there. It is
 trained on whole samples (what is missing is then filled with zeros), with views dropped in training and zeros in their
 place, or with `ModalityTokens` in their place: with the labels alone, or with the loss `missing-modality` towards the first
-one. Each is exported to ONNX once,
-and ONNX Runtime judges that one file on the 1,000 held-out samples: whole, without view b, and without view a.
+one. Each is exported to ONNX once, and ONNX Runtime judges that one file on the 1,000 held-out samples: whole, without
+view b, and without view a.
 """
 
 import tempfile

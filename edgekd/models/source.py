@@ -109,12 +109,8 @@ def _in_memory(module: nn.Module, opening: Opening, fallback: Signature | None) 
         raise InputError("the inputs of the network are not known: give inputs=['1x3x224x224'], or data with arrays")
     kept = unfrozen(copy.deepcopy(module).cpu().float().eval())
     check_weights("the network", kept)
-    sha = hashlib.sha256(f"{kept} {_code_of(kept)}".encode())
-    for name, tensor in kept.state_dict().items():
-        sha.update(name.encode())
-        sha.update(tensor.detach().contiguous().numpy().tobytes())
     signature = learn_outputs(kept, _signature(tuple(specs), Sidecar(), fallback))
-    base = Base(lambda: copy.deepcopy(kept), sha.hexdigest())
+    base = Base(lambda: copy.deepcopy(kept), network_digest(kept))
     state = ModelState(signature, TorchForm(base, copy.deepcopy(kept)))
     return Opened(type(module).__name__.lower(), "in memory", state, Sidecar(), base.digest)
 
@@ -230,6 +226,15 @@ def _inside(folder: Path, name: str) -> Path:
     if path.resolve().parent != folder.resolve():
         raise ValueError("its model file lies outside")
     return path
+
+
+def network_digest(network: nn.Module) -> str:
+    """Return the hash of a network on the CPU: its layers, the code of its own ones, and all weights."""
+    sha = hashlib.sha256(f"{network} {_code_of(network)}".encode())
+    for name, tensor in network.state_dict().items():
+        sha.update(name.encode())
+        sha.update(tensor.detach().contiguous().numpy().tobytes())
+    return sha.hexdigest()
 
 
 def _code_of(module: nn.Module) -> str:

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from edgekd.files import sha256
 from edgekd.losses import AnyCommittee, AnyFilter, AnyLoss
 from edgekd.losses.schedule import Coefficient, constant
 
@@ -66,9 +66,10 @@ class Phase(BaseModel):
         """Return the kinds of the methods that need labels."""
         return [method.kind for method in [*self.methods(), *self._policies()] if "labels" in method.needs]
 
-    def files(self) -> list[Path]:
-        """Return the files that its methods read."""
-        return [path for method in [*self.methods(), *self._policies()] for path in method.files()]
+    def file_hashes(self) -> list[str | None]:
+        """Return the hash of every file that its methods read, None where it is not there."""
+        files = [path for method in [*self.methods(), *self._policies()] for path in method.files()]
+        return [sha256(path) if path.is_file() else None for path in files]
 
     def _policies(self) -> list[Any]:
         policies = [getattr(loss, "layers", None) for loss in self.losses]

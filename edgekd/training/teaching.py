@@ -182,9 +182,7 @@ class Teaching:
             mine = {tap: tap.removeprefix(f"{name}/") for tap in dict.fromkeys(taps) if self._owners[tap] == name}
             if not outputs and not mine:
                 continue
-            chosen = (
-                None if wanted is None or name not in wanted or mine else wanted[name]
-            )  # features are learned whole
+            chosen = None if wanted is None or mine else wanted.get(name)  # features are learned of all samples
             if name in live:
                 live[name].asked += len(batch)
             given = _given(teacher, everything, batch)

@@ -138,8 +138,7 @@ def score(
             "give labelled data, or --reference MODEL to compare with its outputs"
         )
     chosen_metric = choose_metric(wanted, subject.signature.task, labelled=dataset.targets is not None)
-    if not chosen_metric.fidelity:
-        chosen = _judgeable(chosen)
+    chosen = _judgeable(chosen, chosen_metric)
     if chosen_metric.fidelity and reference is None:
         raise InputError(f"the metric {chosen_metric.name} compares with another model: give --reference MODEL")
     outputs = subject.run(chosen)
@@ -204,9 +203,7 @@ def _further(
             )
         if dataset.targets is None and not metric.fidelity and not (metric.own and known.task == "detection"):
             raise InputError(f"{dataset.origin} has no labels, and the metric {metric.name} needs them")
-        part = _part(dataset, known, "all", cut)
-        if not metric.fidelity:
-            part = _judgeable(part)
+        part = _judgeable(_part(dataset, known, "all", cut), metric)
         expected = None
         if reference is not None:
             given = load_dataset(source, reference.signature.model_copy(update={"labels": labels}), limit=cut.limit)
@@ -317,12 +314,14 @@ def _part(dataset: Dataset, signature: Signature, name: PartName, cut: DataSetti
     return parts.evaluation if name == "evaluation" else parts.validation
 
 
-def _judgeable(part: Part) -> Part:
-    """Return the samples that have a label.
+def _judgeable(part: Part, metric: Metric) -> Part:
+    """Return the samples that a metric can judge: all by fidelity, else those that have a label.
 
     Raises:
         InputError: none has.
     """
+    if metric.fidelity:
+        return part
     chosen = part.with_labels()
     if not len(chosen):
         raise InputError(f"{part.dataset.origin}: no sample has a label, all targets are -1")

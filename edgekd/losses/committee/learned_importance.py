@@ -11,13 +11,13 @@ from edgekd.losses.committee.mixture import (
     WeightedCommittee,
     answered,
     cross_entropy,
+    labels_of_answers,
     shares,
     spread,
     teacher_logits,
 )
 from edgekd.losses.crossmodal.pooling import pooled
 from edgekd.losses.feature.feature_loss import PENULTIMATE
-from edgekd.losses.labels import class_labels
 from edgekd.losses.step import Answer, Setup, Step, as_classes, at_least_float32
 
 
@@ -105,10 +105,10 @@ class LearnedImportance(WeightedCommittee):
     """The teachers' mixture by a gate on the student's feature, pi = softmax(g(h_S)); labels correct it.
 
     Where there is a label teachers count by pi_k p_k(y), so that one that is wrong is not followed while the gate still
-    learns. The gate learns the mixture's own likelihood, -log sum_k pi_k p_k(y), where there are labels, else to prefer teachers
-    that the student can follow, sum_k pi_k KL(p_k || p_S); a regulariser spreads the load. A teacher whose importance
-    (corrected, where there is a label) was below `drop_below` in the previous epoch is not run on that sample; the most
-    important one always is.
+    learns. The gate learns the mixture's own likelihood, -log sum_k pi_k p_k(y), where there are labels, else to prefer
+    teachers that the student can follow, sum_k pi_k KL(p_k || p_S); a regulariser spreads the load. A teacher whose
+    importance (corrected, where there is a label) was below `drop_below` in the previous epoch is not run on that sample;
+    the most important one always is.
     """
 
     title: ClassVar[str] = "Learned importance of teachers"
@@ -118,7 +118,6 @@ class LearnedImportance(WeightedCommittee):
         "the gate is a linear layer that learns the mixture's likelihood, apart from the student; labels correct its shares"
     )
     applies: ClassVar[str] = "teachers that are experts for different inputs, or too dear to run on all"
-
     needs: ClassVar[frozenset[str]] = frozenset({"teacher", "paired"})
 
     kind: Literal["learned-importance"] = "learned-importance"
@@ -146,7 +145,7 @@ class LearnedImportance(WeightedCommittee):
         logits = teacher_logits(step)
         present = answered(logits)
         log_pi = log_importance(scores, present)
-        labels = class_labels(step, logits.shape[1:-1])
+        labels = labels_of_answers(step, logits)
         importance, share = torch.softmax(scores, 1), log_pi.exp()
         if labels is not None:
             share = responsibilities(log_pi, logits, labels)
@@ -161,7 +160,7 @@ class LearnedImportance(WeightedCommittee):
         scores = memory(step.student.features[self.tap], step.valid)
         logits = teacher_logits(step)
         present = answered(logits)
-        labels = class_labels(step, logits.shape[1:-1])
+        labels = labels_of_answers(step, logits)
         if labels is None:
             log_pi = log_importance(scores, present)
             mine = torch.log_softmax(as_classes(step.class_last(step.student.output()).detach()), -1)
@@ -171,9 +170,8 @@ class LearnedImportance(WeightedCommittee):
             counted = valid if valid is not None and valid.shape == distance.shape[1:] else torch.ones_like(distance[0])
             loss = ((spread(log_pi.exp(), distance) * distance).sum(0) * counted).sum() / counted.sum().clamp(min=1)
         else:
-            fit = -cross_entropy(
-                logits, labels
-            )  # a teacher that was not run had shown that it does not know this sample
+            # a teacher that was not run has shown before that it does not know this sample
+            fit = -cross_entropy(logits, labels)
             fit = fit.masked_fill(~spread(present, fit), -math.inf)
             log_pi, known = torch.log_softmax(scores, 1).T, labels >= 0
             loss = -(torch.logsumexp(spread(log_pi, fit) + fit, 0) * known).sum() / known.sum().clamp(min=1)

@@ -83,12 +83,13 @@ class AttentionKl(FeatureLoss):
         """Return the mean divergence of every sample's queries that count."""
         rows, columns = slice(*self.rows), slice(*self.columns)
         average = student.shape[1] != teacher.shape[1]
-        queries, keys = (_fitting(step.valid, size) for size in student.shape[2:])
+        queries, keys = (mask_of(step.valid, size) for size in student.shape[2:])
         mine, yours = (log_attention(side, rows, columns, self.given, average, keys) for side in (student, teacher))
         value = temperature_kl(mine, yours, 1.0).mean(1)
         counts = torch.ones_like(value) if queries is None else queries[:, rows].to(value.dtype)
         return (value * counts).sum(1) / counts.sum(1).clamp(min=1)
 
 
-def _fitting(valid: Tensor | None, length: int) -> Tensor | None:
+def mask_of(valid: Tensor | None, length: int) -> Tensor | None:
+    """Return the mask of tokens (N, length), None where `valid` speaks of something else."""
     return valid if valid is not None and valid.ndim == 2 and valid.shape[1] == length else None

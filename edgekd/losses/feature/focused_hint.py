@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgekd.errors import InputError
-from edgekd.losses.feature.attention_kl import Block
+from edgekd.losses.feature.attention_kl import Block, mask_of
 from edgekd.losses.feature.feature_loss import FeatureLoss
-from edgekd.losses.feature.positions import counted_positions
+from edgekd.losses.feature.positions import counted_positions, mean_where
 from edgekd.losses.feature.projector import PROJECTOR, Projector, make_projector, project
 from edgekd.losses.loss import Evidence
 from edgekd.losses.step import Answer, Setup, Step, at_least_float32
@@ -31,11 +31,11 @@ def focused_hint(student: Tensor, teacher: Tensor, focus: Tensor, counted: Tenso
         counted: positions that count, a boolean (N, P); None: all.
     """
     distance = (student - teacher.detach()).square().mean(1 if student.ndim == 4 else 2).flatten(1)
-    focus = mean_one(focus.detach(), counted)
+    focus = scaled(focus.detach(), counted)
     return (focus.square() * distance).sum(1) / focus.sum(1).clamp(min=FLOOR)
 
 
-def mean_one(focus: Tensor, counted: Tensor | None = None) -> Tensor:
+def scaled(focus: Tensor, counted: Tensor | None = None) -> Tensor:
     """Return weights (N, P) scaled to a mean of 1 over the positions that count (N, P), 0 at the others."""
     counted = torch.ones_like(focus) if counted is None else counted.to(focus.dtype)
     focus = focus * counted
@@ -56,7 +56,7 @@ def activation_focus(maps: Sequence[Tensor], size: tuple[int, int], counted: Ten
         ).flatten(1)
         for one in maps
     ]
-    return torch.stack([mean_one(one, counted) for one in strength]).mean(0)
+    return torch.stack([scaled(one, counted) for one in strength]).mean(0)
 
 
 def attention_focus(attention: Tensor, rows: slice, columns: slice, counted: Tensor | None = None) -> Tensor:
@@ -69,10 +69,7 @@ def attention_focus(attention: Tensor, rows: slice, columns: slice, counted: Ten
         counted: which of the queries count (N, queries).
     """
     looked = at_least_float32(attention).mean(1)[:, rows, columns]
-    if counted is None:
-        return looked.mean(1)
-    count = counted[:, rows, None].to(looked.dtype)
-    return (looked * count).sum(1) / count.sum(1).clamp(min=1)
+    return looked.mean(1) if counted is None else mean_where(looked, counted[:, rows])
 
 
 class FocusedHint(FeatureLoss):
@@ -151,12 +148,8 @@ class FocusedHint(FeatureLoss):
             return focused_hint(student, teacher, activation_focus(shown, size, counts), counts)
         chosen = self._looked_at(teacher, shown[0])
         student, teacher, counts = student[:, chosen], teacher[:, chosen], counted_positions(step, teacher)[:, chosen]
-        valid = step.valid
-        looks = [valid if valid is not None and valid.shape == (len(one), one.shape[2]) else None for one in shown]
-        parts = [
-            attention_focus(one, slice(*self.rows), slice(*self.columns), counted)
-            for one, counted in zip(shown, looks, strict=True)
-        ]
+        rows, columns = slice(*self.rows), slice(*self.columns)
+        parts = [attention_focus(one, rows, columns, mask_of(step.valid, one.shape[2])) for one in shown]
         return focused_hint(student, teacher, torch.stack(parts).mean(0), counts)
 
     def _shown(self, teachers: Sequence[Answer], compared: Tensor) -> list[Tensor]:

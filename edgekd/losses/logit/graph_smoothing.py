@@ -79,11 +79,9 @@ def label_patches_kl(
     target, mine = (
         side[torch.arange(len(own), device=own.device), ..., own].flatten(1) for side in (log_target, log_student)
     )
-    if valid is None:
-        return divergence(target.log_softmax(-1), mine.log_softmax(-1)) / target.shape[1]
-    left_out, lowest = ~valid.flatten(1), torch.finfo(mine.dtype).min
-    target, mine = (side.masked_fill(left_out, lowest).log_softmax(-1) for side in (target, mine))
-    return divergence(target, mine) / (~left_out).sum(1).clamp(min=1)
+    counted = torch.ones_like(mine, dtype=torch.bool) if valid is None else valid.flatten(1)
+    target, mine = (side.masked_fill(~counted, torch.finfo(side.dtype).min).log_softmax(-1) for side in (target, mine))
+    return divergence(target, mine) / counted.sum(1).clamp(min=1)
 
 
 class GraphSmoothing(OutputLoss):

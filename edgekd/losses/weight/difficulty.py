@@ -1,5 +1,6 @@
 """More weight for what is difficult: textured inputs, the student's errors, or its gap to the teacher."""
 
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 import torch
@@ -55,8 +56,7 @@ def student_error(step: Step, output: str | None = None) -> Tensor:
         return torch.zeros_like(answer[..., 0])
     right = class_probabilities(answer).gather(-1, labels.clamp(min=0)[..., None])[..., 0]
     known = labels >= 0
-    sums = step.gather(torch.stack([((1 - right) * known).sum(), known.sum().to(right.dtype)])[None]).sum(0)
-    return torch.where(known, 1 - right, sums[0] / sums[1].clamp(min=1))
+    return torch.where(known, 1 - right, batch_mean(replace(step, valid=known), 1 - right))
 
 
 def teacher_gap(step: Step, output: str | None = None) -> Tensor:

@@ -11,7 +11,7 @@ from edgekd import processes
 from edgekd.context import Context
 from edgekd.data import Part
 from edgekd.errors import InputError
-from edgekd.files import digest, sha256
+from edgekd.files import digest
 from edgekd.recipe import StageSettings
 from edgekd.stages.distill.settings import DistillSettings
 from edgekd.stages.stage import Stage, same_form
@@ -166,8 +166,7 @@ def _depends_on(settings: StageSettings, context: Context) -> dict[str, object]:
     device = chosen_device(context.device)
     named = [phase.data for phase in settings.phases if phase.data] + [settings.teacher_data or ""]
     others = [context.other_part(source, None).dataset.digest() for source in named if source]
-    phases = settings.phases or (Phase(losses=settings.losses or ()),)
-    files = [sha256(path) if path.is_file() else None for phase in phases for path in phase.files()]
+    files = [one for phase in settings.resolved(context.signature) for one in phase.file_hashes()]
     return {
         "data": True,
         "teacher": True,

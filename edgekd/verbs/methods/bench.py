@@ -1,12 +1,12 @@
 """Every method against the arm without distillation: the same student, data, epochs and seeds."""
 
-import hashlib
 import json
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from edgekd.context import Context, Progress
 from edgekd.data import Part
 from edgekd.errors import EdgekdError, InputError
 from edgekd.evaluate import judge_outputs
-from edgekd.files import digest, sha256, write_json
+from edgekd.files import digest, write_json
 from edgekd.losses import FeatureLoss
 from edgekd.models.network import run_network
+from edgekd.models.source import network_digest
 from edgekd.run import code_version
 from edgekd.target import explain
 from edgekd.teachers.live import LiveTeacher
@@ -309,13 +310,7 @@ class Bench:
 
     def _score(self, arm: Arm, seed: int) -> tuple[float, dict[str, Any]]:
         """Return the score of one run and the notes of its training, from the folder where they are there."""
-        epochs = self.epochs * arm.longer
-        key = digest([self._identity(seed), arm.phase.model_dump(mode="json"), _contents(arm.phase), epochs, seed])
-        path = (
-            None
-            if self.folder is None
-            else self.folder / self.experiment.name / f"{_plain(arm.name)}-{seed}-{key[:12]}.json"
-        )
+        path = self._path(arm, seed)
         if path is not None and path.is_file():
             kept = json.loads(path.read_text(encoding="utf-8"))
             return float(kept["score"]), kept["notes"]
@@ -325,12 +320,20 @@ class Bench:
             write_json(path, {"arm": arm.name, "seed": seed, "score": score, "notes": notes})
         return score, notes
 
-    def _identity(self, seed: int) -> list[Any]:
-        """Return what beside an arm decides a run: settings, data, teachers, threads and the software."""
+    def _path(self, arm: Arm, seed: int) -> Path | None:
+        """Return where a run is kept, by all that decides it; None without a folder."""
+        if self.folder is None:
+            return None
+        phase = [arm.phase.model_dump(mode="json"), arm.phase.file_hashes()]
+        key = digest([self._common, phase, self.epochs * arm.longer, seed])
+        return self.folder / self.experiment.name / f"{_plain(arm.name)}-{seed}-{key[:12]}.json"
+
+    @cached_property
+    def _common(self) -> list[Any]:
+        """Return what decides all runs: settings, data, teachers, threads and the software."""
         here = self.experiment
-        data = [part.dataset.digest() for part in (here.part(seed), here.evaluation)]
-        teachers = {name: _weights(self.teacher(name)) for name in here.teachers}
-        return [here.settings.model_dump(), data, teachers, self.threads, code_version()]
+        teachers = {name: network_digest(self.teacher(name)) for name in here.teachers}
+        return [here.settings.model_dump(), here.evaluation.dataset.digest(), teachers, self.threads, code_version()]
 
     def train(self, arm: Arm, seed: int) -> tuple[nn.Module, dict[str, Any]]:
         """Return a student trained by an arm, and the notes of its training."""
@@ -405,20 +408,6 @@ def _outputs(network: nn.Module, part: Part) -> np.ndarray[Any, Any]:
         first: Tensor = next(iter(run_network(network, inputs).values()))
         collected.append(first.float().numpy())
     return np.concatenate(collected)
-
-
-def _contents(phase: Phase) -> list[str]:
-    """Return the hashes of the files that a phase's methods read."""
-    return [sha256(path) for path in phase.files() if path.is_file()]
-
-
-def _weights(network: nn.Module) -> str:
-    """Return the hash of a network's weights."""
-    sha = hashlib.sha256(str(network).encode())
-    for name, tensor in network.state_dict().items():
-        sha.update(name.encode())
-        sha.update(tensor.detach().contiguous().numpy().tobytes())
-    return sha.hexdigest()
 
 
 def _plain(name: str) -> str:

@@ -49,7 +49,7 @@ def main() -> None:
     lines = ["| arm | linear CKA with the teacher | difference | 95 % interval |", "|---|---|---|---|"]
     for name, values in found.items():
         one = paired([mine - other for mine, other in zip(values, found[NONE], strict=True)]) if name != NONE else None
-        cells = f"{one.mean:+.3f} | {one.low:+.3f} to {one.high:+.3f}" if one else "|"
+        cells = " | ".join(one.in_words(3)) if one else "|"
         lines.append(f"| {name} | {np.mean(values):.3f} | {cells} |")
     write("alignment", "Features become those of the teacher (aim: linear CKA + 0.1)", lines, {"cka": found})
 

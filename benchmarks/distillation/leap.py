@@ -98,10 +98,9 @@ def main() -> None:
     lines.append(f"\nThe curriculum saves {saved:.0%} of the teacher's work.")
     if len(pairs) > 1:
         gain = paired([ours["accuracy"] - other["accuracy"] for ours, other in pairs])
+        difference, interval = gain.in_words()
         results["difference"] = vars(gain)
-        lines.append(
-            f"Its accuracy differs by {gain.mean:+.2f} points (95 %: {gain.low:+.2f} to {gain.high:+.2f}, p {gain.p:.3f})."
-        )
+        lines.append(f"Its accuracy differs by {difference} points (95 %: {interval}, p {gain.p:.3f}).")
     write("leap", "LEAP: the teacher stopped early (aim: 25 % less work at equal or better accuracy)", lines, results)
 
 

@@ -116,7 +116,7 @@ def main() -> None:
             cell = f"{np.mean([one[name] for one in runs]):.2f}"
             if arm != ARMS[0]:
                 gain = paired([one[name] - base[name] for one, base in zip(runs, found[ARMS[0]], strict=True)])
-                cell += f" ({gain.mean:+.2f}: {gain.low:+.2f} to {gain.high:+.2f})"
+                cell += f" ({': '.join(gain.in_words())})"
             cells.append(cell)
         lines.append(f"| {arm} | {' | '.join(cells)} |")
     write(

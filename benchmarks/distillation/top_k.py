@@ -54,7 +54,7 @@ def main() -> None:
         "| answers kept | accuracy, % | difference | 95 % interval |",
         "|---|---|---|---|",
         f"| whole | {np.mean(found['full']):.2f} | | |",
-        f"| top 8 of 10 | {np.mean(found['top-k']):.2f} | {one.mean:+.2f} | {one.low:+.2f} to {one.high:+.2f} |",
+        f"| top 8 of 10 | {np.mean(found['top-k']):.2f} | {' | '.join(one.in_words())} |",
     ]
     write("top_k", "Top-k answers against whole ones (aim: at most 0.3 points lost)", lines, {"accuracy": found})
 

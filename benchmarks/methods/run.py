@@ -37,7 +37,7 @@ def against(table: dict[str, Any], names: tuple[str, ...], other: str) -> list[s
     }
     corrected = holm({name: one.p for name, one in found.items()})
     return [
-        f"| {name} | {one.mean:+.2f} | {one.low:+.2f} to {one.high:+.2f} | {one.p:.4f} | {corrected[name]:.4f} |"
+        f"| {name} | {' | '.join(one.in_words())} | {one.p:.4f} | {corrected[name]:.4f} |"
         for name, one in found.items()
     ]
 

@@ -134,7 +134,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     if row.corrected < 0.05:
         verdict = "better" if one.mean > 0 else "worse"
     return (
-        row.name, mean, f"{one.mean:+.2f}", f"{one.low:+.2f} to {one.high:+.2f}", f"{one.p:.4f}", f"{row.corrected:.4f}", verdict,
+        row.name, mean, *one.in_words(), f"{one.p:.4f}", f"{row.corrected:.4f}", verdict,
     )  # fmt: skip
 
 

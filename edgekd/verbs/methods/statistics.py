@@ -15,6 +15,10 @@ class Paired:
     p: float
     pairs: int
 
+    def in_words(self, digits: int = 2) -> tuple[str, str]:
+        """Return the difference and its interval, with signs."""
+        return f"{self.mean:+.{digits}f}", f"{self.low:+.{digits}f} to {self.high:+.{digits}f}"
+
 
 def paired(differences: Sequence[float]) -> Paired:
     """Compare two arms by the differences of their scores, one a seed (paired t-test).

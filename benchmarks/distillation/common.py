@@ -1,15 +1,18 @@
 """What the distillation benchmarks share: data, teacher, a context, paired rounds, and how results are written.
 
-Times are paired: in every round each arm runs one block, and the order turns from round to round (A B, B A, ...), so that
-a slow drift of the machine falls on both. A block is a training of its own; its first steps warm up and are not timed.
+Times are paired, so that what disturbs the machine falls on both arms. Steps alternate: two trainings run side by side, a
+step of one, then a step of the other, never both at once (`in_turns`). Epochs alternate by rounds, their order turned from
+round to round (`rounds`). The first steps of a training warm up and are not timed.
 """
 
 import argparse
 import json
 import platform
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -69,11 +72,66 @@ class Clock:
     @contextmanager
     def __call__(self, description: str, total: int) -> Iterator[Callable[[int], None]]:
         """Open no bar; the block's steps are noted."""
-        yield lambda steps: self.ends.append(time.perf_counter())
+        yield lambda steps: self.end_step()
 
-    def step_ms(self, warm_up: int) -> float:
-        """Return the mean time of the steps behind the warm-up, all between them included, in ms."""
-        return (self.ends[-1] - self.ends[warm_up - 1]) / (len(self.ends) - warm_up) * 1e3
+    def end_step(self) -> None:
+        """Note that a step ended."""
+        self.ends.append(time.perf_counter())
+
+
+class Turns(Clock):
+    """A clock that stands while the other arm makes its step: its training runs in a thread of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.other = self
+        self.steps_ms: list[float] = []
+        self._go = threading.Semaphore(0)
+        self._since = 0.0
+        self._done = False
+
+    def end_step(self) -> None:
+        """Note the time of a step, everything since the last one in it, and let the other arm make one."""
+        self.steps_ms.append((time.perf_counter() - self._since) * 1e3)
+        self._pass_on()
+        self._wait()
+
+    def run(self, arm: "Arm", threads: int) -> None:
+        """Train, a step whenever it is this arm's turn."""
+        torch.set_num_threads(threads)  # new threads of Python have as many as there are cores
+        self._wait()
+        try:
+            arm(self)
+        finally:
+            self._done = True
+            self._pass_on()
+
+    def begin(self) -> None:
+        """Make this arm the first."""
+        self._go.release()
+
+    def _pass_on(self) -> None:
+        self.other._go.release()
+
+    def _wait(self) -> None:
+        if not self.other._done:
+            self._go.acquire()
+        self._since = time.perf_counter()
+
+
+Arm = Callable[[Clock], None]
+
+
+def in_turns(first: Arm, second: Arm, warm_up: int) -> tuple[float, float]:
+    """Run two trainings, a step of each in turn; return the mean time of their steps behind the warm-up in ms."""
+    one, two = Turns(), Turns()
+    one.other, two.other = two, one
+    with ThreadPoolExecutor(2) as pool:
+        running = [pool.submit(clock.run, arm, torch.get_num_threads()) for clock, arm in ((one, first), (two, second))]
+        one.begin()
+        for each in running:
+            each.result()
+    return float(np.mean(one.steps_ms[warm_up:])), float(np.mean(two.steps_ms[warm_up:]))
 
 
 def context(part: Part, seed: int, clock: Clock | None = None) -> Context:
@@ -134,21 +192,28 @@ def write(name: str, title: str, lines: Sequence[str], results: Mapping[str, Any
     print("\n".join(lines))
 
 
-def compare_steps(name: str, title: str, made: Callable[[str], Mapping[str, Callable[[], float]]], count: int) -> None:
+def compare_steps(name: str, title: str, made: Callable[[str], Mapping[str, Arm]], count: int, warm_up: int) -> None:
     """Time two arms, the second against the first, in float32 and bfloat16, and write the results.
 
-    `made(precision)` gives the arms by name; each returns the time of a step in ms.
+    `made(precision)` gives the arms by name; each trains once and tells its clock of every step.
     """
     lines: list[str] = []
     results: dict[str, Any] = {}
     for precision in ("float32", "bfloat16"):
-        print(precision)
-        found = rounds(made(precision), count)
-        (base, base_ms), (other, other_ms) = found.items()
+        (base, first), (other, second) = made(precision).items()
+        base_ms, other_ms = [], []
+        for number in range(count):
+            arms = (first, second) if number % 2 == 0 else (second, first)
+            times = in_turns(*arms, warm_up)
+            for kept, ms in zip((base_ms, other_ms), times if number % 2 == 0 else times[::-1], strict=True):
+                kept.append(ms)
+            print(
+                f"{precision}, {number + 1}/{count}: {base} {base_ms[-1]:.2f}, {other} {other_ms[-1]:.2f}", flush=True
+            )
         if not lines:
             lines = [f"| precision | {base}, ms a step | {other} | {other} / {base} (95 %) |", "|---|---|---|---|"]
         against = ratio(other_ms, base_ms)
-        results[precision] = {"ms": found, f"{other} / {base}": against}
+        results[precision] = {"ms": {base: base_ms, other: other_ms}, f"{other} / {base}": against}
         lines.append(f"| {precision} | {np.median(base_ms):.2f} | {np.median(other_ms):.2f} | {in_words(against)} |")
     write(name, title, lines, results)
 

@@ -1,17 +1,15 @@
 """A step of the engine against the same step in a hand-written PyTorch loop: `python benchmarks/distillation/overhead.py`.
 
 Both train ResNet-8 (16, 32, 64) towards the example's network, run live, with KL at T = 4: the same images, augmentations,
-batches of 128, SGD with one cycle, clipping, memory layout and precision. A block is a training of two epochs of 24 steps;
-the time from its 8th step to its last one is taken, with the loading of batches and the epoch's end in it and the set-up not.
+batches of 128, SGD with one cycle, clipping, memory layout and precision. Both make steps in turn, in a training of two
+epochs of 24 steps; times are taken from the 9th step on, with the loading of batches and the epoch's end in them.
 """
 
-import time
-from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 import torch
-from common import Clock, arguments, compare_steps, context, example_network, images
+from common import Arm, Clock, arguments, compare_steps, context, example_network, images
 from torch import nn
 from torch.nn import functional
 
@@ -32,24 +30,21 @@ def student() -> nn.Module:
     return ResNet8((16, 32, 64), num_classes=10, in_channels=1)
 
 
-def engine(part: Part, teacher: LiveTeacher, precision: str) -> float:
-    """Return the engine's time of a step in ms."""
+def engine(part: Part, teacher: LiveTeacher, precision: str, clock: Clock) -> None:
+    """Train with the engine."""
     settings = TrainingSettings.model_validate({"epochs": EPOCHS, "batch_size": BATCH, "precision": precision})
-    clock = Clock()
     material = Material(part, part.dataset.augmentations, {"teacher": teacher})
     train(student(), (PHASE,), material, settings, context(part, 0, clock), "overhead")
-    return clock.step_ms(WARM_UP)
 
 
-def by_hand(data: np.ndarray, labels: np.ndarray, teacher: nn.Module, precision: str) -> float:
-    """Return the time of a step of the hand-written loop in ms; `data` are bytes (N, 1, 28, 28)."""
+def by_hand(data: np.ndarray, labels: np.ndarray, teacher: nn.Module, precision: str, clock: Clock) -> None:
+    """Train with a loop written by hand; `data` are bytes (N, 1, 28, 28)."""
     network = student().to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.SGD(network.parameters(), RATE, momentum=0.9, nesterov=True, weight_decay=5e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, RATE, total_steps=EPOCHS * STEPS, pct_start=0.2, cycle_momentum=False
     )
     half = precision == "bfloat16"
-    ends = []
     for _ in range(EPOCHS):
         order = np.random.permutation(len(data))
         total = 0.0
@@ -78,8 +73,7 @@ def by_hand(data: np.ndarray, labels: np.ndarray, teacher: nn.Module, precision:
             optimizer.step()
             schedule.step()
             total += loss.item()
-            ends.append(time.perf_counter())
-    return (ends[-1] - ends[WARM_UP - 1]) / (len(ends) - WARM_UP) * 1e3
+            clock.end_step()
 
 
 def main() -> None:
@@ -92,15 +86,14 @@ def main() -> None:
     network = example_network().to(memory_format=torch.channels_last)
     teacher = LiveTeacher("teacher", network, "example", part.signature)
 
-    def arms(precision: str) -> dict[str, Callable[[], float]]:
+    def arms(precision: str) -> dict[str, Arm]:
         return {
             "by hand": partial(by_hand, data, labels, network, precision),
             "engine": partial(engine, part, teacher, precision),
         }
 
-    compare_steps(
-        "overhead", "A step of the engine against a hand-written loop (aim: at most 1.05)", arms, given.rounds
-    )
+    title = "A step of the engine against a hand-written loop (aim: at most 1.05)"
+    compare_steps("overhead", title, arms, given.rounds, WARM_UP)
 
 
 if __name__ == "__main__":

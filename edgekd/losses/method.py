@@ -33,6 +33,11 @@ class Method(BaseModel):
         if isinstance(kind, str):
             cls.registry[kind] = cls
 
+    @property
+    def needed(self) -> frozenset[str]:
+        """Return what a step must hold for these settings: `needs`, less what they do without."""
+        return self.needs
+
     def files(self) -> tuple[Path, ...]:
         """Return the files that it reads: their content, too, makes a training what it is."""
         return tuple(value for name in type(self).model_fields if isinstance(value := getattr(self, name), Path))

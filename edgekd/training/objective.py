@@ -160,7 +160,7 @@ class Objective(nn.Module):
             if not coefficient:
                 continue
             memory = self.memory(f"loss{position}")
-            seen = step if "labels" not in method.needs else replace(step, valid=_and(step.valid, batch.labelled))
+            seen = step if "labels" not in method.needed else replace(step, valid=_and(step.valid, batch.labelled))
             if work.switched is not None and "switch" in method.needs:
                 seen = _with_switch(seen, method, memory, work.switched)
             value = method(seen, memory)

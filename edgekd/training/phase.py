@@ -59,12 +59,12 @@ class Phase(BaseModel):
         """Return all that the methods need of a step."""
         needs: frozenset[str] = frozenset()
         for method in [*self.methods(), *self._policies()]:
-            needs |= method.needs
+            needs |= method.needed
         return needs | (self.gradient_filter.needs if self.gradient_filter else frozenset())
 
     def needing_labels(self) -> list[str]:
         """Return the kinds of the methods that need labels."""
-        return [method.kind for method in [*self.methods(), *self._policies()] if "labels" in method.needs]
+        return [method.kind for method in [*self.methods(), *self._policies()] if "labels" in method.needed]
 
     def file_hashes(self) -> list[str | None]:
         """Return the hash of every file that its methods read, None where it is not there."""

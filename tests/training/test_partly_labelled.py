@@ -59,6 +59,25 @@ def test_a_loss_that_needs_labels_looks_at_the_labelled_alone(kind: str) -> None
 
 
 @pytest.mark.parametrize(
+    "settings",
+    [
+        {"kind": "gkl", "weights": "sample", "weight": 1.0},
+        {"kind": "ikl", "weights": "sample", "weight": 1.0},
+        {"kind": "graph-smoothing", "prototypes": torch.eye(C).tolist()},
+    ],
+    ids=lambda settings: settings["kind"],
+)
+def test_settings_that_do_without_labels_look_at_every_sample(settings: dict[str, object]) -> None:
+    phase = Phase.model_validate({"task": 0.0, "losses": [settings]})
+    torch.manual_seed(3)
+    batch, student, teachers = a_batch(), Pooled(C), teachers_for(None, N, C)
+    found = total(phase, "classification", student, batch, teachers)
+    none = replace(batch, targets=None, labelled=None)
+    torch.testing.assert_close(found, total(phase, "classification", student, none, teachers))
+    assert phase.needing_labels() == []
+
+
+@pytest.mark.parametrize(
     "kind", sorted(kind for kind, loss in LOSSES.items() if loss.shape == "logits" and "switch" not in loss.needs)
 )
 def test_a_padding_mask_beside_the_labels_changes_nothing(kind: str) -> None:

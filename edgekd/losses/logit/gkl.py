@@ -87,6 +87,11 @@ class _Weighted(OutputLoss):
         return self.beta.at(step.progress) * mse + self.alpha.at(step.progress) * kl
 
     @property
+    def needed(self) -> frozenset[str]:
+        """Return what is needed: weights by sample do without labels."""
+        return self.needs - {"labels"} if self.weights == "sample" else self.needs
+
+    @property
     def power(self) -> float:
         """Return the power that smooths the weights."""
         return 1.0

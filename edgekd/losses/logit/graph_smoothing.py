@@ -117,6 +117,12 @@ class GraphSmoothing(OutputLoss):
         default=False, description="compare over a map's positions, for the class of the sample's label"
     )
 
+    @property
+    def needed(self) -> frozenset[str]:
+        """Return what is needed: given prototypes, outside patches, do without labels."""
+        without = self.prototypes is not None and not self.patches
+        return self.needs - {"labels"} if without else self.needs
+
     def prepare(self, setup: Setup) -> nn.Module:
         """Return the graph of the prototypes, else the table of class means, one-hot (no two classes alike) at first.
 
@@ -145,6 +151,9 @@ class GraphSmoothing(OutputLoss):
             InputError: patches are to be compared, and a sample has more than one label.
         """
         gamma = self.gamma.at(step.progress)
+        if "labels" not in self.needed:
+            assert isinstance(memory, Graph)
+            return graph_smoothed_kl(student, teacher, memory.weights.to(student.dtype), gamma)
         labels = known_labels(step, self.kind)
         if self.patches and labels.ndim != 1:
             raise InputError(

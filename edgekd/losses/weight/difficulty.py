@@ -40,7 +40,7 @@ def image_of(step: Step, name: str | None, kind: str) -> Tensor:
             return value.detach()
     shapes = {key: tuple(value.shape) for key, value in step.inputs.items()}
     raise InputError(
-        f"{kind}: no input {name or ''} is an image (N, C, H, W); the inputs are {shapes}; name one with `input`"
+        f"{kind}: no input{' ' + name if name else ''} is an image (N, C, H, W); the inputs are {shapes}; name one with `input`"
     )
 
 

@@ -29,6 +29,7 @@ from edgekd.teachers.live import LiveTeacher
 from edgekd.teachers.teacher import Teacher
 from edgekd.training.loop import Material, train
 from edgekd.training.phase import Phase
+from edgekd.training.settings import TrainingSettings
 from edgekd.verbs.methods.experiments import Experiment, TeacherRecipe, experiment, training_context
 from edgekd.verbs.methods.statistics import Paired, holm, paired
 
@@ -39,19 +40,20 @@ TASK_ONLY = Phase.model_validate({"task": 1.0})
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to train the student of an experiment; `longer` times its epochs are an arm's own."""
+    """One way to train the student of an experiment; `longer` times its epochs and `training` are an arm's own."""
 
     data: str
     name: str
     phase: Phase
     longer: int = 1
+    training: Mapping[str, Any] = field(default_factory=dict)
 
     def in_words(self) -> str:
-        """Return what is minimized, and for how long where it is not the experiment's own time."""
+        """Return what is minimized, and what is not as the experiment has it."""
         terms = [f"{loss.weight} {name}" for loss, name in zip(self.phase.losses, self.phase.term_names, strict=True)]
-        return " + ".join([f"{self.phase.task} task", *terms]) + (
-            f", {self.longer} x epochs" if self.longer > 1 else ""
-        )
+        own = [f"{name} {value}" for name, value in self.training.items()]
+        own += [f"{self.longer} x epochs"] * (self.longer > 1)
+        return ", ".join([" + ".join([f"{self.phase.task} task", *terms]), *own])
 
     def kinds(self) -> set[str]:
         """Return the kinds of all methods that take part."""
@@ -139,13 +141,16 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 class ArmSettings(BaseModel):
-    """One `[[arm]]` of a file: the data it is for, how much longer it trains, and the fields of a phase."""
+    """One `[[arm]]` of a file: the data it is for, what it trains with, and the fields of a phase."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     data: tuple[str, ...] = Field(min_length=1, description="names of experiments, one or a list")
     name: str | None = Field(default=None, min_length=1, description="not set: its losses")
     longer: int = Field(default=1, ge=1, description="times the experiment's epochs")
+    training: TrainingSettings = Field(
+        default=TrainingSettings(), description="settings of the training in place of the experiment's"
+    )
     phase: Phase = Field(description="all else that stands in the table; `task` is 0.3 where nothing is said")
 
     @model_validator(mode="before")
@@ -153,13 +158,20 @@ class ArmSettings(BaseModel):
     def _with_phase(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        own = {field: value[field] for field in ("data", "name", "longer") if field in value}
+        own = {field: value[field] for field in ("data", "name", "longer", "training") if field in value}
         return {**own, "phase": {"task": 0.3, **{key: item for key, item in value.items() if key not in own}}}
 
     @field_validator("data", mode="before")
     @classmethod
     def _one_or_several(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
+
+    @field_validator("training")
+    @classmethod
+    def _longer_for_epochs(cls, value: TrainingSettings) -> TrainingSettings:
+        if "epochs" in value.model_fields_set:
+            raise ValueError("epochs are the experiment's; give `longer`, how many times as many")
+        return value
 
     @field_validator("name")
     @classmethod
@@ -171,7 +183,8 @@ class ArmSettings(BaseModel):
     def arms(self) -> list[Arm]:
         """Return the arm for every data set."""
         name = self.name or "+".join(loss.kind for loss in self.phase.losses)
-        return [Arm(one, name, self.phase, self.longer) for one in self.data]
+        own = {field: getattr(self.training, field) for field in self.training.model_fields_set}
+        return [Arm(one, name, self.phase, self.longer, own) for one in self.data]
 
 
 class _File(BaseModel):
@@ -325,7 +338,7 @@ class Bench:
         if self.folder is None:
             return None
         phase = [arm.phase.model_dump(mode="json"), arm.phase.file_hashes()]
-        key = digest([self._common, phase, self.epochs * arm.longer, seed])
+        key = digest([self._common, phase, self.epochs * arm.longer, dict(arm.training), seed])
         return self.folder / self.experiment.name / f"{_plain(arm.name)}-{seed}-{key[:12]}.json"
 
     @cached_property
@@ -341,7 +354,7 @@ class Bench:
         part = here.part(seed)
         torch.manual_seed(seed)
         student = here.student()
-        settings = here.settings.model_copy(update={"epochs": self.epochs * arm.longer})
+        settings = here.settings.model_copy(update={**arm.training, "epochs": self.epochs * arm.longer})
         material = Material(
             part=part,
             augmentations=part.dataset.augmentations if here.augmented else (),

@@ -1,11 +1,12 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from edgekd.errors import InputError
-from edgekd.verbs.methods.bench import NONE, read_arms, run_bench
-from edgekd.verbs.methods.experiments import EXPERIMENTS
+from edgekd.verbs.methods.bench import NONE, Bench, read_arms, run_bench
+from edgekd.verbs.methods.experiments import EXPERIMENTS, experiment
 
 ARMS = """
 [[arm]]
@@ -50,15 +51,19 @@ def test_arms_are_compared_pair_by_pair_and_kept(file: Path, tmp_path: Path) -> 
     assert not any("train the teacher" in line for line in said)
 
 
-def test_an_arm_may_train_longer(tmp_path: Path) -> None:
+def test_an_arm_may_train_longer_and_with_settings_of_its_own(tmp_path: Path) -> None:
     path = tmp_path / "arms.toml"
-    path.write_text('[[arm]]\nname = "long"\ndata = "digits"\ntask = 1.0\nlonger = 3\n')
-    (long,) = run_bench(read_arms(path), [0, 1], epochs=1)
-    path.write_text('[[arm]]\nname = "same"\ndata = "digits"\ntask = 1.0\n')
-    (three,) = run_bench(read_arms(path), [0, 1], epochs=3)
-    scores = {row.name: row.scores for row in (*long.rows, *three.rows)}
-    assert scores["long"] == scores["same"]
-    assert "3 x epochs" in read_arms(None, ["fashion-mnist"], ["no distillation, 3 x epochs"])[0].in_words()
+    arm = '[[arm]]\nname = "{}"\ndata = "digits"\ntask = 1.0\n'
+    path.write_text(arm.format("own") + "longer = 3\ntraining = { learning_rate = 0.03, mixup = 0.5 }\n")
+    own = read_arms(path)
+    assert own[0].in_words() == "1 task, learning_rate 0.03, mixup 0.5, 3 x epochs"
+    (table,) = run_bench(own, [0, 1], epochs=1)
+    path.write_text(arm.format("same"))
+    digits = experiment("digits")
+    settings = digits.settings.model_copy(update={"learning_rate": 0.03, "mixup": 0.5})
+    same = Bench(replace(digits, settings=settings), 3)
+    expected = [same.judge(same.train(read_arms(path)[0], seed)[0], digits.evaluation) for seed in (0, 1)]
+    assert list(table.rows[1].scores) == expected != list(table.rows[0].scores)
 
 
 def test_the_shipped_arms_name_known_data_and_methods() -> None:
@@ -74,6 +79,11 @@ def test_the_shipped_arms_name_known_data_and_methods() -> None:
     [
         ("[[arm", "cannot read"),
         ('[[arm]]\ndata = "digits"\nlosses = ["kl"]\nlonger = 0', "arm.0.longer: .*greater than or equal to 1"),
+        (
+            '[[arm]]\ndata = "digits"\ntask = 1\ntraining = { mixup = -1 }',
+            "arm.0.training.mixup: .*greater than or equal to 0",
+        ),
+        ('[[arm]]\ndata = "digits"\ntask = 1\ntraining = { epochs = 3 }', "arm.0.training: .*give `longer`"),
         ('[[arm]]\ndata = 5\nlosses = ["kl"]', "arm.0.data"),
         ('[[arm]]\nlosses = ["kl"]', "arm.0.data: Field required"),
         ("[arm]\nlosses = []", "arm: "),

@@ -294,7 +294,7 @@ def fashion_mnist() -> Experiment:
     train, test = _split(load_dataset("fashion-mnist", signature), signature)
     if not FASHION_TEACHER.is_file():
         raise InputError(f"the bench on fashion-mnist needs {FASHION_TEACHER}; run it in a checkout of the repository")
-    settings = TrainingSettings(epochs=600, batch_size=128, learning_rate=0.2)
+    settings = TrainingSettings(epochs=300, batch_size=128, learning_rate=0.2)
 
     def opened() -> nn.Module:
         return open_model(FASHION_TEACHER, Opening()).state.torch.module

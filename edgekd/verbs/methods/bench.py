@@ -183,7 +183,7 @@ class ArmSettings(BaseModel):
     def arms(self) -> list[Arm]:
         """Return the arm for every data set."""
         name = self.name or "+".join(loss.kind for loss in self.phase.losses)
-        own = {field: getattr(self.training, field) for field in self.training.model_fields_set}
+        own = self.training.model_dump(exclude_unset=True)  # in the order of the fields
         return [Arm(one, name, self.phase, self.longer, own) for one in self.data]
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 @dataclass(frozen=True)
@@ -107,18 +108,51 @@ def at_least_float32(tensor: Tensor) -> Tensor:
 
 
 def hide_padding(answer: Answer, valid: Tensor | None) -> Answer:
-    """Return the answer with zeros where tokens (N, L, D) do not count by `valid` (N, L), whatever stood there."""
-    if valid is None or valid.ndim != 2:
+    """Return the answer with zeros where it does not count, whatever stood there.
+
+    Hidden are tokens (N, L, D) by `valid` (N, L), and maps (N, C, h, w) of any size by `valid` (N, H, W).
+    """
+    if valid is None or valid.ndim < 2:
         return answer
 
     def hidden(tensor: Tensor) -> Tensor:
-        tokens = tensor.ndim == 3 and tensor.shape[:2] == valid.shape
-        return torch.where(valid[..., None], tensor, 0) if tokens else tensor
+        if valid.ndim == 2 and tensor.ndim == 3 and tensor.shape[:2] == valid.shape:
+            return torch.where(valid[..., None], tensor, 0)
+        if valid.ndim > 2 and tensor.ndim == valid.ndim + 1 and len(tensor) == len(valid):
+            return torch.where(valid_at(valid, tuple(tensor.shape[2:]))[:, None], tensor, 0)
+        return tensor
 
     return Answer(
         {name: hidden(tensor) for name, tensor in answer.outputs.items()},
         {name: hidden(tensor) for name, tensor in answer.features.items()},
     )
+
+
+def valid_at(valid: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Return which positions of a map of another size count, (N, *size): those in which any of `valid` (N, H, W) does."""
+    if tuple(valid.shape[1:]) == size:
+        return valid
+    pool = {2: functional.adaptive_max_pool2d, 3: functional.adaptive_max_pool3d}[len(size)]
+    return pool(valid[:, None].float(), size)[:, 0] > 0
+
+
+def fitting(valid: Tensor | None, value: Tensor) -> Tensor | None:
+    """Return which elements of a value (N, ...) count: maps of another size are fitted, else samples of which anything does."""
+    if valid is None or valid.shape == value.shape[: valid.ndim]:
+        return valid
+    if 2 < valid.ndim < 5 and value.ndim == valid.ndim and len(valid) == len(value):
+        return valid_at(valid, tuple(value.shape[1:]))
+    return valid.flatten(1).any(1) if valid.ndim > 1 and len(valid) == len(value) else None
+
+
+def per_sample(value: Tensor, valid: Tensor | None) -> Tensor:
+    """Return the mean of every sample (N,) over its elements (N, ...) that count; 0 where none does."""
+    if value.ndim < 2:
+        return value
+    known = fitting(valid, value)
+    count = torch.ones_like(value) if known is None else known.reshape(known.shape + (1,) * (value.ndim - known.ndim))
+    count = count.to(value.dtype).expand_as(value).flatten(1)
+    return (value.flatten(1) * count).sum(1) / count.sum(1).clamp(min=1)
 
 
 def as_classes(logits: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.losses import Answer, Setup, Step
-from edgekd.losses.step import at_least_float32, hide_padding, merged
+from edgekd.losses.step import at_least_float32, fitting, hide_padding, merged
 from edgekd.losses.weighting import broadcast_weight
 from edgekd.models.signature import Signature, Task, class_axis
 from edgekd.models.taps import Taps
@@ -126,7 +126,7 @@ class Objective(nn.Module):
         valid = batch.valid if batch.valid is not None else counted(task, targets)
         teachers = {name: hide_padding(answer, work.teacher_valid) for name, answer in work.teachers.items()}
         step = Step(
-            student=hide_padding(student, valid),
+            student=hide_padding(student, valid if batch.valid is not None or task == "tokens" else None),
             teachers=teachers,
             teacher=merged(teachers) if teachers else None,
             inputs=batch.inputs,
@@ -194,7 +194,7 @@ class Objective(nn.Module):
         """Return the mean over the valid elements of the global batch, so that the mean over processes is that mean."""
         if not value.ndim:
             return value
-        valid = _fitting(valid, value)
+        valid = fitting(valid, value)
         if valid is None:
             return value.mean()
         weight = broadcast_weight(valid.to(value.dtype), value)
@@ -204,7 +204,7 @@ class Objective(nn.Module):
     def _mean_one(self, weight: Tensor, value: Tensor, valid: Tensor | None) -> Tensor:
         """Return weights scaled to a mean of 1 over the valid elements of the global batch; ones where all are 0."""
         weight = broadcast_weight(weight, value)
-        valid = _fitting(valid, value)
+        valid = fitting(valid, value)
         count = torch.ones_like(value) if valid is None else broadcast_weight(valid.to(value.dtype), value)
         sums = self._together.total(torch.stack([(weight * count).sum(), count.sum()]))
         mean = sums[0] / sums[1].clamp(min=1)
@@ -227,13 +227,6 @@ class Objective(nn.Module):
 def _labelled(task: Task, targets: Tensor | None, batch: Batch) -> Tensor | None:
     """Return which of the targets of a batch are labels, None where all are."""
     return targets >= 0 if batch.labelled is not None and targets is not None else counted(task, targets)
-
-
-def _fitting(valid: Tensor | None, value: Tensor) -> Tensor | None:
-    """Return which elements of a value (N, ...) count: samples of which anything does, where `valid` has other positions."""
-    if valid is None or valid.shape == value.shape[: valid.ndim]:
-        return valid
-    return valid.flatten(1).any(1) if valid.ndim > 1 and len(valid) == len(value) else None
 
 
 def _and(valid: Tensor | None, kept: Tensor | None) -> Tensor | None:

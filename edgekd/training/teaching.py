@@ -1,6 +1,7 @@
 """Asking the teachers: which of them, for what, and only as far as it is needed."""
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -191,7 +192,8 @@ class Teaching:
             if not len(ids):
                 answers[name] = _zeros(self._known[name], len(batch), mine, outputs=outputs)
                 continue
-            with torch.no_grad(), self._fabric.autocast():
+            precision = self._fabric.autocast() if name in live else nullcontext()  # a black box has its own
+            with torch.no_grad(), precision:
                 answer = self._answer(teacher, some, ids, batch.variant, tuple(mine.values()), outputs)
             made = Answer(answer.outputs, {tap: answer.features[path] for tap, path in mine.items()})
             answers[name] = made if chosen is None else _spread(made, chosen)

@@ -1,22 +1,24 @@
 """How good a network is on the validation part, while it is trained."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
 from torch import nn
 
 from edgekd.context import Context
+from edgekd.data import Part
+from edgekd.errors import InputError
 from edgekd.evaluate import Outputs, deciding_metric, judge_outputs
 from edgekd.models.network import run_network
+from edgekd.teachers.teacher import Teacher
 
 BATCH = 256
 
 
 @torch.no_grad()
-def network_outputs(network: nn.Module, context: Context) -> Outputs:
-    """Run the validation part through a network in eval mode and return its outputs."""
-    part = context.parts.validation
+def network_outputs(network: nn.Module, part: Part) -> Outputs:
+    """Run a part through a network in eval mode and return its outputs."""
     device = next((tensor.device for tensor in network.state_dict().values()), torch.device("cpu"))
     collected: dict[str, list[np.ndarray]] = {}
     for arrays in part.batches(BATCH):
@@ -26,10 +28,38 @@ def network_outputs(network: nn.Module, context: Context) -> Outputs:
     return {name: np.concatenate(arrays) for name, arrays in collected.items()}
 
 
-def validation_score(context: Context) -> Callable[[nn.Module], tuple[float, bool]]:
+@torch.no_grad()
+def teachers_outputs(teachers: Mapping[str, Teacher], part: Part, student: Mapping[str, np.ndarray]) -> Outputs:
+    """Return the mean of the teachers' answers to a part, of the outputs that the student has.
+
+    Raises:
+        InputError: a teacher knows no answers to this part, or has other outputs; the message says what to do.
+    """
+    everything = {**part.extras(), **part.inputs()}
+    sums: dict[str, np.ndarray] = {}
+    for name, teacher in teachers.items():
+        given = {one: torch.from_numpy(everything[one]) for one in teacher.inputs or part.inputs() if one in everything}
+        try:
+            answer = teacher.answer(given, sample_ids=None)
+        except InputError as error:
+            raise InputError(f"{_WHY}, and the teacher {name} cannot answer that part: {error}; {_WAY}") from error
+        for output, mine in student.items():
+            yours = answer.outputs.get(output) if len(student) > 1 else answer.output()
+            if yours is None or tuple(yours.shape) != mine.shape:
+                raise InputError(f"{_WHY}, and the teacher {name} has other outputs than the student; {_WAY}")
+            sums[output] = sums.get(output, 0) + yours.float().cpu().numpy() / len(teachers)
+    return sums
+
+
+_WHY = "patience compares with the teacher on the validation part, as nothing else says there what is right"
+_WAY = "give labelled data, or leave patience out"
+
+
+def validation_score(context: Context, teachers: Mapping[str, Teacher]) -> Callable[[nn.Module], tuple[float, bool]]:
     """Return a function that scores a network, and says whether higher is better.
 
-    Without labels the network is compared with the uncompressed one.
+    Where the metric compares with another network, that is what the student learns from: the mean of these teachers'
+    answers, or without teachers the uncompressed network.
     """
     part = context.parts.validation
     metric = deciding_metric(context.metric, part)
@@ -37,8 +67,12 @@ def validation_score(context: Context) -> Callable[[nn.Module], tuple[float, boo
 
     def score(network: nn.Module) -> tuple[float, bool]:
         nonlocal reference
-        if metric.fidelity and reference is None and context.reference is not None:
-            reference = network_outputs(context.reference().eval(), context)
-        return judge_outputs(network_outputs(network, context), reference, part, metric), metric.higher_is_better
+        outputs = network_outputs(network, part)
+        if metric.fidelity and reference is None:
+            if teachers:
+                reference = teachers_outputs(teachers, part, outputs)
+            elif context.reference is not None:
+                reference = network_outputs(context.reference().eval(), part)
+        return judge_outputs(outputs, reference, part, metric), metric.higher_is_better
 
     return score

@@ -117,6 +117,89 @@ def test_padded_positions_do_not_reach_a_committee(kind: str) -> None:
     fill(Phase(task=0, losses=(loss,), committee=COMMITTEES[kind].example()), loss)
 
 
+class Segmenter(nn.Module):
+    """Images (N, D, H, W) to classes (N, C, H, W), every position by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Conv2d(D, D, 1)
+        self.head = nn.Conv2d(D, C, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.tanh(self.body(x)))
+
+
+SIDE = 8
+
+
+def fill_maps(phase: Phase, loss: Loss | None) -> None:
+    """Check that a phase's total does not depend on what stands under the mask of a dense output, or that it is refused."""
+    torch.manual_seed(3)
+    valid = torch.ones(N, SIDE, SIDE, dtype=torch.bool)
+    valid[:, 4:] = False
+    valid[1, :, 2:] = False
+    inputs = torch.randn(N, D, SIDE, SIDE)
+    targets = torch.randint(0, C, (N, SIDE, SIDE)).where(valid, -1)
+    extras = {"modalities": torch.ones(N, 2), "confidence": torch.rand(N)}
+    batch = Batch(torch.arange(N), {"x": inputs}, targets, valid, torch.arange(N), extras)
+    other = replace(batch, inputs={"x": torch.where(valid[:, None], inputs, torch.randn_like(inputs))})
+    taps = loss.all_teacher_taps() if loss is not None else ()
+    teachers = {
+        name: Answer(
+            {"output": torch.randn(N, C, SIDE, SIDE)},
+            {tap: torch.randn(N, 2 * D, SIDE // 2, SIDE // 2) for tap in taps},
+        )
+        for name in ("one", "two")
+    }
+    half = valid[:, ::2, ::2]
+
+    def moved(answer: Answer) -> Answer:
+        outputs = {name: torch.where(valid[:, None], one, one + 7) for name, one in answer.outputs.items()}
+        return Answer(
+            outputs, {name: torch.where(half[:, None], one, one + 7) for name, one in answer.features.items()}
+        )
+
+    def of(batch: Batch, teachers: dict[str, Answer]) -> Tensor:
+        objective = Objective(student, phase, maps, Together(), "sgd")
+        with torch.no_grad():
+            outputs, features = objective.taps.run(batch.inputs)
+        torch.manual_seed(0)
+        objective.prepare(Setup(Answer(outputs, features), teachers, N, C, batch.inputs, 1))
+        torch.manual_seed(1)
+        return objective(Work(batch, teachers, Moment(0.25, 1), teacher_valid=batch.valid))["total"]
+
+    student = Segmenter()
+    maps = Signature(inputs=(TensorSpec(name="x", shape=("batch", D, SIDE, SIDE)),), task="segmentation")
+    try:
+        first = of(batch, teachers)
+    except InputError as error:
+        assert len(str(error)) > 20
+        return
+    assert torch.isfinite(first)
+    changed = {name: moved(answer) for name, answer in teachers.items()}
+    torch.testing.assert_close(of(other, changed), first, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", sorted(LOSSES))
+def test_what_a_dense_mask_hides_does_not_reach_a_loss(kind: str) -> None:
+    loss = LOSSES[kind].example()
+    if any(tap != "penultimate" for tap in loss.student_taps()):
+        pytest.skip("its example has taps of another network")
+    fill_maps(Phase(task=0, losses=(loss,)), loss)
+
+
+@pytest.mark.parametrize("kind", sorted(WEIGHTS))
+def test_what_a_dense_mask_hides_does_not_reach_a_weight(kind: str) -> None:
+    loss = LOSSES["kl"].model_validate({"importance": WEIGHTS[kind].example()})
+    fill_maps(Phase(task=0, losses=(loss,)), loss)
+
+
+@pytest.mark.parametrize("kind", sorted(COMMITTEES))
+def test_what_a_dense_mask_hides_does_not_reach_a_committee(kind: str) -> None:
+    loss = LOSSES["kl"].example()
+    fill_maps(Phase(task=0, losses=(loss,), committee=COMMITTEES[kind].example()), loss)
+
+
 ONE_LOGIT = {"bce"}  # its equation is of each logit by itself
 
 

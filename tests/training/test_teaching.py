@@ -38,6 +38,21 @@ def test_a_function_is_a_teacher_like_any_other(context: Context, trained: nn.Mo
     assert history.loss[-1] < history.loss[0]
 
 
+def test_a_function_computes_in_its_own_precision(trained: nn.Module, teach: Teach) -> None:
+    network, seen = copy.deepcopy(trained).eval(), set()
+
+    @torch.no_grad()
+    def answer(arrays: dict[str, Any]) -> Any:
+        found = network(torch.from_numpy(arrays["image"]))
+        seen.add(found.dtype)
+        return found.numpy()
+
+    function = FunctionTeacher(answer, licence="MIT", source="a test", version="1")
+    teach(fresh(trained), phase("kl"), teachers={"box": function}, settings=SETTINGS.model_copy(
+        update={"precision": "bfloat16", "epochs": 1}))  # fmt: skip
+    assert seen == {torch.float32}
+
+
 def test_a_black_box_has_no_taps(trained: nn.Module, teach: Teach) -> None:
     function = FunctionTeacher(black_box, licence="MIT", source="a test")
     with pytest.raises(InputError, match="needs a teacher that shows its features"):

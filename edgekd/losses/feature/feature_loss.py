@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from edgekd.errors import InputError
 from edgekd.losses.loss import Capability, Loss, find_kind
 from edgekd.losses.method import Method
-from edgekd.losses.step import Setup, Step, at_least_float32
+from edgekd.losses.step import Setup, Step, at_least_float32, per_sample
 
 PENULTIMATE = "penultimate"  # a tap: what goes into a network's last linear or convolution layer
 POLICIES: dict[str, type["LayerPolicy"]] = {}
@@ -164,6 +164,8 @@ class FeatureLoss(Loss):
             losses.append(
                 coefficients[-1] * self.compare(at_least_float32(student), at_least_float32(teacher), step, own)
             )
+        if len({loss.shape for loss in losses}) > 1:  # maps of several sizes
+            losses = [per_sample(loss, step.valid) for loss in losses]
         return sum(losses[1:], losses[0]) / sum(coefficients)
 
     def compare(self, student: Tensor, teacher: Tensor, step: Step, memory: nn.Module | None) -> Tensor:

@@ -27,19 +27,19 @@ def hint(student: Tensor, teacher: Tensor, distance: Distance = "mse", delta: fl
         delta: where huber becomes linear.
 
     Returns:
-        (N,), or (N, L) for sequences.
+        (N,), (N, H, W) for maps, (N, L) for sequences.
     """
     teacher = teacher.detach()
+    channels = 1 if student.ndim > 3 else -1
     if distance == "cosine":
-        value = 1 - functional.cosine_similarity(student, teacher, dim=1 if student.ndim == 4 else -1)
-        return value.flatten(1).mean(1) if student.ndim == 4 else value
+        return 1 - functional.cosine_similarity(student, teacher, dim=channels)
     if distance == "mse":
         value = functional.mse_loss(student, teacher, reduction="none")
     elif distance == "huber":
         value = functional.huber_loss(student, teacher, reduction="none", delta=delta)
     else:
         value = functional.l1_loss(student, teacher, reduction="none")
-    return value.mean(-1) if student.ndim == 3 else value.flatten(1).mean(1)
+    return value.mean(channels)
 
 
 class Hint(FeatureLoss):
@@ -63,7 +63,7 @@ class Hint(FeatureLoss):
         return make_projector(self.kind, name, self._chosen(student), self._chosen(teacher), self.projector)
 
     def compare(self, student: Tensor, teacher: Tensor, step: Step, memory: nn.Module | None) -> Tensor:
-        """Return the distance of every sample or token."""
+        """Return the distance of every sample, position or token."""
         return hint(*project(self._chosen(student), self._chosen(teacher), memory), self.distance, self.delta)
 
     def _chosen(self, feature: Tensor) -> Tensor:

@@ -105,8 +105,16 @@ class MaxSim(Loss):
         return step.valid if step.valid is not None and step.valid.shape == tokens.shape[:2] else None
 
     def tokens(self, step: Step, answer: Answer, name: str) -> Tensor:
-        """Return token embeddings (N, L, D)."""
+        """Return token embeddings (N, L, D).
+
+        Raises:
+            InputError: they are none.
+        """
         found = at_least_float32(answer.outputs[name] if name in answer.outputs else self.array(step, name))
+        if found.ndim not in (2, 3):
+            raise InputError(
+                f"{self.kind}: {name} has the shape {tuple(found.shape)}; it takes token embeddings (N, L, D)"
+            )
         found = found[:, None] if found.ndim == 2 else found
         return functional.normalize(found, dim=-1) if self.normalise else found
 

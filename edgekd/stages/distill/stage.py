@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import nn
 
 from edgekd import processes
 from edgekd.context import Context
@@ -26,7 +27,7 @@ from edgekd.training.loop import Material, check, train, training_part
 from edgekd.training.phase import Phase
 from edgekd.training.settings import batch_size, chosen_device, chosen_precision
 from edgekd.training.task_loss import has_task_loss
-from edgekd.training.validation import validation_score
+from edgekd.training.validation import network_outputs, teachers_outputs, validation_score
 
 FEWEST = 8  # samples to train on
 ITSELF = "itself"  # the teacher's name where it is the model before it was compressed
@@ -124,7 +125,7 @@ def _material(
     if settings.teacher_inputs:
         for teacher in teachers.values():
             teacher.inputs = settings.teacher_inputs
-    variants = None
+    variants, plain = None, teachers
     if settings.teacher_cache != "off" and teachers:
         precision = chosen_precision(settings, chosen_device(context.device))
         variants = Variants(settings.cached_variants, len(part), context.seed)
@@ -144,7 +145,7 @@ def _material(
         phase_parts={phase.name: context.other_part(phase.data, None) for phase in phases if phase.data is not None},
         teacher_part=_teacher_part(settings, context, teachers),
         variants=variants,
-        score=validation_score(context) if settings.patience is not None else None,
+        score=validation_score(context, plain if context.teachers else {}) if settings.patience is not None else None,
     )
 
 
@@ -195,6 +196,22 @@ def _check(settings: StageSettings, state: ModelState, context: Context) -> None
             state, settings.model_copy(update={"teacher_cache": "off"}), context, phases, _teachers(state, context)
         )
         check(student, phases, material, settings, context)
+        _check_yardstick(student, settings, context, material.teachers)
+
+
+def _check_yardstick(
+    student: nn.Module, settings: DistillSettings, context: Context, teachers: Mapping[str, Teacher]
+) -> None:
+    """Say what a fidelity compares with where another teacher is learned from; refuse patience without a yardstick."""
+    if not context.metric.fidelity or not context.teachers:
+        return
+    context.log(
+        f"distill: {context.metric.name} compares with the network before it was compressed, not with the teacher; a low one "
+        "may be a success. Labelled data tell (`edgekd eval --data`)"
+    )
+    if settings.patience is not None:
+        few = context.parts.validation.take(2)
+        teachers_outputs(teachers, few, network_outputs(student.eval(), few))
 
 
 def _check_phase(phase: Phase, state: ModelState, context: Context) -> None:

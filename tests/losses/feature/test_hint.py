@@ -9,7 +9,7 @@ from edgekd.losses.feature.hint import Hint, hint
 def test_mean_squares_are_torch_s() -> None:
     student, teacher = torch.randn(3, 4, 5, 5), torch.randn(3, 4, 5, 5)
     value = hint(student, teacher)
-    assert value.shape == (3,)
+    assert value.shape == (3, 5, 5)  # a value a position, so that each can be weighed
     torch.testing.assert_close(value.mean(), functional.mse_loss(student, teacher))
 
 
@@ -32,9 +32,9 @@ def test_huber_is_half_the_square_up_to_delta_and_linear_beyond() -> None:
 def test_the_cosine_is_along_channels_and_does_not_see_lengths() -> None:
     student = torch.randn(2, 4, 3, 3)
     teacher = torch.randn(2, 4, 3, 3)
-    torch.testing.assert_close(hint(student, 7 * student, "cosine"), torch.zeros(2), atol=1e-6, rtol=0)
-    first = 1 - functional.cosine_similarity(student[0].flatten(1).T, teacher[0].flatten(1).T, dim=1).mean()
-    torch.testing.assert_close(hint(student, teacher, "cosine")[0], first)
+    torch.testing.assert_close(hint(student, 7 * student, "cosine"), torch.zeros(2, 3, 3), atol=1e-6, rtol=0)
+    first = 1 - functional.cosine_similarity(student[0].flatten(1).T, teacher[0].flatten(1).T, dim=1)
+    torch.testing.assert_close(hint(student, teacher, "cosine")[0].flatten(), first)
 
 
 def _step(student: torch.Tensor, teacher: torch.Tensor) -> tuple[Step, Setup]:

@@ -107,9 +107,8 @@ def main() -> None:
     for classes, by_form in found_sizes.items():
         kilobytes = " | ".join(f"{by_form[form] / 1000:.0f}" for form in ("full", "half", "top-k"))
         lines.append(f"| {classes} | {kilobytes} | {by_form['top-k'] / by_form['full']:.2f} |")
-    write(
-        "cached_epoch", "An epoch from the teacher cache against the live teacher (aim: at most 60 %)", lines, results
-    )
+    title = "An epoch from the teacher cache against the live teacher (aim: at most 60 %)"
+    write("cached_epoch", title, lines, results, timed=True)
 
 
 if __name__ == "__main__":

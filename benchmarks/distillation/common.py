@@ -166,8 +166,11 @@ def in_words(found: Mapping[str, float | None]) -> str:
     return f"{found['ratio']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
 
 
-def write(name: str, title: str, lines: Sequence[str], results: Mapping[str, Any]) -> None:
-    """Write this benchmark's results into results.json, and results.md anew from all that are there."""
+def write(name: str, title: str, lines: Sequence[str], results: Mapping[str, Any], *, timed: bool = False) -> None:
+    """Write this benchmark's results into results.json, and results.md anew from all that are there.
+
+    Where it is `timed`, what makes times on this machine less trustworthy is written beside them.
+    """
     machine = read_machine()
     where = (
         f"{machine.cpu_model} ({machine.cores} cores, {torch.get_num_threads()} thread(s) used), torch {torch.__version__}, "
@@ -175,7 +178,7 @@ def write(name: str, title: str, lines: Sequence[str], results: Mapping[str, Any
     )
     path = HERE / "results.json"
     everything = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    busy = warnings(machine)
+    busy = warnings(machine) if timed else []
     everything[name] = {
         "title": title, "where": where, "warnings": busy, "lines": list(lines), "machine": machine.to_dict(), **results,
     }  # fmt: skip
@@ -215,7 +218,7 @@ def compare_steps(name: str, title: str, made: Callable[[str], Mapping[str, Arm]
         against = ratio(other_ms, base_ms)
         results[precision] = {"ms": {base: base_ms, other: other_ms}, f"{other} / {base}": against}
         lines.append(f"| {precision} | {np.median(base_ms):.2f} | {np.median(other_ms):.2f} | {in_words(against)} |")
-    write(name, title, lines, results)
+    write(name, title, lines, results, timed=True)
 
 
 def cut(part: Part, count: int) -> Part:

@@ -10,7 +10,7 @@ from edgekd.cli.options import data_options, debug_option, make_request, model_o
 from edgekd.cli.stage_recipe import one_stage
 
 SETTINGS = (
-    "epochs", "task", "optimizer", "learning_rate", "batch_size", "committee", "ema", "patience", "mixup", "freeze",
+    "epochs", "task", "optimizer", "learning_rate", "batch_size", "precision", "committee", "ema", "patience", "mixup", "freeze",
     "teacher_inputs", "teacher_data", "cached_variants",
 )  # fmt: skip
 
@@ -34,6 +34,11 @@ SETTINGS = (
 @click.option("--optimizer", type=click.Choice(["sgd", "adamw"]), help="Default: sgd.")
 @click.option("--learning-rate", type=float, help="The highest one of the schedule.")
 @click.option("--batch-size", type=int, help="Samples a step, over all processes.")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    help="Default: bfloat16 where the processor computes in it.",
+)
 @click.option("--ema", type=float, metavar="DECAY", help="Keep a moving average of the weights.")
 @click.option("--patience", type=int, metavar="EPOCHS", help="Stop when validation gets no better for so long.")
 @click.option("--mixup", type=float, metavar="ALPHA", help="Mix pairs of samples.")

@@ -1,6 +1,7 @@
 """What a person reads when something fails."""
 
 import errno
+import os
 from importlib import metadata
 
 from edgekd.device.errors import DeviceError
@@ -9,6 +10,7 @@ from edgekd.errors import EdgekdError
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _WRONG_PLACE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP)
+_LOST = ("gloo", "Connection closed by peer", "NCCL", "store->")  # how torch.distributed says that a process is gone
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -20,6 +22,8 @@ def explain_failure(error: Exception) -> tuple[str, int]:
         return _explain_os_error(error)
     if "No space left on device" in str(error):  # as libraries in other languages say it
         return _explain_os_error(OSError(errno.ENOSPC, str(error)))
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and any(words in str(error) for words in _LOST):
+        return "another of the processes ended; the same command goes on after the last whole epoch", 3
     lines = str(error).strip().splitlines()
     first = lines[0] if lines else "no message"
     if isinstance(error, MemoryError) or (

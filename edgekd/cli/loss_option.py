@@ -54,6 +54,8 @@ def read_loss(text: str) -> dict[str, Any]:
         read = _value(value)
         if (head == "taps" or head.endswith("tap")) and isinstance(read, int | float):
             read = value
+        if head == "taps" and not dot and not isinstance(read, dict):
+            raise InputError(f"--loss {text}: write taps.TAP=TEACHER_TAP, for example taps.{value}={value}")
         if dot:
             table.setdefault(head, {})[key] = read
         else:

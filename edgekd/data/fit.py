@@ -75,7 +75,9 @@ def _check_kind(dataset: Dataset, targets: NDArray[Any], signature: Signature) -
     rank, kinds = {"segmentation": (3, "iub"), "tokens": (2, "iu")}.get(task, (1, "iu"))
     ranked = class_masks(targets) if task == "segmentation" and targets.dtype.kind in "iub" else targets
     if ranked.ndim != rank or targets.dtype.kind not in kinds:
-        raise InputError(f"{given}; the targets of the task {task} are {INTEGERS[task]}")
+        raise InputError(
+            f'{given}; the targets of the task {task} are {INTEGERS[task]} (another task is set in model.toml: task = "NAME")'
+        )
     if task == "anomaly" and not np.isin(targets, (0, 1)).all():
         found = np.setdiff1d(targets, (0, 1)).tolist()[:10]
         raise InputError(f"{given}; they hold {found}: the task anomaly takes 0 for normal and 1 for anomalous samples")

@@ -120,6 +120,13 @@ def find_kind(value: Any, registry: dict[str, Any], what: str) -> Any:
         nearest = difflib.get_close_matches(kind, registry, n=1)
         hint = f"did you mean {nearest[0]!r}?" if nearest else "`edgekd methods` lists them"
         raise ValueError(f"no {what} {kind!r}; {hint}")
+    fields = registry[kind].model_fields
+    unknown = [name for name in table if name not in fields]
+    if unknown:
+        nearest = difflib.get_close_matches(unknown[0], fields, n=1, cutoff=0.4)
+        settings = ", ".join(name for name in fields if name != "kind")
+        hint = f"did you mean {nearest[0]!r}?" if nearest else f"it has {settings}"
+        raise ValueError(f"the {what} {kind!r} has no setting {unknown[0]!r}; {hint}")
     return registry[kind].model_validate(table)
 
 

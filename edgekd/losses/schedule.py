@@ -33,6 +33,8 @@ class Schedule(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _from_number(cls, value: Any) -> Any:
+        if not isinstance(value, (int, float, dict, Schedule)):
+            raise ValueError(f"{value!r} is neither a number nor a table {{ start = ..., end = ... }}")
         return {"start": value, "end": value} if isinstance(value, (int, float)) else value
 
     @model_validator(mode="after")

@@ -80,7 +80,10 @@ class FunctionTeacher(Teacher):
             raw = self._function(arrays)
         except Exception as error:  # the user's function may raise anything
             said = " ".join(str(error).split())
-            raise StageError(f"the teacher {self.name} fails: {type(error).__name__}: {said}") from error
+            raise StageError(
+                f"the teacher {self.name} fails: {type(error).__name__}: {said} (it is called with one mapping, "
+                f"{', '.join(f'{name} {array.shape}' for name, array in arrays.items())})"
+            ) from error
         return Answer(on_device_of(inputs, named_tensors(raw, batch_size(inputs), f"the teacher {self.name}")))
 
 

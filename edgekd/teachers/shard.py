@@ -168,5 +168,5 @@ def _checked(path: Path, expected: str) -> NDArray[Any]:
 def _damaged(path: Path, what: str) -> StageError:
     return StageError(
         f"{path} {what}; its answers are not used: delete {path.parent} to have the teacher asked again, or open the "
-        "cache with refill"
+        "cache in Python with refill=True"
     )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.data import Part
-from edgekd.errors import InputError
+from edgekd.errors import InputError, StageError
 from edgekd.losses import Answer
 from edgekd.teachers.cached import CachedTeacher
 from edgekd.teachers.live import LiveTeacher
@@ -94,7 +94,11 @@ class Teaching:
                 return name
         if not live:  # stored features
             return next(name for name, one in self._teachers.items() if one.live_features)
-        next(iter(live.values())).check_tap(tap)
+        name, one = next(iter(live.items()))
+        try:
+            one.check_tap(tap)
+        except InputError as error:
+            raise InputError(f"the teacher {name} has {error}") from error
         raise InputError(f"no teacher has the module of the tap {tap}")
 
     def first_lesson(self, few: Batch) -> Lesson:
@@ -105,6 +109,8 @@ class Teaching:
             targets = few.targets
         try:
             self._known = self._ask(few, self._all_taps(), outputs=True)
+        except StageError as error:  # nothing has been done yet: it is the teacher that does not fit
+            raise InputError(str(error)) from error
         except (RuntimeError, ValueError, TypeError, IndexError) as error:  # of torch, inside a network
             shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in few.inputs.items())
             raise InputError(

@@ -16,6 +16,7 @@ from edgekd.stages.export import EXPORTERS
 from edgekd.target import parse_target
 from edgekd.verbs.methods.bench import read_arms
 from edgekd.verbs.methods.catalogue import EVIDENCE, Method, catalogue
+from edgekd.verbs.methods.statistics import Paired, paired
 
 HERE = Path(__file__).parent
 NOTE = "<!-- made by docs/generate.py; change the code, not this page -->\n\n"
@@ -83,6 +84,7 @@ CAPABILITIES = {
     "C05": "C05, other modalities",
 }  # fmt: skip
 RESULTS = HERE.parent / "benchmarks" / "methods" / "results.json"
+SCRIPTS = HERE.parent / "benchmarks" / "distillation" / "results.json"
 
 
 def methods_page() -> str:
@@ -97,7 +99,8 @@ def methods_page() -> str:
     lines += [f"- **{tag}** {meaning}\n" for tag, meaning in EVIDENCE.items()]
     lines.append(
         "\nWhat is edgekd's own detail is named as our variant, never as the authors' method. Measured effects are the mean difference\n"
-        "from the arm without distillation, with its 95 % interval, of `benchmarks/methods`; without one, none was measured.\n"
+        "from the arm without distillation, with its 95 % interval, of `benchmarks/methods`, or what a script of\n"
+        "`benchmarks/distillation` found; without one, none was measured.\n"
     )
     for role, title in ROLES.items():
         lines.append(f"\n## {title}\n")
@@ -141,6 +144,29 @@ def measured_effects() -> dict[str, list[str]]:
                 if arm.data == table["data"] and arm.name == row["name"]:
                     for kind in arm.kinds():
                         found.setdefault(kind, []).append(words)
+    for kind, words in effects_of_scripts().items():
+        found.setdefault(kind, []).append(words)
+    return found
+
+
+def effects_of_scripts() -> dict[str, str]:
+    """Return what the scripts of `benchmarks/distillation` found for methods that they are about."""
+    results = json.loads(SCRIPTS.read_text(encoding="utf-8")) if SCRIPTS.exists() else {}
+    found = {}
+    if "leap" in results:
+        one = results["leap"]
+        words = f"{one['saved']:.0%} of the teacher's work saved"
+        if "difference" in one:
+            words += " at {} points ({}) against the last block alone".format(*Paired(**one["difference"]).in_words())
+        found["leap"] = found["cka-curriculum"] = f"transformers, {words}"
+    if "missing_modality" in results:
+        runs = results["missing_modality"]["accuracy"]
+        dropped, learned = (runs[arm] for arm in ("the same, views dropped in training", "tokens and missing-modality"))
+        for_a = paired([mine["without a"] - other["without a"] for mine, other in zip(learned, dropped, strict=True)])
+        difference, interval = for_a.in_words()
+        found["missing-modality"] = (
+            f"two-view without view a: {difference} ({interval}) against dropping views in training alone"
+        )
     return found
 
 

@@ -1,11 +1,12 @@
 """An epoch from the teacher cache against one with the live teacher: `python benchmarks/distillation/cached_epoch.py`.
 
-ResNet-8 (16, 32, 64) learns from the example's network on shipped images, with the usual settings of the distill stage. The
-live arm draws its augmentations anew, the cached arms have two fixed ones a sample and find every answer on disk. A block is
+ResNet-8 (16, 32, 64) learns on shipped images from the example's teacher, ResNet-8 (64, 128, 256), or from the network that it
+was cut from, (32, 64, 128), with the usual settings of the distill stage. The live arm draws its augmentations anew, the cached arms have two fixed ones a sample and find every answer on disk. A block is
 a training of two epochs; the second is timed, from the end of the first one's last step to the end of its own.
 The sizes on disk are those of one epoch's answers, for the example's 10 classes and for a network with 1000.
 """
 
+import itertools
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from edgekd.training.settings import TrainingSettings
 
 EPOCHS = 2
 PHASE = Phase.model_validate({"task": 0.3, "losses": [{"kind": "kl", "weight": 0.7}]})
+TEACHERS = {"teacher.pt": "the example's teacher", "model.pt": "the uncompressed network"}
 FormName = Literal["full", "top-k"]
 
 
@@ -37,11 +39,11 @@ def settings(precision: str) -> TrainingSettings:
     return TrainingSettings.model_validate({"epochs": EPOCHS, "precision": precision})
 
 
-def opened(folder: Path, form: FormName, part: Part, precision: str) -> tuple[dict[str, Teacher], Variants]:
-    """Return the example's network behind its cache, and the augmentations that the cache belongs to."""
+def opened(folder: Path, form: FormName, part: Part, precision: str, name: str) -> tuple[dict[str, Teacher], Variants]:
+    """Return a network of the example behind its cache, and the augmentations that the cache belongs to."""
     variants = Variants(EPOCHS, len(part), 0)
-    live = LiveTeacher("teacher", example_network(), "example", part.signature)
-    where: Context = replace(context(part, 0), teacher_cache=folder / precision)
+    live = LiveTeacher("teacher", example_network(name), name, part.signature)
+    where: Context = replace(context(part, 0), teacher_cache=folder / name / precision)
     return cached({"teacher": live}, form, part, part.dataset.augmentations, variants, precision, where), variants
 
 
@@ -72,22 +74,22 @@ def sizes(folder: Path, part: Part) -> dict[str, dict[str, int]]:
 
 def main() -> None:
     """Fill the caches, time the epochs, and weigh what is on disk."""
-    given = arguments(__doc__, rounds=10, images=6000)
+    given = arguments(__doc__, rounds=10, images=3000)
     part, _ = images(given.images)
     lines = [
-        "| precision | live, s an epoch | full | top-k | full / live (95 %) | top-k / live |",
-        "|---|---|---|---|---|---|",
+        "| teacher | precision | live, s an epoch | full | top-k | full / live (95 %) | top-k / live |",
+        "|---|---|---|---|---|---|---|",
     ]
     results: dict[str, object] = {"images": len(part)}
     with tempfile.TemporaryDirectory() as work:
-        for precision in ("float32", "bfloat16"):
-            print(precision)
+        for name, precision in itertools.product(TEACHERS, ("float32", "bfloat16")):
+            print(name, precision)
             forms: tuple[FormName, ...] = ("full", "top-k")
             for form in forms:  # a first training fills the cache
-                second_epoch(part, *opened(Path(work), form, part, precision), precision)
-            live: dict[str, Teacher] = {"teacher": LiveTeacher("teacher", example_network(), "example", part.signature)}
+                second_epoch(part, *opened(Path(work), form, part, precision, name), precision)
+            live: dict[str, Teacher] = {"teacher": LiveTeacher("teacher", example_network(name), name, part.signature)}
             arms = {"live": lambda live=live, precision=precision: second_epoch(part, live, None, precision)}
-            stored = {form: opened(Path(work), form, part, precision) for form in forms}
+            stored = {form: opened(Path(work), form, part, precision, name) for form in forms}
             for form, (teachers, variants) in stored.items():
                 arms[form] = lambda teachers=teachers, variants=variants, precision=precision: second_epoch(
                     part, teachers, variants, precision
@@ -95,10 +97,14 @@ def main() -> None:
             found = rounds(arms, given.rounds)
             asked = {form: teachers["teacher"].live.samples for form, (teachers, _) in stored.items()}  # type: ignore[attr-defined]
             against = {form: ratio(found[form], found["live"]) for form in forms}
-            results[precision] = {"seconds": found, "to live": against, "samples that the teacher was run on": asked}
-            middle = {name: f"{np.median(times):.2f}" for name, times in found.items()}
+            results[f"{name}, {precision}"] = {
+                "seconds": found,
+                "to live": against,
+                "samples that the teacher was run on": asked,
+            }
+            middle = {arm: f"{np.median(times):.2f}" for arm, times in found.items()}
             lines.append(
-                f"| {precision} | {middle['live']} | {middle['full']} | {middle['top-k']} | {in_words(against['full'])} | "
+                f"| {TEACHERS[name]} | {precision} | {middle['live']} | {middle['full']} | {middle['top-k']} | {in_words(against['full'])} | "
                 f"{in_words(against['top-k'])} |"
             )
         found_sizes = sizes(Path(work) / "sizes", part)

@@ -32,7 +32,7 @@ from edgekd.models.source import Opening, open_model
 from edgekd.verbs.methods.experiments import training_context
 
 HERE = Path(__file__).parent
-MODEL = HERE.parent.parent / "examples" / "fashion_mnist" / "model.pt"
+EXAMPLE = HERE.parent.parent / "examples" / "fashion_mnist"
 
 
 def arguments(description: str | None, **numbers: int) -> argparse.Namespace:
@@ -58,9 +58,9 @@ def images(count: int) -> tuple[Part, Part]:
     )
 
 
-def example_network() -> nn.Module:
-    """Return the example's network, the teacher: ResNet-8 with widths 32, 64, 128."""
-    return open_model(MODEL, Opening()).state.torch.module.eval()
+def example_network(name: str = "model.pt") -> nn.Module:
+    """Return a network of the example: ResNet-8 with widths 32, 64, 128, or of `teacher.pt` 64, 128, 256."""
+    return open_model(EXAMPLE / name, Opening()).state.torch.module.eval()
 
 
 class Clock:

@@ -183,7 +183,7 @@ def last(outcome: Outcome) -> str:
         (("--loss", "kl:output=logits"), "no output 'logits' in both; the student has output, the teacher big output"),
         (("--loss", "attention-kl:taps.1=1"), "attention-kl: 1~1: "),
         (("--loss", "temporal-difference:taps.1=1"), "1~1: vectors (8,) have no time; choose other taps"),
-        (("--loss", "kl:temprature=3"), "--loss: temprature: Extra inputs are not permitted"),
+        (("--loss", "kl:temprature=3"), "has no setting 'temprature'; did you mean 'temperature'?"),
         (("--loss", "rkd", "--freeze", "nowhere"), "no module `nowhere`; nearest"),
         (("--data", "one.npz"), "has one class only"),
         (("--data", "empty.npz"), "hold no sample"),

@@ -19,6 +19,7 @@ COMMANDS = {
     "export": "Only write the target's format.",
     "inspect": "Show layers, parameters, MACs, prunable groups, and what targets refuse.",
     "eval": "Score a model, ONNX file or artifact on data.",
+    "diagnose": "Say which layers of an int8 file lose accuracy or do not run in int8.",
     "verify": "Check an artifact: hashes, and outputs against the recorded ones.",
     "profile": "Measure the latency of an artifact or ONNX file on this machine.",
     "methods": "List the distillation methods, and try them against each other.",

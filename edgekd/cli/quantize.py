@@ -8,7 +8,7 @@ from edgekd.cli.compress import execute_and_show
 from edgekd.cli.options import data_options, debug_option, make_request, model_options, work_options
 from edgekd.cli.stage_recipe import one_stage
 
-SETTINGS = ("calibrators", "keep_float")
+SETTINGS = ("calibrators", "keep_float", "accuracy_drop")
 
 
 @click.command("quantize")
@@ -24,6 +24,12 @@ SETTINGS = ("calibrators", "keep_float")
 )
 @click.option(
     "--keep-float", multiple=True, metavar="NODE|OPERATOR", help="ONNX nodes or operators that stay in float."
+)
+@click.option(
+    "--accuracy-drop",
+    type=click.FloatRange(0),
+    metavar="POINTS",
+    help="Keep as few layers in float as hold the metric within this of the float network.",
 )
 @debug_option
 def command(**options: Any) -> int:

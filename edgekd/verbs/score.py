@@ -1,32 +1,21 @@
 """How good a model is on data: a network, an ONNX file or an artifact, scored alone."""
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgekd.data import Dataset, Part, load_dataset, split
-from edgekd.data.fit import check_fit
-from edgekd.device.artifact import open_artifact
-from edgekd.device.manifest import Manifest
-from edgekd.device.runtimes import open_session
+from edgekd.data import load_dataset
 from edgekd.errors import InputError, device_errors_as
-from edgekd.evaluate import Outputs, judge_outputs, run_module, run_session
+from edgekd.evaluate import judge_outputs
 from edgekd.metrics import Metric, accuracy, choose_metric, decisions, fidelity_of
-from edgekd.models.signature import Preprocessing, Signature, TensorSpec
-from edgekd.models.source import Opening, kept_data, open_model, sidecar_data, sidecar_of
+from edgekd.models.source import Opening, kept_data
 from edgekd.recipe import DataSettings
-from edgekd.request import signature_of_data
-from edgekd.run import MARKER
-from edgekd.state import OnnxForm
-from edgekd.verbs.artifact_path import artifact_folder, is_artifact
-
-PartName = Literal["evaluation", "validation", "all"]
+from edgekd.verbs.subject import PartName, Subject, cut_of, dataset_of, judgeable, open_subject, part_of, run_of
 
 
 @dataclass(frozen=True)
@@ -79,18 +68,6 @@ class Score:
         return {"schema": 1, **asdict(self)}
 
 
-@dataclass(frozen=True)
-class _Subject:
-    """What is scored: the data that its sidecar names, its signature, and a function that runs a part through it."""
-
-    name: str
-    kind: str
-    runs_in: str
-    data: str | Path | None
-    signature: Signature
-    run: Callable[[Part], Outputs]
-
-
 @device_errors_as(InputError)
 def score(
     model: Path,
@@ -123,13 +100,13 @@ def score(
     if threads is not None:
         torch.set_num_threads(threads)
     threads = threads or torch.get_num_threads()
-    run = _run_of(model)
+    run = run_of(model)
     if data is None and run is not None:
         data = kept_data(run)
-    subject = _open(model, data, opening, threads)
-    cut, whose = _cut_of(run)
-    dataset = _dataset(subject, data, cut)
-    chosen = _part(dataset, subject.signature, part, cut)
+    subject = open_subject(model, data, opening, threads)
+    cut, whose = cut_of(run)
+    dataset = dataset_of(subject, data, cut)
+    chosen = part_of(dataset, subject.signature, part, cut)
     fidelity = fidelity_of(subject.signature.task)
     wanted = metric or subject.signature.metric or (fidelity if reference is not None else None)
     if wanted is None and dataset.targets is None:
@@ -138,19 +115,19 @@ def score(
             "give labelled data, or --reference MODEL to compare with its outputs"
         )
     chosen_metric = choose_metric(wanted, subject.signature.task, labelled=dataset.targets is not None)
-    chosen = _judgeable(chosen, chosen_metric)
+    chosen = judgeable(chosen, chosen_metric)
     if chosen_metric.fidelity and reference is None:
         raise InputError(f"the metric {chosen_metric.name} compares with another model: give --reference MODEL")
     outputs = subject.run(chosen)
     expected, other = None, None
     if reference is not None:
-        other = _open(reference, data, opening, threads)
-        others = _dataset(other, data, cut)
+        other = open_subject(reference, data, opening, threads)
+        others = dataset_of(other, data, cut)
         if len(others) != len(dataset):
             raise InputError(
                 f"model and reference read different data ({dataset.origin}; {others.origin}): give --data"
             )
-        expected = other.run(_part(others, other.signature, part, cut))
+        expected = other.run(part_of(others, other.signature, part, cut))
     value = judge_outputs(outputs, expected, chosen, chosen_metric)
     low, high = chosen_metric.interval(value, len(chosen))
     labels = subject.signature.labels or dataset.labels
@@ -181,8 +158,8 @@ def score(
 def _further(
     name: str,
     source: str,
-    subject: _Subject,
-    reference: _Subject | None,
+    subject: Subject,
+    reference: Subject | None,
     metric: Metric,
     labels: tuple[str, ...] | None,
     cut: DataSettings,
@@ -203,11 +180,11 @@ def _further(
             )
         if dataset.targets is None and not metric.fidelity and not (metric.own and known.task == "detection"):
             raise InputError(f"{dataset.origin} has no labels, and the metric {metric.name} needs them")
-        part = _judgeable(_part(dataset, known, "all", cut), metric)
+        part = judgeable(part_of(dataset, known, "all", cut), metric)
         expected = None
         if reference is not None:
             given = load_dataset(source, reference.signature.model_copy(update={"labels": labels}), limit=cut.limit)
-            expected = reference.run(_part(given, reference.signature, "all", cut))
+            expected = reference.run(part_of(given, reference.signature, "all", cut))
         found = judge_outputs(subject.run(part), expected, part, metric)
     except InputError as error:
         raise InputError(f"the further data set {name}: {error}") from error
@@ -217,115 +194,6 @@ def _further(
 
 def _listed(labels: tuple[str, ...]) -> str:
     return ", ".join(labels[:5]) + (f" and {len(labels) - 5} more" if len(labels) > 5 else "")
-
-
-def _open(model: Path, data: str | None, opening: Opening, threads: int) -> _Subject:
-    if model.is_dir() and is_artifact(model):
-        return _artifact(artifact_folder(model), threads)
-    opened = open_model(model, opening, signature_of_data(data or sidecar_data(model, sidecar_of(model))))
-    form = opened.state.form
-    source = sidecar_data(model, opened.sidecar)
-    if isinstance(form, OnnxForm):
-        session = open_session("onnxruntime", form.path, threads)
-        where = f"ONNX Runtime, {form.precision}"
-        return _Subject(
-            opened.name, "ONNX", where, source, opened.state.signature, lambda part: run_session(session, part)
-        )
-    module = form.module
-    where = f"torch, {form.precision}"
-    return _Subject(
-        opened.name, opened.format, where, source, opened.state.signature, lambda part: run_module(module, part)
-    )
-
-
-def _artifact(folder: Path, threads: int) -> _Subject:
-    artifact = open_artifact(folder, threads)
-    manifest = artifact.manifest
-    where = f"{manifest.runtime}, {manifest.precision}"
-    signature = _signature(manifest)
-    raw = any(spec.dtype == "uint8" for spec in signature.inputs)
-
-    def run(part: Part) -> Outputs:
-        given = {name: array.dtype for name, array in part.dataset.inputs.items()}
-        wrong = [name for name, dtype in given.items() if raw and dtype != np.uint8]
-        if wrong:
-            raise InputError(f"the artifact takes raw bytes (uint8), the data's {wrong[0]} is {given[wrong[0]]}")
-        return run_session(artifact.session, part)
-
-    return _Subject(manifest.name, "artifact", where, None, signature, run)
-
-
-def _signature(manifest: Manifest) -> Signature:
-    """Return the signature that a manifest states."""
-    made = manifest.preprocessing
-    if made is not None and made.layout != "NCHW":
-        raise InputError(f"the artifact takes images in the layout {made.layout}; `edgekd eval` gives NCHW")
-    try:
-        inputs, outputs = (
-            tuple(TensorSpec(name=info.name, shape=("batch", *info.shape[1:]), dtype=info.dtype) for info in infos)  # type: ignore[arg-type]
-            for infos in (manifest.inputs, manifest.outputs)
-        )
-        return Signature(
-            inputs=inputs,
-            outputs=outputs,
-            preprocessing=None if made is None else Preprocessing(scale=made.scale, mean=made.mean, std=made.std),
-            labels=manifest.labels,
-            task=manifest.task,  # type: ignore[arg-type]
-        )
-    except ValueError as error:
-        raise InputError(
-            f"manifest.json describes inputs or outputs that `edgekd eval` cannot feed: {error}"
-        ) from error
-
-
-def _dataset(subject: _Subject, data: str | None, cut: DataSettings) -> Dataset:
-    source = data if data is not None else subject.data
-    if source is None:
-        raise InputError(
-            f"no data: give --data (an image folder, .npz, set name or package.module:function); {subject.name} names none"
-        )
-    return load_dataset(source, subject.signature, limit=cut.limit)
-
-
-def _run_of(model: Path) -> Path | None:
-    """Return the run directory that a path is or lies in, or None."""
-    around = (model.resolve(), *model.resolve().parents[:3])
-    return next((folder for folder in around if (folder / MARKER).is_file()), None)
-
-
-def _cut_of(run: Path | None) -> tuple[DataSettings, str]:
-    """Return how a run cut its data, else the default; and in words whose cut it is."""
-    if run is None:
-        return DataSettings(), "the default settings"
-    path = run / "report.json"
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-        recipe = report.get("targets", [report])[0]["recipe"]
-        return DataSettings.model_validate(recipe["data"]), str(path)
-    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise InputError(f"cannot read how the run cut its data from {path}: {error}") from error
-
-
-def _part(dataset: Dataset, signature: Signature, name: PartName, cut: DataSettings) -> Part:
-    if name == "all":
-        check_fit(dataset, signature)
-        return Part(dataset, np.arange(len(dataset)), signature)
-    parts = split(dataset, signature, calibration=cut.calibration, validation=cut.validation, evaluation=cut.evaluation)
-    return parts.evaluation if name == "evaluation" else parts.validation
-
-
-def _judgeable(part: Part, metric: Metric) -> Part:
-    """Return the samples that a metric can judge: all by fidelity, else those that have a label.
-
-    Raises:
-        InputError: none has.
-    """
-    if metric.fidelity:
-        return part
-    chosen = part.with_labels()
-    if not len(chosen):
-        raise InputError(f"{part.dataset.origin}: no sample has a label, all targets are -1")
-    return chosen
 
 
 def _by_class(outputs: NDArray[Any], targets: NDArray[Any], labels: tuple[str, ...] | None) -> list[ClassScore]:

@@ -5,7 +5,8 @@ import pytest
 
 from edgekd.errors import InputError
 from edgekd.recipe import DataSettings
-from edgekd.verbs.score import _by_class, _cut_of, _run_of
+from edgekd.verbs.score import _by_class
+from edgekd.verbs.subject import cut_of, run_of
 
 
 def test_classes() -> None:
@@ -27,16 +28,16 @@ def test_one_logit_has_two_classes() -> None:
 @pytest.mark.parametrize("where", ["", "artifact", "artifact/raspberry-pi-5"])
 def test_a_run_says_how_its_data_were_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     (tmp_path / where).mkdir(parents=True, exist_ok=True)
-    assert _cut_of(_run_of(tmp_path / where)) == (DataSettings(), "the default settings")
+    assert cut_of(run_of(tmp_path / where)) == (DataSettings(), "the default settings")
     (tmp_path / "run.json").write_text("{}")
     content = '{"recipe": {"data": {"evaluation": 0.5, "limit": 100}}}'
     for report in (content, f'{{"targets": [{content}]}}'):
         (tmp_path / "report.json").write_text(report)
-        cut, whose = _cut_of(_run_of(tmp_path / where))
+        cut, whose = cut_of(run_of(tmp_path / where))
         assert (cut.evaluation, cut.limit, whose) == (0.5, 100, str(tmp_path / "report.json"))
     (tmp_path / where / "model.onnx").touch()
     monkeypatch.chdir(tmp_path / where)
-    assert _cut_of(_run_of(Path("."))) == _cut_of(_run_of(Path("model.onnx"))) == (cut, whose)
+    assert cut_of(run_of(Path("."))) == cut_of(run_of(Path("model.onnx"))) == (cut, whose)
     (tmp_path / "report.json").write_text("[]")
     with pytest.raises(InputError, match="how the run cut its data"):
-        _cut_of(_run_of(tmp_path / where))
+        cut_of(run_of(tmp_path / where))

@@ -60,7 +60,7 @@ def measure_sensitivity(
             continue
         onnx.save(_rounded(prepared, node, constants[node.input[1]], constants[node.input[2]]), str(path))
         outputs = run_onnx(path, part, threads)
-        noise[name] = sum(_change(outputs[key], wanted) for key, wanted in reference.items())
+        noise[name] = sum(squared_change(outputs[key], wanted) for key, wanted in reference.items())
     path.unlink()
     total = max(sum(noise.values()), 1e-30)
     found = []
@@ -74,7 +74,7 @@ def measure_sensitivity(
     return sorted(found, key=lambda one: -one.noise)
 
 
-def _change(output: NDArray[Any], wanted: NDArray[Any]) -> float:
+def squared_change(output: NDArray[Any], wanted: NDArray[Any]) -> float:
     """Return the squared change of an output, as a share of the output's own squares."""
     finite = np.isfinite(output) & np.isfinite(wanted)
     one, other = (np.where(finite, array, 0).astype(np.float64) for array in (output, wanted))

@@ -1,8 +1,8 @@
 """Settings of static quantization."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edgekd.recipe import StageSettings
 
@@ -45,6 +45,11 @@ class QuantizeSettings(StageSettings):
     keep_float: tuple[str, ...] = Field(
         default=(), description="ONNX nodes or operators that stay in float; simulated: modules or operators"
     )
+    accuracy_drop: float | None = Field(
+        default=None,
+        ge=0,
+        description="keep as few layers in float as hold the metric within this of the float network, on validation",
+    )
     least_channels: int = Field(default=4, ge=1, description="convolutions of fewer input channels stay in float")
     float_noise: float = Field(
         default=0.2,
@@ -58,3 +63,9 @@ class QuantizeSettings(StageSettings):
         le=1,
         description="but only where the layers around it have at most this share of MACs and weights",
     )
+
+    @model_validator(mode="after")
+    def _trained_or_searched(self) -> Self:
+        if self.simulate and self.accuracy_drop is not None:
+            raise ValueError("accuracy_drop is held by a search, simulate by training: leave one of them out")
+        return self

@@ -10,11 +10,14 @@ from pathlib import Path
 import onnx
 
 from edgekd.context import Context
+from edgekd.data import Part
 from edgekd.errors import InputError
-from edgekd.evaluate import deciding_metric, run_onnx
+from edgekd.evaluate import Outputs, deciding_metric, judge_outputs, run_onnx
+from edgekd.metrics import Metric
 from edgekd.models.onnx_graph import MULTIPLIES
 from edgekd.recipe import StageSettings
 from edgekd.stages.export.onnx_writer import write_onnx
+from edgekd.stages.quantize.accuracy_search import search
 from edgekd.stages.quantize.calibration import Range, choose_range
 from edgekd.stages.quantize.choice import Score, best, in_words, score
 from edgekd.stages.quantize.observation import observe
@@ -112,6 +115,9 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
             context.log(f"quantize: {', '.join(candidate)}: {in_words(scores[candidate], metric)}")
             advance(1)
     chosen = best(scores, metric)
+    held: dict[str, object] = {}
+    if settings.accuracy_drop is not None:
+        kept, held = _hold(settings.accuracy_drop, chosen, kept, write, prepared, reference, part, metric, context)
     form = OnnxForm(_only(folder, f"{chosen[0]}-{chosen[1]}.onnx"), "int8")
     left = {name: kind for name, kind in float_layers(onnx.load(str(form.path))).items() if name not in kept}
     if left:
@@ -125,8 +131,37 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
         ),
         "kept_float": [*kept, *left],
         "calibration_samples": len(context.parts.calibration),
+        **held,
     }
     return state.after("quantize", form, notes)
+
+
+def _hold(
+    most: float,
+    chosen: Candidate,
+    kept: tuple[str, ...],
+    write: Callable[[Candidate, tuple[str, ...]], Path],
+    prepared: onnx.ModelProto,
+    reference: Outputs,
+    part: Part,
+    metric: Metric,
+    context: Context,
+) -> tuple[tuple[str, ...], dict[str, object]]:
+    """Write the chosen file anew with as few layers in float as hold the accuracy; return what stays in float, and notes."""
+    before = judge_outputs(reference, reference, part, metric)
+
+    def drop_of(outputs: Outputs) -> float:
+        return metric.drop(before, judge_outputs(outputs, reference, part, metric))
+
+    path = write(chosen, kept)
+    found = search(onnx.load(str(path)), prepared, part, drop_of, most, context.workdir, context.threads, context.log)
+    kept = (*kept, *(name for name in found.layers if name not in kept))
+    drop = drop_of(run_onnx(write(chosen, kept), part, context.threads))
+    if drop > most:
+        context.log(
+            f"quantize: accuracy_drop = {most:g} is out of reach: the best file drops {drop:.3g} with {len(kept)} nodes in float"
+        )
+    return kept, {"accuracy_drop": {"most": most, "reached": round(drop, 4), "layers_in_float": list(found.layers)}}
 
 
 def sensitive_layers(

@@ -1,0 +1,77 @@
+"""Which nodes did not run in integers in the runtime's own profile, and why."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+from numpy.typing import NDArray
+
+from edgekd.device.runtimes.onnxruntime import NodeTime, node_times
+from edgekd.models.onnx_graph import MULTIPLIES
+
+_INTEGERS = ("int8", "uint8", "int4", "uint4", "int16")
+_LAYOUT = ("ReorderInput", "ReorderOutput", "Transpose", "QuantizeLinear", "DequantizeLinear", "Cast")
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What ran: a node, its operator, median time and share of all; `reason` is set where it multiplies in float."""
+
+    name: str
+    operator: str
+    time_us: float
+    share: float
+    integers: bool
+    reason: str | None
+
+
+def kernels(path: Path, feeds: dict[str, NDArray[Any]], threads: int) -> list[Kernel]:
+    """Run a file and return what ran, in its order.
+
+    Raises:
+        DeviceError: the runtime cannot run it.
+    """
+    times = node_times(path, feeds, threads)
+    total = max(sum(one.time_us for one in times), 1e-9)
+    model = onnx.load(str(path))
+    nodes = {name: node for node in model.graph.node for name in (*node.output, node.name)}  # fused nodes have either
+    return [
+        Kernel(one.name, one.operator, one.time_us, one.time_us / total, _integers(one), _reason(one, nodes, model))
+        for one in times
+    ]
+
+
+def conversion_share(found: Sequence[Kernel]) -> float:
+    """Return the share of the time that goes into rounding, casts and changes of the layout."""
+    return sum(one.share for one in found if one.operator in _LAYOUT)
+
+
+def _integers(one: NodeTime) -> bool:
+    return bool(one.reads) and one.reads[0] in _INTEGERS
+
+
+def _reason(one: NodeTime, nodes: dict[str, onnx.NodeProto], model: onnx.ModelProto) -> str | None:
+    """Return why a node that multiplies ran in float."""
+    if _integers(one) or not MULTIPLIES.search(one.operator):
+        return None
+    node = nodes.get(one.name)
+    if node is None:
+        return "the runtime made this node itself"
+    makers = {name: other for other in model.graph.node for name in other.output}
+    rounded = [name for name in node.input if name in makers and makers[name].op_type == "DequantizeLinear"]
+    if not rounded:
+        return "nothing that it reads is rounded in the file: it was left in float"
+    if node.input[0] not in rounded:
+        return f"its weights are rounded, {node.input[0]} is not"
+    others = [name for name in node.input[1:2] if name not in rounded]
+    if others:
+        return f"it reads {others[0]} in float"
+    readers = [other for other in model.graph.node if node.output[0] in other.input]
+    behind = next((other for other in readers if other.op_type != "QuantizeLinear"), None)
+    if behind is not None:
+        return f"its output goes into {behind.op_type} {behind.name} in float; only Conv with Q behind it has an integer kernel"
+    if not readers and node.op_type != "MatMul":
+        return "its output leaves the graph in float"
+    return f"{one.operator} has no integer kernel in this form (bits, axis, signs or groups)"

@@ -43,6 +43,12 @@ def stage_folder(directory: Path, name: str, key: str) -> Path:
     return directory / "stages" / f"{name}-{key[:16]}"
 
 
+def onnx_of_stage(folder: Path) -> Path | None:
+    """Return the ONNX file of a stored stage, its own or the one written of a network; None where none is written."""
+    written = [folder / "model.onnx", *sorted((folder.parent.parent / "onnx").glob(f"{folder.name}-*.onnx"))]
+    return next((file for file in written if file.is_file()), None)
+
+
 class Run:
     """One run directory, locked while it is open. Of several processes the first writes, the others read and train."""
 

@@ -1,9 +1,9 @@
 """What a person reads when something fails."""
 
 import errno
-import os
 from importlib import metadata
 
+from edgekd import processes
 from edgekd.device.errors import DeviceError
 from edgekd.errors import EdgekdError
 
@@ -22,7 +22,7 @@ def explain_failure(error: Exception) -> tuple[str, int]:
         return _explain_os_error(error)
     if "No space left on device" in str(error):  # as libraries in other languages say it
         return _explain_os_error(OSError(errno.ENOSPC, str(error)))
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and any(words in str(error) for words in _LOST):
+    if processes.count() > 1 and any(words in str(error) for words in _LOST):
         return "another of the processes ended; the same command goes on after the last whole epoch", 3
     lines = str(error).strip().splitlines()
     first = lines[0] if lines else "no message"

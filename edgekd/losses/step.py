@@ -145,16 +145,6 @@ def fitting(valid: Tensor | None, value: Tensor) -> Tensor | None:
     return valid.flatten(1).any(1) if valid.ndim > 1 and len(valid) == len(value) else None
 
 
-def per_sample(value: Tensor, valid: Tensor | None) -> Tensor:
-    """Return the mean of every sample (N,) over its elements (N, ...) that count; 0 where none does."""
-    if value.ndim < 2:
-        return value
-    known = fitting(valid, value)
-    count = torch.ones_like(value) if known is None else known.reshape(known.shape + (1,) * (value.ndim - known.ndim))
-    count = count.to(value.dtype).expand_as(value).flatten(1)
-    return (value.flatten(1) * count).sum(1) / count.sum(1).clamp(min=1)
-
-
 def as_classes(logits: Tensor) -> Tensor:
     """Return logits (..., C) as they are, those of a single class (..., 1) as those of no and yes (..., 2)."""
     return torch.cat([torch.zeros_like(logits), logits], -1) if logits.shape[-1] == 1 else logits

@@ -56,6 +56,15 @@ def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
     return tensor_spec(value.name, sizes[1:], _DTYPES[kind.elem_type], f"{value.name!r} of the ONNX graph")
 
 
+def name_nodes(model: onnx.ModelProto) -> None:
+    """Give every node a name of its own, that of its operator and first output where it has none."""
+    names: set[str] = {""}
+    for node in model.graph.node:
+        if node.name in names:
+            node.name = f"{node.op_type}:{node.output[0]}"
+        names.add(node.name)
+
+
 def fixed_batch(model: onnx.ModelProto) -> int | None:
     """Return the batch size that the graph is fixed to, or None where it is free."""
     axes = [axis for value in graph_inputs(model)[:1] for axis in value.type.tensor_type.shape.dim[:1]]

@@ -4,7 +4,7 @@ A node reads an activation through QuantizeLinear and DequantizeLinear, and a we
 are undone for one reader without touching the others: it takes the tensor in front of the pair, or the float weight.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from edgekd.models.onnx_graph import MULTIPLIES
+from edgekd.models.onnx_graph import MULTIPLIES, name_nodes
 
 _NEAR = 0.5  # a rounded weight is this near to its own float weight, as a share of its length: 4 bits are at about 0.15
 
@@ -25,7 +25,6 @@ class RoundedInput:
     tensor: str
     scale: NDArray[np.float32]
     zero_point: NDArray[Any]
-    axis: int
     constant: bool
 
     def span(self) -> tuple[float, float]:
@@ -64,13 +63,9 @@ class QdqGraph:
     def __init__(self, quantized: onnx.ModelProto, reference: onnx.ModelProto | None = None) -> None:
         self.model = onnx.ModelProto()
         self.model.CopyFrom(quantized)
+        name_nodes(self.model)
         self._makers = {name: node for node in self.model.graph.node for name in node.output}
         self._constants = {tensor.name: tensor for tensor in self.model.graph.initializer}
-        names: set[str] = set()
-        for node in self.model.graph.node:
-            if not node.name or node.name in names:
-                node.name = f"{node.op_type}:{node.output[0]}"
-            names.add(node.name)
         self._floats: dict[str, NDArray[np.float32]] = {}
         self.unmatched: list[str] = []
         if reference is not None:
@@ -115,14 +110,6 @@ class QdqGraph:
         del changed.graph.value_info[:]
         return changed
 
-    def rounded_bytes(self) -> int:
-        """Return the bytes of all constants that are read through DequantizeLinear."""
-        return sum(
-            len(self._constants[node.input[0]].raw_data)
-            for node in self.model.graph.node
-            if node.op_type == "DequantizeLinear" and node.input[0] in self._constants
-        )
-
     def _before(self, name: str) -> str | None:
         """Return what stands in front of the pair that makes a tensor, or the constant; None where no pair makes it."""
         node = self._makers.get(name)
@@ -147,7 +134,7 @@ class QdqGraph:
             pair = self._makers[name]
             scale, zero_point = self._scale(pair)
             constant = before in self._constants
-            inputs.append(RoundedInput(before, scale, zero_point, _axis(pair), constant))
+            inputs.append(RoundedInput(before, scale, zero_point, constant))
             if constant and position == 1 and MULTIPLIES.search(node.op_type):
                 weight, rounded = self._float(name), self._dequantized(name)
         return RoundedLayer(node.name, node.op_type, node.output[0], tuple(inputs), weight, rounded)
@@ -202,7 +189,7 @@ class QdqGraph:
                     self._floats[mine] = numpy_helper.to_array(floats[theirs]).astype(np.float32)
 
 
-def exposing(model: onnx.ModelProto, tensors: Mapping[str, str] | Collection[str]) -> onnx.ModelProto:
+def exposing(model: onnx.ModelProto, tensors: Collection[str]) -> onnx.ModelProto:
     """Return the graph with further outputs: these tensors."""
     changed = onnx.ModelProto()
     changed.CopyFrom(model)

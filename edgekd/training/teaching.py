@@ -192,7 +192,7 @@ class Teaching:
             chosen = None if wanted is None or mine else wanted.get(name)  # features are learned of all samples
             if name in live:
                 live[name].asked += len(batch)
-            given = _given(teacher, everything, batch)
+            given = inputs_for(teacher, everything, batch.inputs)
             some = given if chosen is None else {key: tensor[chosen] for key, tensor in given.items()}
             ids = batch.ids if chosen is None else batch.ids[chosen]
             if not len(ids):
@@ -234,7 +234,7 @@ class Teaching:
             raise InputError(
                 "a visual switch runs through the teacher's own modules; it needs a torch network as teacher"
             )
-        return partial(self._through, teacher, _given(teacher, {**batch.extras, **batch.inputs}, batch))
+        return partial(self._through, teacher, inputs_for(teacher, {**batch.extras, **batch.inputs}, batch.inputs))
 
     def _through(self, teacher: LiveTeacher, inputs: Mapping[str, Tensor], tokens: Tensor, path: str) -> Tensor:
         with self._fabric.autocast():  # in the teacher's precision, as its first pass
@@ -248,16 +248,16 @@ class Teaching:
         }
 
 
-def _given(teacher: Teacher, everything: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+def inputs_for(teacher: Teacher, everything: Mapping[str, Tensor], inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return what a teacher takes: the inputs that it names, among the data's inputs and extras; else the student's.
 
     Raises:
         InputError: the data lack one.
     """
-    names = teacher.inputs or tuple(batch.inputs)
+    names = teacher.inputs or tuple(inputs)
     missing = [name for name in names if name not in everything]
-    if missing and len(names) == len(batch.inputs):  # the same inputs under other names
-        return dict(batch.inputs)
+    if missing and len(names) == len(inputs):  # the same inputs under other names
+        return dict(inputs)
     if missing:
         raise InputError(
             f"the teacher {teacher.name} takes {', '.join(names)}; the data have no {', '.join(missing)}, only {', '.join(everything)}"

@@ -12,14 +12,20 @@ from edgekd.errors import InputError
 from edgekd.evaluate import Outputs, deciding_metric, judge_outputs
 from edgekd.models.network import run_network
 from edgekd.teachers.teacher import Teacher
+from edgekd.training.teaching import inputs_for
 
 BATCH = 256
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Return where a network's weights are."""
+    return next((tensor.device for tensor in network.state_dict().values()), torch.device("cpu"))
 
 
 @torch.no_grad()
 def network_outputs(network: nn.Module, part: Part) -> Outputs:
     """Run a part through a network in eval mode and return its outputs."""
-    device = next((tensor.device for tensor in network.state_dict().values()), torch.device("cpu"))
+    device = device_of(network)
     collected: dict[str, list[np.ndarray]] = {}
     for arrays in part.batches(BATCH):
         inputs = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
@@ -29,25 +35,36 @@ def network_outputs(network: nn.Module, part: Part) -> Outputs:
 
 
 @torch.no_grad()
-def teachers_outputs(teachers: Mapping[str, Teacher], part: Part, student: Mapping[str, np.ndarray]) -> Outputs:
+def teachers_outputs(
+    teachers: Mapping[str, Teacher], part: Part, student: Mapping[str, np.ndarray], device: torch.device
+) -> Outputs:
     """Return the mean of the teachers' answers to a part, of the outputs that the student has.
 
     Raises:
         InputError: a teacher knows no answers to this part, or has other outputs; the message says what to do.
     """
-    everything = {**part.extras(), **part.inputs()}
     sums: dict[str, np.ndarray] = {}
     for name, teacher in teachers.items():
-        given = {one: torch.from_numpy(everything[one]) for one in teacher.inputs or part.inputs() if one in everything}
-        try:
-            answer = teacher.answer(given, sample_ids=None)
-        except InputError as error:
-            raise InputError(f"{_WHY}, and the teacher {name} cannot answer that part: {error}; {_WAY}") from error
+        answers: dict[str, list[np.ndarray]] = {}
+        for start in range(0, len(part), BATCH):
+            chosen = slice(start, start + BATCH)
+            inputs, extras = (
+                {one: torch.from_numpy(array).to(device) for one, array in arrays.items()}
+                for arrays in (part.inputs(chosen), part.extras(chosen))
+            )
+            try:
+                answer = teacher.answer(inputs_for(teacher, {**extras, **inputs}, inputs), sample_ids=None)
+            except InputError as error:
+                raise InputError(f"{_WHY}, and the teacher {name} cannot answer that part: {error}; {_WAY}") from error
+            for output in student:
+                yours = answer.outputs.get(output) if len(student) > 1 else answer.output()
+                if yours is not None:
+                    answers.setdefault(output, []).append(yours.float().cpu().numpy())
         for output, mine in student.items():
-            yours = answer.outputs.get(output) if len(student) > 1 else answer.output()
-            if yours is None or tuple(yours.shape) != mine.shape:
+            found = np.concatenate(answers[output]) if output in answers else None
+            if found is None or found.shape != mine.shape:
                 raise InputError(f"{_WHY}, and the teacher {name} has other outputs than the student; {_WAY}")
-            sums[output] = sums.get(output, 0) + yours.float().cpu().numpy() / len(teachers)
+            sums[output] = sums.get(output, 0) + found / len(teachers)
     return sums
 
 
@@ -70,7 +87,7 @@ def validation_score(context: Context, teachers: Mapping[str, Teacher]) -> Calla
         outputs = network_outputs(network, part)
         if metric.fidelity and reference is None:
             if teachers:
-                reference = teachers_outputs(teachers, part, outputs)
+                reference = teachers_outputs(teachers, part, outputs, device_of(network))
             elif context.reference is not None:
                 reference = network_outputs(context.reference().eval(), part)
         return judge_outputs(outputs, reference, part, metric), metric.higher_is_better

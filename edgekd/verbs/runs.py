@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 from edgekd.device.manifest import read_manifest
 from edgekd.errors import InputError
-from edgekd.run import MARKER, find_runs
+from edgekd.run import MARKER, find_runs, onnx_of_stage
 from edgekd.verbs.artifact_path import artifact_folder, artifact_folders
 
 REMOVED = ("stages", "onnx", "figures")  # what a run can make again
@@ -76,10 +76,9 @@ def last_file(path: Path) -> Path:
         folder = artifact_folder(path)
         return folder / read_manifest(folder).model_file
     for state in sorted((path / "stages").glob("*/state.json"), key=_changed, reverse=True):
-        written = [state.parent / "model.onnx", *sorted((path / "onnx").glob(f"{state.parent.name}-*.onnx"))]
-        for file in written:
-            if file.is_file():
-                return file
+        file = onnx_of_stage(state.parent)
+        if file is not None:
+            return file
     raise InputError(f"the run in {path} has finished no stage yet")
 
 

@@ -6,9 +6,10 @@ from pydantic import BeforeValidator, Field, SerializeAsAny
 from torch import Tensor, nn
 
 from edgekd.errors import InputError
+from edgekd.losses.feature.positions import per_sample
 from edgekd.losses.loss import Capability, Loss, find_kind
 from edgekd.losses.method import Method
-from edgekd.losses.step import Setup, Step, at_least_float32, per_sample
+from edgekd.losses.step import Setup, Step, at_least_float32
 
 PENULTIMATE = "penultimate"  # a tap: what goes into a network's last linear or convolution layer
 POLICIES: dict[str, type["LayerPolicy"]] = {}

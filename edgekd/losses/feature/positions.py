@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from edgekd.errors import InputError
 from edgekd.losses.feature.projector import match_size
-from edgekd.losses.step import Step
+from edgekd.losses.step import Step, fitting
 
 Layout = Literal["tokens", "series"]
 LAYOUT = "what three axes mean. tokens: (N, L, D); series: (N, D, L)"
@@ -65,6 +65,15 @@ def mean_where(values: Tensor, counted: Tensor) -> Tensor:
     """Return the mean (N, ...) of values (N, P, ...) over the counted positions (N, P); 0 where none counts."""
     share = counted.to(values.dtype) / counted.sum(1, keepdim=True).clamp(min=1)
     return (values * share.reshape(share.shape + (1,) * (values.ndim - 2))).sum(1)
+
+
+def per_sample(value: Tensor, valid: Tensor | None) -> Tensor:
+    """Return the mean of every sample (N,) over its elements (N, ...) that count; 0 where none does."""
+    if value.ndim < 2:
+        return value
+    known = fitting(valid, value)
+    counted = torch.ones_like(value) if known is None else known.reshape(known.shape + (1,) * (value.ndim - known.ndim))
+    return mean_where(value.flatten(1), counted.expand_as(value).flatten(1))
 
 
 def extra(step: Step, name: str, kind: str) -> Tensor:

@@ -27,7 +27,7 @@ from edgekd.training.loop import Material, check, train, training_part
 from edgekd.training.phase import Phase
 from edgekd.training.settings import batch_size, chosen_device, chosen_precision
 from edgekd.training.task_loss import has_task_loss
-from edgekd.training.validation import network_outputs, teachers_outputs, validation_score
+from edgekd.training.validation import device_of, network_outputs, teachers_outputs, validation_score
 
 FEWEST = 8  # samples to train on
 ITSELF = "itself"  # the teacher's name where it is the model before it was compressed
@@ -211,7 +211,7 @@ def _check_yardstick(
     )
     if settings.patience is not None:
         few = context.parts.validation.take(2)
-        teachers_outputs(teachers, few, network_outputs(student.eval(), few))
+        teachers_outputs(teachers, few, network_outputs(student.eval(), few), device_of(student))
 
 
 def _check_phase(phase: Phase, state: ModelState, context: Context) -> None:

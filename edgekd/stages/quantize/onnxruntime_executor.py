@@ -14,7 +14,7 @@ import onnx
 import onnx.version_converter
 
 from edgekd.errors import StageError
-from edgekd.models.onnx_graph import graph_inputs
+from edgekd.models.onnx_graph import graph_inputs, name_nodes
 from edgekd.stages.export.onnx_writer import IR_VERSION
 from edgekd.stages.quantize.calibration import Range
 from edgekd.stages.quantize.observation import ACTIVATIONS
@@ -51,11 +51,7 @@ def prepare(source: Path, destination: Path, log: Callable[[str], None] = lambda
     del prepared.graph.input[:]
     prepared.graph.input.extend(inputs)
     prepared.ir_version = max(prepared.ir_version, _MIN_IR)
-    names: set[str] = {""}
-    for node in prepared.graph.node:
-        if node.name in names:
-            node.name = f"{node.op_type}:{node.output[0]}"
-        names.add(node.name)
+    name_nodes(prepared)
     onnx.save(prepared, str(destination))
     return prepared
 

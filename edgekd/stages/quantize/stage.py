@@ -4,7 +4,7 @@ import itertools
 import shutil
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import onnx
@@ -108,17 +108,29 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
             kept = (*kept, *sensitive_layers(measured, kept, settings, context.log))
         advance(1)
         reference = run_onnx(source, part, context.threads)
+        files: dict[Candidate, Path] = {}
         scores: dict[Candidate, Score] = {}
         for candidate in candidates:
-            outputs = run_onnx(write(candidate, kept), part, context.threads)
+            files[candidate] = write(candidate, kept)
+            outputs = run_onnx(files[candidate], part, context.threads)
             scores[candidate] = score(outputs, reference, part, metric)
             context.log(f"quantize: {', '.join(candidate)}: {in_words(scores[candidate], metric)}")
             advance(1)
     chosen = best(scores, metric)
     held: dict[str, object] = {}
     if settings.accuracy_drop is not None:
-        kept, held = _hold(settings.accuracy_drop, chosen, kept, write, prepared, reference, part, metric, context)
-    form = OnnxForm(_only(folder, f"{chosen[0]}-{chosen[1]}.onnx"), "int8")
+        kept, held = _hold(
+            settings.accuracy_drop,
+            files[chosen],
+            kept,
+            partial(write, chosen),
+            prepared,
+            reference,
+            part,
+            metric,
+            context,
+        )
+    form = OnnxForm(_only(files[chosen]), "int8")
     left = {name: kind for name, kind in float_layers(onnx.load(str(form.path))).items() if name not in kept}
     if left:
         context.log(f"quantize: {', '.join(sorted(set(left.values())))} stays in float: there is no int8 for it here")
@@ -138,25 +150,26 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
 
 def _hold(
     most: float,
-    chosen: Candidate,
+    file: Path,
     kept: tuple[str, ...],
-    write: Callable[[Candidate, tuple[str, ...]], Path],
+    write: Callable[[tuple[str, ...]], Path],
     prepared: onnx.ModelProto,
     reference: Outputs,
     part: Part,
     metric: Metric,
     context: Context,
 ) -> tuple[tuple[str, ...], dict[str, object]]:
-    """Write the chosen file anew with as few layers in float as hold the accuracy; return what stays in float, and notes."""
+    """Write a file anew with as few layers in float as hold the accuracy; return what stays in float, and notes."""
     before = judge_outputs(reference, reference, part, metric)
 
     def drop_of(outputs: Outputs) -> float:
         return metric.drop(before, judge_outputs(outputs, reference, part, metric))
 
-    path = write(chosen, kept)
-    found = search(onnx.load(str(path)), prepared, part, drop_of, most, context.workdir, context.threads, context.log)
-    kept = (*kept, *(name for name in found.layers if name not in kept))
-    drop = drop_of(run_onnx(write(chosen, kept), part, context.threads))
+    found = search(onnx.load(str(file)), prepared, part, drop_of, most, context.workdir, context.threads, context.log)
+    drop = found.drop
+    if found.layers:
+        kept = (*kept, *(name for name in found.layers if name not in kept))
+        drop = drop_of(run_onnx(write(kept), part, context.threads))  # the quantizer's own graph may differ a little
     if drop > most:
         context.log(
             f"quantize: accuracy_drop = {most:g} is out of reach: the best file drops {drop:.3g} with {len(kept)} nodes in float"
@@ -214,10 +227,10 @@ def _check_names(model: onnx.ModelProto, wanted: Sequence[str]) -> None:
             raise InputError(f"quantize.keep_float: no node or operator {name!r}; nearest: {near}")
 
 
-def _only(folder: Path, name: str) -> Path:
+def _only(file: Path) -> Path:
     """Return the chosen file under the name that stays; the caller clears the working folder."""
-    chosen = folder / "model.onnx"
-    shutil.copyfile(folder / name, chosen)
+    chosen = file.with_name("model.onnx")
+    shutil.copyfile(file, chosen)
     return chosen
 
 

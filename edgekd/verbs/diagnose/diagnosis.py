@@ -16,11 +16,11 @@ from edgekd.context import Progress
 from edgekd.data import Part
 from edgekd.errors import InputError, device_errors_as
 from edgekd.evaluate import Outputs, deciding_metric, judge_outputs, run_onnx
-from edgekd.metrics import Metric, choose_metric, fidelity_of
+from edgekd.metrics import Metric, choose_metric, fidelity_of, signal_to_noise
 from edgekd.models.onnx_graph import node_macs, precision
 from edgekd.models.qdq_graph import QdqGraph, RoundedLayer
-from edgekd.models.source import Opening, kept_data
-from edgekd.run import stage_folder
+from edgekd.models.source import Opening, kept_data, open_model
+from edgekd.run import onnx_of_stage, stage_folder
 from edgekd.stages.export.onnx_writer import write_onnx
 from edgekd.stages.quantize.onnxruntime_executor import prepare
 from edgekd.stages.quantize.sensitivity import squared_change
@@ -128,7 +128,7 @@ def diagnose(
     part = judgeable(part, chosen).take(samples)
     with tempfile.TemporaryDirectory(prefix="edgekd-") as folder:
         workdir = Path(folder)
-        source, notes = _reference(reference, run, subject.file, opening, data, workdir)
+        source, notes = _reference(reference, run, quantized, opening, workdir)
         graph = QdqGraph(quantized, source)
         if not graph.layers:
             raise InputError(f"{subject.file} is in operator form (QLinearConv): diagnose reads the Q/DQ form")
@@ -139,7 +139,7 @@ def diagnose(
             )
         found = _Measured(graph, part, chosen, workdir, threads, progress).diagnosis()
         feeds = next(iter(part.batches(1)))
-        ran = tuple(kernels(subject.file, feeds, threads))
+        ran = tuple(kernels(subject.file, quantized, feeds, threads))
     return Diagnosis(
         model=subject.name,
         data=dataset.origin,
@@ -154,7 +154,7 @@ def diagnose(
 
 
 def _reference(
-    reference: Path | None, run: Path | None, file: Path, opening: Opening, data: str | None, workdir: Path
+    reference: Path | None, run: Path | None, quantized: onnx.ModelProto, opening: Opening, workdir: Path
 ) -> tuple[onnx.ModelProto | None, list[str]]:
     """Return the float graph with batch norms folded, and notes; None where there is none."""
     if reference is None and run is not None:
@@ -165,12 +165,10 @@ def _reference(
     if reference.suffix == ".onnx":
         path = reference
     else:
-        from edgekd.models.source import open_model
-
         state = open_model(reference, opening).state
         write_onnx(state.torch.module, state.signature, path)
     prepared = prepare(path, workdir / "prepared.onnx")
-    mine = {value.name for value in onnx.load(str(file)).graph.input}
+    mine = {value.name for value in quantized.graph.input}
     theirs = {value.name for value in prepared.graph.input}
     if mine != theirs:
         raise InputError(f"the file takes {', '.join(sorted(mine))}, the reference {', '.join(sorted(theirs))}")
@@ -186,9 +184,7 @@ def _parent_of_quantize(run: Path) -> Path | None:
     if position == 0 or any(name.startswith("distill") for name in names[position:]):
         return None
     before = stages[position - 1]
-    stored = stage_folder(run, before["name"], before["key"]) / "model.onnx"
-    written = sorted((run / "onnx").glob(f"{before['name']}-{before['key'][:16]}-*.onnx"))
-    return stored if stored.is_file() else (written[0] if written else None)
+    return onnx_of_stage(stage_folder(run, before["name"], before["key"]))
 
 
 class _Measured:
@@ -271,6 +267,6 @@ class _Measured:
 def _weight_sqnr(layer: RoundedLayer) -> float | None:
     if layer.weight is None or layer.rounded_weight is None:
         return None
-    error = float(np.square(layer.weight - layer.rounded_weight, dtype=np.float64).sum())
-    wanted = float(np.square(layer.weight, dtype=np.float64).sum())
-    return float(10 * np.log10(max(wanted, 1e-30) / error)) if error > 0 else None
+    if np.array_equal(layer.weight, layer.rounded_weight):
+        return None
+    return signal_to_noise(layer.rounded_weight, layer.weight)

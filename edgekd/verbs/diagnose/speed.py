@@ -27,18 +27,25 @@ class Kernel:
     reason: str | None
 
 
-def kernels(path: Path, feeds: dict[str, NDArray[Any]], threads: int) -> list[Kernel]:
-    """Run a file and return what ran, in its order.
+def kernels(path: Path, model: onnx.ModelProto, feeds: dict[str, NDArray[Any]], threads: int) -> list[Kernel]:
+    """Run a file, which holds this model, and return what ran, in its order.
 
     Raises:
         DeviceError: the runtime cannot run it.
     """
     times = node_times(path, feeds, threads)
     total = max(sum(one.time_us for one in times), 1e-9)
-    model = onnx.load(str(path))
-    nodes = {name: node for node in model.graph.node for name in (*node.output, node.name)}  # fused nodes have either
+    makers = {name: node for node in model.graph.node for name in node.output}
+    nodes = {**makers, **{node.name: node for node in model.graph.node}}  # a node that was fused has either name
     return [
-        Kernel(one.name, one.operator, one.time_us, one.time_us / total, _integers(one), _reason(one, nodes, model))
+        Kernel(
+            one.name,
+            one.operator,
+            one.time_us,
+            one.time_us / total,
+            _integers(one),
+            _reason(one, nodes.get(one.name), makers, model),
+        )
         for one in times
     ]
 
@@ -52,14 +59,14 @@ def _integers(one: NodeTime) -> bool:
     return bool(one.reads) and one.reads[0] in _INTEGERS
 
 
-def _reason(one: NodeTime, nodes: dict[str, onnx.NodeProto], model: onnx.ModelProto) -> str | None:
+def _reason(
+    one: NodeTime, node: onnx.NodeProto | None, makers: dict[str, onnx.NodeProto], model: onnx.ModelProto
+) -> str | None:
     """Return why a node that multiplies ran in float."""
     if _integers(one) or not MULTIPLIES.search(one.operator):
         return None
-    node = nodes.get(one.name)
     if node is None:
         return "the runtime made this node itself"
-    makers = {name: other for other in model.graph.node for name in other.output}
     rounded = [name for name in node.input if name in makers and makers[name].op_type == "DequantizeLinear"]
     if not rounded:
         return "nothing that it reads is rounded in the file: it was left in float"

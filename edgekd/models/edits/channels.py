@@ -1,0 +1,33 @@
+"""Channels taken out of a network along its dependency graph."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from edgekd.models.network import example_inputs
+from edgekd.models.signature import Signature
+
+KIND = "prune"
+
+
+def prune_edit(history: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    """Return the edit that removes the channels of a Torch-Pruning history: (module, out channels?, indices)."""
+    return {
+        "kind": KIND,
+        "history": [[name, bool(out), [int(index) for index in indices]] for name, out, indices in history],
+    }
+
+
+def remove_channels(module: nn.Module, edit: dict[str, Any], signature: Signature) -> nn.Module:
+    """Remove the channels of an edit, in place, and return the network."""
+    import torch_pruning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        graph = torch_pruning.DependencyGraph().build_dependency(
+            module, example_inputs=tuple(example_inputs(signature).values())
+        )
+    graph.load_pruning_history(edit["history"])
+    return module

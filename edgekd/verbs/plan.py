@@ -84,7 +84,7 @@ def check_order(state: ModelState, recipe: Recipe, context: Context, *, arms: bo
             raise InputError(
                 f"stage {number} ({settings.kind}) needs a {' or '.join(sorted(stage.accepts))} network, {maker} {form}; {hint}"
             )
-        if stage.trains and not len(context.parts.train):
+        if stage.learns(settings) and not len(context.parts.train):
             raise InputError(
                 f"stage {number} ({settings.kind}) trains and no samples are left for it; give more data, or lower [data] calibration"
             )

@@ -105,7 +105,7 @@ def _describe(settings: StageSettings, context: Context) -> str:
     assert isinstance(settings, MaskSettings)
     which = settings.pattern if settings.group is not None else f"{settings.scope} {settings.importance}"
     how = f"during {settings.epochs} epochs" if settings.epochs else "at once"
-    return f"set {settings.zeros:.1%} of the weights to zero ({which}), {how}; {_gain(settings, context)}"
+    return f"set {settings.zeros:.4g} of the weights to zero ({which}), {how}; {_gain(settings, context)}"
 
 
 def _gain(settings: MaskSettings, context: Context) -> str:

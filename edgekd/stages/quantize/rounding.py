@@ -9,8 +9,10 @@ be made good by those that are still to be rounded: one input after the other, w
 
     q_j = round(w_j),   w_k -= (w_j - q_j) U_jk / U_jj   for all k > j.
 
+A weight that is exactly zero is masked: q_j = 0, and what the later ones cannot make good stays.
+
 Source: Frantar et al., GPTQ, 2023, with the covariance in place of E[x x^T] where the bias takes care of the mean; the
-update is that of Hassibi and Stork, Optimal Brain Surgeon, 1993.
+update is that of Hassibi and Stork, Optimal Brain Surgeon, 1993; masked weights as in Frantar and Alistarh, SparseGPT, 2023.
 """
 
 from dataclasses import dataclass
@@ -88,7 +90,7 @@ def with_rounded(model: onnx.ModelProto, layers: list[RoundedLayer]) -> onnx.Mod
 def round_rows(
     weights: NDArray[Any], steps: NDArray[Any], covariance: NDArray[Any] | None, largest: int
 ) -> NDArray[np.float64]:
-    """Return the weights on their grid.
+    """Return the weights on their grid; zeros stay zero.
 
     Args:
         weights: (groups, outputs, inputs).
@@ -106,7 +108,8 @@ def round_rows(
         end = min(start + _BLOCK, size)
         errors = np.empty((*rest.shape[:2], end - start))
         for j in range(start, end):
-            rounded[:, :, j] = np.clip(np.round(rest[:, :, j] / steps), -largest, largest) * steps
+            levels = np.clip(np.round(rest[:, :, j] / steps), -largest, largest)
+            rounded[:, :, j] = np.where(weights[:, :, j] == 0, 0.0, levels * steps)
             errors[:, :, j - start] = (rest[:, :, j] - rounded[:, :, j]) / upper[:, None, j, j]
             rest[:, :, j + 1 : end] -= errors[:, :, j - start, None] * upper[:, None, j, j + 1 : end]
         rest[:, :, end:] -= errors @ upper[:, start:end, end:]

@@ -49,6 +49,7 @@ def obtain_figures(run: Run, context: Context, chain: Sequence[Step], exported: 
             "size_kb": Figure("kB", files[name].stat().st_size / 1000, "counted"),
             "macs": _macs(files[name]),
             "parameters": Figure("", onnx_graph.count_parameters(onnx.load(str(files[name]))), "counted"),
+            "zeros": _zeros(files[name]),
             **host.latency_figures(timed["latency"][name], f"{on}, {threads} thread{'s' if threads > 1 else ''}"),
         }
         if parent is not None:
@@ -67,6 +68,13 @@ def _macs(path: Path) -> Figure:
     if count is None:
         return Figure.absent("", "the graph holds operators whose shapes or multiply-accumulates are not known")
     return Figure("", count, "counted")
+
+
+def _zeros(path: Path) -> Figure:
+    share = onnx_graph.zero_share(onnx.load(str(path)))
+    if share is None:
+        return Figure.absent("%", "the file has no weights of layers that multiply, or packs them")
+    return Figure("%", 100 * share, "counted")
 
 
 def _timed(

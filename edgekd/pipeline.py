@@ -59,7 +59,12 @@ def run_stages(run: Run, prepared: Prepared, context: Context) -> list[Step]:
 
         kind = settings.kind
         stored, key = _stored(
-            run, prepared, kind, _ingredients(prepared, context, before, settings), make, together=stage.trains
+            run,
+            prepared,
+            kind,
+            _ingredients(prepared, context, before, settings),
+            make,
+            together=stage.learns(settings),
         )
         count = sum(step.state.lineage[-1:] == (kind,) for step in chain)
         name = f"{kind}-{count + 1}" if count else kind
@@ -196,6 +201,6 @@ def _arm_step(
 
     ingredients = {**_ingredients(prepared, context, before, settings), "arm": arm}
     name = arm if isinstance(settings, DistillSettings) else f"{arm}-{settings.kind}"
-    together = STAGES[type(settings)].trains
+    together = STAGES[type(settings)].learns(settings)
     state, key = _stored(run, prepared, name, ingredients, make, together=together)
     return Step(name, key, state, _onnx_of(run, name, key, state, context))

@@ -121,7 +121,7 @@ def prepare(request: Request) -> Prepared:
         signature = signature.model_copy(update={"labels": dataset.labels})
     opened = replace(opened, state=replace(opened.state, signature=signature))
     cut = recipe.data
-    trains = any(STAGES[type(settings)].trains for settings in recipe.stages)
+    trains = any(STAGES[type(settings)].learns(settings) for settings in recipe.stages)
     parts = split(
         dataset,
         signature,
@@ -164,7 +164,7 @@ def _default_recipe(opened: Opened, target: Target) -> Recipe:
 
 def _resolved(recipe: Recipe) -> Recipe:
     """Return the recipe with what its order decides: quantization is simulated where a later stage trains."""
-    trained = max((number for number, one in enumerate(recipe.stages) if STAGES[type(one)].trains), default=0)
+    trained = max((number for number, one in enumerate(recipe.stages) if STAGES[type(one)].learns(one)), default=0)
     stages = (
         one.model_copy(update={"simulate": True}) if isinstance(one, QuantizeSettings) and number < trained else one
         for number, one in enumerate(recipe.stages)

@@ -56,7 +56,7 @@ def test_shipped_recipes_are_good(name: str) -> None:
         (("to_macs = 0.5", "to_mac = 0.5"), ["stage 1 (prune)", "to_mac", "not permitted"]),
         (("to_macs = 0.5", "to_macs = 0.5\nto_parameters = 0.5"), ["exactly one of to_macs"]),
         (('kind = "distill"', 'kind = "destill"'), ["stage 2", "'destill'", "did you mean 'distill'"]),
-        (('kind = "distill"', ""), ["stage 2", "kind None", "prune, distill, quantize"]),
+        (('kind = "distill"', ""), ["stage 2", "kind None", "prune, mask, distill, quantize"]),
         (("epochs = 2", 'epochs = "two"'), ["stage 2 (distill)", "epochs", "valid integer"]),
         (("seed = 3", "seed = -1"), ["seed", "greater than or equal to 0"]),
         (('[[stage]]\nkind = "prune"', '[stage]\nkind = "prune"'), ["not valid TOML"]),

@@ -14,6 +14,7 @@ COMMANDS = {
     "plan": "Say what compress would do, what is missing, and how long it takes.",
     "compress": "Compress a model for a target, with measured evidence.",
     "prune": "Only remove channels.",
+    "mask": "Only set the least weights to zero.",
     "distill": "Only train towards a teacher.",
     "quantize": "Only go to 8-bit integers.",
     "export": "Only write the target's format.",
@@ -28,7 +29,7 @@ COMMANDS = {
     "doctor": "Say what this machine and installation can do.",
     "completion": "Print the shell completion for bash, zsh or fish.",
 }
-WORKING = ("compress", "prune", "distill", "quantize", "export")  # they keep a run directory
+WORKING = ("compress", "prune", "mask", "distill", "quantize", "export")  # they keep a run directory
 
 
 class LazyGroup(click.Group):

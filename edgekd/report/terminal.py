@@ -29,6 +29,10 @@ def show(result: "Result") -> None:
         results.print(f"{UNCLEAR} not distinguishable from equally fast")
     figure = report["final"]["figures"]["latency_p50_ms"]
     results.print(f"latency and {metric['name']}: measured on this machine ({figure['on']})", markup=False)
+    if any(stage["kind"] == "mask" for stage in report["recipe"]["stages"]):
+        zeros = report["final"]["figures"]["zeros"]
+        value = zeros["reason"] if zeros["value"] is None else f"{zeros['value']:.2f} %"
+        results.print(f"zeros among the weights of the final file: {value}", markup=False)
     for name, absent in report["on_target"].items():
         if absent.get("value") is None:
             results.print(f"{report['target']} itself, {name}: absent: {absent['reason']}", markup=False)

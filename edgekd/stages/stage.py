@@ -13,7 +13,7 @@ class Stage:
     """A stage, found by the type of its settings.
 
     `accepts` and `produces` name forms as in `state.py`; what is produced may depend on the settings and the form that the
-    stage is given. `trains` says that it needs a train part; `depends_on` picks
+    stage is given. `trains` says that it needs a train part, which the settings may decide; `depends_on` picks
     what of the context, beside data and seed, can change the result (it enters the cache key). `check` refuses, before any work,
     settings that cannot fit the model that the run begins with.
     """
@@ -22,7 +22,7 @@ class Stage:
     run: Callable[[ModelState, StageSettings, Context], ModelState]
     accepts: frozenset[str]
     produces: str | Callable[[StageSettings, str], str]
-    trains: bool
+    trains: bool | Callable[[StageSettings], bool]
     depends_on: Callable[[StageSettings, Context], dict[str, object]]
     check: Callable[[StageSettings, ModelState, Context], None]
     describe: Callable[[StageSettings, Context], str]
@@ -30,6 +30,10 @@ class Stage:
     def leaves(self, settings: StageSettings, form: str) -> str:
         """Return the form that the stage leaves when it is given this one."""
         return self.produces if isinstance(self.produces, str) else self.produces(settings, form)
+
+    def learns(self, settings: StageSettings) -> bool:
+        """Return whether the stage trains with these settings."""
+        return self.trains if isinstance(self.trains, bool) else self.trains(settings)
 
 
 def same_form(settings: StageSettings, form: str) -> str:

@@ -6,15 +6,19 @@ import math
 import torch
 from torch import nn
 
+from edgekd.training.masks import Masks
+
 
 @torch.no_grad()
 def fresh(module: nn.Module) -> nn.Module:
     """Return a copy with newly initialized weights, layer by layer as torch does.
 
     Parameters that no layer initializes (a position embedding, for one) are drawn from a normal distribution of standard
-    deviation 0.02, as in Dosovitskiy et al., 2021; vectors among them become 0 if they are biases, else 1.
+    deviation 0.02, as in Dosovitskiy et al., 2021; vectors among them become 0 if they are biases, else 1. Masked weights
+    stay zero, so that the network is the same one.
     """
     module = copy.deepcopy(module)
+    masks = Masks(module)
     trained = [parameter for parameter in module.parameters() if parameter.is_floating_point()]
     for parameter in trained:
         parameter.fill_(math.nan)  # so that it shows what nothing initializes
@@ -29,4 +33,5 @@ def fresh(module: nn.Module) -> nn.Module:
                 nn.init.normal_(parameter, std=0.02)
             else:
                 parameter.fill_(0.0 if "bias" in name.rpartition(".")[2] else 1.0)
+    masks.apply()
     return module

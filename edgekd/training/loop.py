@@ -1,7 +1,7 @@
 """The training loop, used by every stage that trains: phases, epochs, steps."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
@@ -33,6 +33,8 @@ from edgekd.training.settings import TrainingSettings, batch_size, chosen_device
 from edgekd.training.task_loss import has_classes
 from edgekd.training.teaching import Lesson, Teaching
 
+BeforeStep = Callable[[nn.Module, float], None]  # of a network and the part of a phase that is done, from 0 to 1
+
 
 @dataclass(frozen=True)
 class Material:
@@ -40,7 +42,7 @@ class Material:
 
     `teacher_part` holds the teachers' data where they are not paired with the student's; `score` judges a network on
     validation data, for early stopping. With `variants` the augmentations are fixed ones, so that teachers' answers to them
-    can be kept.
+    can be kept. `before_step` may set weights to zero, which stay zero from then on.
     """
 
     part: Part
@@ -50,6 +52,7 @@ class Material:
     teacher_part: Part | None = None
     score: Score | None = None
     variants: Variants | None = None
+    before_step: BeforeStep | None = None
 
 
 def train(
@@ -215,6 +218,9 @@ class _Course:
                         )  # fmt: skip
                         _adapt(self.student, settings, epoch * steps + step, epochs * steps)
                         moment = Moment((epoch * steps + step) / (epochs * steps), epoch, epoch * steps + step)
+                        if self.material.before_step is not None:
+                            self.material.before_step(self.student, moment.progress)
+                            masks = Masks(self.student)
                         terms = self._step(module, wrapped, objective, teaching, batch, moment)
                         schedule.step()
                         if masks is not None:

@@ -18,6 +18,7 @@ from edgekd.stages import STAGES
 from edgekd.stages.distill.settings import DistillSettings
 from edgekd.stages.distill.stage import has_targets
 from edgekd.stages.export import EXPORTERS
+from edgekd.stages.mask.settings import MaskSettings
 from edgekd.stages.quantize.settings import QuantizeSettings
 from edgekd.state import ModelState, TorchForm
 
@@ -84,7 +85,7 @@ def check_order(state: ModelState, recipe: Recipe, context: Context, *, arms: bo
             raise InputError(
                 f"stage {number} ({settings.kind}) needs a {' or '.join(sorted(stage.accepts))} network, {maker} {form}; {hint}"
             )
-        if stage.trains and not len(context.parts.train):
+        if stage.learns(settings) and not len(context.parts.train):
             raise InputError(
                 f"stage {number} ({settings.kind}) trains and no samples are left for it; give more data, or lower [data] calibration"
             )
@@ -117,6 +118,8 @@ def plan(prepared: Prepared, context: Context) -> Plan:
         elif isinstance(settings, DistillSettings) and rate is not None:
             epochs = settings.total_epochs(state.signature)
             seconds = epochs * len(context.parts.train) * rate * (3 * share + 1)
+        elif isinstance(settings, MaskSettings):
+            seconds = 1.0 + settings.epochs * len(context.parts.train) * (rate or 0) * 3 * share
         elif isinstance(settings, QuantizeSettings):
             tried = len(settings.calibrators) * (1 if settings.simulate else len(settings.rounding))
             runs = 2 * len(context.parts.calibration) + (tried + 1) * len(context.parts.validation)

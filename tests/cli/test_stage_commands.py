@@ -1,4 +1,4 @@
-"""prune, distill, quantize and export: the recipe that their options make."""
+"""prune, mask, distill, quantize and export: the recipe that their options make."""
 
 import importlib
 import json
@@ -18,7 +18,7 @@ from .conftest import Cli
 def requests(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Requests that would have been executed."""
     asked: list[Any] = []
-    for name in ("prune", "distill", "quantize", "export"):
+    for name in ("prune", "mask", "distill", "quantize", "export"):
         module = importlib.import_module(f"edgekd.cli.{name}")
         monkeypatch.setattr(module, "execute_and_show", lambda request, as_json: asked.append(request) or 0)
     return asked
@@ -29,6 +29,11 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     [
         (("prune", "--to-macs", "0.5", "--keep", "a", "--keep", "b"), {"to_macs": 0.5, "keep": ("a", "b")}),
         (("prune", "--to-parameters", "0.5", "--granularity", "8"), {"to_parameters": 0.5, "granularity": 8}),
+        (
+            ("mask", "--sparsity", "0.7", "--epochs", "2", "--scope", "local"),
+            {"zeros": 0.7, "epochs": 2, "scope": "local"},
+        ),
+        (("mask", "--pattern", "2:4", "--keep", "a"), {"zeros": 0.5, "group": (2, 4), "keep": ("a",)}),
         (
             ("distill", "--epochs", "1", "--alpha", "1", "--batch-size", "64"),
             {"epochs": 1, "task": Schedule(start=0, end=0), "batch_size": 64},
@@ -81,6 +86,10 @@ def test_export_options(cli: Cli, requests: list[Any]) -> None:
         (("prune",), "give exactly one of --to-macs, --to-parameters, --to-latency"),
         (("prune", "--to-macs", "2"), "--to-macs: Input should be less than 1"),
         (("prune", "--to-macs", "0.5", "--granularity", "0"), "--granularity"),
+        (("mask",), "give sparsity, or pattern N:M"),
+        (("mask", "--sparsity", "1"), "--sparsity: Input should be less than 1"),
+        (("mask", "--sparsity", "0.7", "--pattern", "2:4"), "pattern 2:4 means sparsity 0.5, not 0.7"),
+        (("mask", "--pattern", "4:2"), "--pattern"),
         (("distill", "--alpha", "0"), "--alpha"),
         (("distill", "--epochs", "many"), "--epochs"),
         (("distill", "--loss", "kll"), "no loss 'kll'; did you mean 'kl'?"),

@@ -23,7 +23,7 @@ def speedup(ratio: float, verdict: str) -> dict[str, Any]:
 
 REPORT = {
     "model": {"name": "model"}, "target": "jetson-orin-nano-super", "runtime": "onnxruntime",
-    "metric": {"name": "agreement", "unit": "%"}, "recipe": {"export": {"input": "float32"}},
+    "metric": {"name": "agreement", "unit": "%"}, "recipe": {"export": {"input": "float32"}, "stages": []},
     "stages": [
         {"name": "baseline", "figures": figures(93.77, 1.332, 1.498)},
         {"name": "distill-2", "figures": figures(93.6, 123.4, None), "against_baseline": speedup(1.02, "not distinguishable"),
@@ -52,6 +52,18 @@ def test_every_latency_and_ratio_has_its_interval(width: int, monkeypatch: pytes
     ):  # fmt: skip
         assert words in text, words
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 100
+
+
+@pytest.mark.parametrize(
+    ("figure", "words"), [({"value": 70.004}, "70.00 %"), ({"value": None, "reason": "packed"}, "packed")]
+)
+def test_zeros_are_shown_where_weights_were_masked(
+    figure: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "zeros" not in shown(100, monkeypatch)
+    monkeypatch.setitem(REPORT["recipe"], "stages", [{"kind": "mask"}])  # type: ignore[arg-type]
+    monkeypatch.setitem(REPORT["final"]["figures"], "zeros", figure)  # type: ignore[index]
+    assert f"zeros among the weights of the final file: {words}" in shown(100, monkeypatch)
 
 
 def test_no_sign_is_explained_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,3 +38,12 @@ def test_from_scratch_keeps_no_trained_tensor(network: nn.Module) -> None:
         assert torch.isfinite(tensor).all() and not (tensor == 7).any(), name
         if tensor.ndim > 1:
             assert 0 < tensor.std() < 1, name
+
+
+def test_masked_weights_stay_zero_from_scratch() -> None:
+    network = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 3))
+    with torch.no_grad():
+        network[0].weight[torch.rand(8, 8, generator=torch.Generator().manual_seed(0)) < 0.5] = 0
+        network[1].weight.zero_()  # no mask: a layer may begin with zeros
+    made = fresh(network)
+    assert torch.equal(made[0].weight == 0, network[0].weight == 0) and made[1].weight.all()  # type: ignore[index]

@@ -278,6 +278,22 @@ def test_masked_weights_stay_zero(trained: nn.Module, teach: Teach) -> None:
     assert (other.weight[mask] != 0).any()
 
 
+def test_what_becomes_zero_before_a_step_stays_zero(trained: nn.Module, teach: Teach) -> None:
+    student = copy.deepcopy(trained)
+    layer = next(module for module in student.modules() if isinstance(module, nn.Conv2d))
+    seen = []
+
+    def one_more(network: nn.Module, progress: float) -> None:
+        assert network is student and (layer.weight.detach().flatten()[: len(seen)] == 0).all()
+        seen.append(progress)
+        with torch.no_grad():
+            layer.weight.view(-1)[len(seen) - 1] = 0
+
+    teach(student, ONLY_TASK, before_step=one_more)
+    assert seen == sorted(seen) and seen[0] == 0 and 0.8 < seen[-1] < 1
+    assert (layer.weight.flatten()[: len(seen)] == 0).all() and layer.weight.flatten()[len(seen) :].all()
+
+
 def test_gradients_of_groups_are_filtered(context: Context, trained: nn.Module, teach: Teach) -> None:
     part = context.parts.train.take(192)
     grouped = replace(part, dataset=replace(part.dataset, groups=np.arange(len(part.dataset)) % 3))

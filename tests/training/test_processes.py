@@ -66,6 +66,29 @@ def notes(folder: Path, output: str) -> dict[str, Any]:
 TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 
+MASK = """
+[data]
+calibration = 32
+[[stage]]
+kind = "mask"
+sparsity = 0.6
+epochs = 2
+batch_size = 32
+precision = "float32"
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_set_the_same_share_to_zero_as_one(folder: Path) -> None:
+    (folder / "mask.toml").write_text(MASK)
+    for output, launcher in (("one", ()), ("two", TWO)):
+        made = run(folder, output, *launcher, recipe="mask.toml")
+        assert made.returncode == 0, made.stderr
+    one, two = notes(folder, "one"), notes(folder, "two")
+    assert one["zeros"] == two["zeros"] == round(0.6 * (64 * 8 + 8 * 4))
+    np.testing.assert_allclose(one["loss"], two["loss"], rtol=1e-4)
+
+
 @pytest.mark.slow
 def test_two_processes_give_the_loss_curve_of_one(folder: Path) -> None:
     alone, both = run(folder, "one"), run(folder, "two", *TWO)

@@ -23,7 +23,8 @@ from edgekd.teachers.teacher import Teacher
 from edgekd.training.augment import Variants
 from edgekd.training.caching import cached
 from edgekd.training.fresh import fresh
-from edgekd.training.loop import Material, check, train, training_part
+from edgekd.training.history import History
+from edgekd.training.loop import BeforeStep, Material, check, train, training_part
 from edgekd.training.phase import Phase
 from edgekd.training.settings import batch_size, chosen_device, chosen_precision
 from edgekd.training.task_loss import has_task_loss
@@ -41,19 +42,31 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
         StageError: training diverged.
     """
     assert isinstance(settings, DistillSettings)
+    form, history = distilled(state, settings, context, "distill")
+    return state.after("distill", form, history.to_notes())
+
+
+def distilled(
+    state: ModelState,
+    settings: DistillSettings,
+    context: Context,
+    description: str,
+    before_step: BeforeStep | None = None,
+) -> tuple[Any, History]:
+    """Return the form of a network after its training, and what happened; `before_step` changes its weights in between."""
     form = copy.deepcopy(_trainable(state))
     settings = _suited(settings, state)
     phases = settings.resolved(state.signature)
     material = _material(state, settings, context, phases, _teachers(state, context))
+    material = replace(material, before_step=before_step)
     several = [phase.name for phase in phases if len(material.teachers) > 1 and _hears_the_first(phase)]
     if several:
         first, *others = material.teachers
         context.log(
-            f"distill: without a committee the losses on outputs of {', '.join(several)} learn from {first} alone, not from "
+            f"{description}: without a committee the losses on outputs of {', '.join(several)} learn from {first} alone, not from "
             f"{', '.join(others)}"
         )
-    history = train(form.module, phases, material, settings, context, "distill")
-    return state.after("distill", form, history.to_notes())
+    return form, train(form.module, phases, material, settings, context, description)
 
 
 def _hears_the_first(phase: Phase) -> bool:

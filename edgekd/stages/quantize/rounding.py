@@ -9,8 +9,11 @@ be made good by those that are still to be rounded: one input after the other, w
 
     q_j = round(w_j),   w_k -= (w_j - q_j) U_jk / U_jj   for all k > j.
 
+A weight that is exactly zero is masked: q_j = 0. The covariance of a row is then that of the inputs whose weights it has
+left; of very many the one of all inputs is taken, and the zeros' errors are passed on like any other.
+
 Source: Frantar et al., GPTQ, 2023, with the covariance in place of E[x x^T] where the bias takes care of the mean; the
-update is that of Hassibi and Stork, Optimal Brain Surgeon, 1993.
+update is that of Hassibi and Stork, Optimal Brain Surgeon, 1993. Masked rows apart are an edgekd variant.
 """
 
 from dataclasses import dataclass
@@ -30,6 +33,7 @@ from edgekd.target import QuantizationScheme
 LARGEST = {"int8": 127, "int4": 7}
 _DAMPING = 0.01  # of the mean variance, added to the diagonal
 _BLOCK = 64  # inputs whose errors are passed on to the later ones together
+_APART = 1024  # weights that a masked row may have left to be rounded on its own: the time grows with their cube
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ def with_rounded(model: onnx.ModelProto, layers: list[RoundedLayer]) -> onnx.Mod
 def round_rows(
     weights: NDArray[Any], steps: NDArray[Any], covariance: NDArray[Any] | None, largest: int
 ) -> NDArray[np.float64]:
-    """Return the weights on their grid.
+    """Return the weights on their grid; zeros stay zero.
 
     Args:
         weights: (groups, outputs, inputs).
@@ -96,7 +100,7 @@ def round_rows(
         covariance: of the inputs, (groups, inputs, inputs); None rounds each weight to its nearest.
         largest: the grid is -largest to largest steps.
     """
-    rest = weights.astype(np.float64)
+    rest, zero = weights.astype(np.float64), weights == 0
     upper = None if covariance is None else _inverse_root(covariance)
     if upper is None:
         return np.clip(np.round(rest / steps[:, :, None]), -largest, largest) * steps[:, :, None]
@@ -106,10 +110,18 @@ def round_rows(
         end = min(start + _BLOCK, size)
         errors = np.empty((*rest.shape[:2], end - start))
         for j in range(start, end):
-            rounded[:, :, j] = np.clip(np.round(rest[:, :, j] / steps), -largest, largest) * steps
+            levels = np.clip(np.round(rest[:, :, j] / steps), -largest, largest)
+            rounded[:, :, j] = np.where(zero[:, :, j], 0.0, levels * steps)
             errors[:, :, j - start] = (rest[:, :, j] - rounded[:, :, j]) / upper[:, None, j, j]
             rest[:, :, j + 1 : end] -= errors[:, :, j - start, None] * upper[:, None, j, j + 1 : end]
         rest[:, :, end:] -= errors @ upper[:, start:end, end:]
+    assert covariance is not None
+    for group, output in np.argwhere(zero.any(2) & ((~zero).sum(2) <= _APART) & ~zero.all(2)):
+        left = ~zero[group, output]
+        row, among = weights[group, output, left], covariance[group][np.ix_(left, left)]
+        rounded[group, output, left] = round_rows(
+            row[None, None], steps[None, None, group, output], among[None], largest
+        )
     return rounded
 
 

@@ -49,6 +49,28 @@ def test_the_outputs_of_inputs_that_go_together_change_less(inputs: int) -> None
     assert error(found) < 0.4 * error(nearest)
 
 
+@pytest.mark.parametrize("inputs", [20, 150])
+@pytest.mark.parametrize("largest", [127, 7])
+def test_masked_weights_stay_zero_and_the_others_make_good_what_they_can(inputs: int, largest: int) -> None:
+    x = correlated(inputs)
+    weights = np.random.default_rng(1).normal(size=(1, 6, inputs))
+    weights[np.abs(weights) < np.quantile(np.abs(weights), 0.6)] = 0
+    weights[0, 2] = 0
+    steps = np.maximum(steps_of(weights, largest), 1e-3)
+    covariance = np.cov(x.T, bias=True)[None]
+    nearest, found = (round_rows(weights, steps, one, largest) for one in (None, covariance))
+    assert (nearest[weights == 0] == 0).all() and (found[weights == 0] == 0).all()
+    errors = [((((x - x.mean(0)) @ (one - weights)[0].T) ** 2).mean()) for one in (nearest, found)]
+    assert errors[1] < 0.5 * errors[0]
+
+
+def test_zeros_of_long_rows_stay_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgekd.stages.quantize.rounding._APART", 10)
+    weights = np.random.default_rng(1).normal(size=(1, 6, 100)) * (np.random.default_rng(2).random((1, 6, 100)) < 0.5)
+    rounded = round_rows(weights, steps_of(weights, 127), np.cov(correlated(100).T, bias=True)[None], 127)
+    assert (rounded[weights == 0] == 0).all() and np.abs(rounded - weights).max() > 0
+
+
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     covariance = np.cov(correlated(100).T, bias=True)[None]
     weights = np.random.default_rng(1).normal(size=(1, 3, 100))

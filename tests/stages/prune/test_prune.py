@@ -19,8 +19,10 @@ from edgekd.recipe import parse_recipe
 from edgekd.request import Request, prepare
 from edgekd.stages import KINDS
 from edgekd.stages.prune import STAGE, PruneSettings
-from edgekd.stages.prune.latency import latency_of
-from edgekd.stages.prune.pruner import prunable_groups, prune_until, structure_of
+from edgekd.stages.prune.groups import prunable_groups
+from edgekd.stages.prune.latency import share_of
+from edgekd.stages.prune.pruner import prune_until
+from edgekd.stages.prune.structure import structure_of
 from edgekd.stages.quantize import STAGE as QUANTIZE
 from edgekd.stages.quantize import QuantizeSettings
 from edgekd.state import PreparedForm
@@ -313,7 +315,7 @@ def test_networks_of_as_many_parameters_are_timed_each(
     signature = Signature(inputs=(TensorSpec(name="x", shape=("batch", 1, 8, 8)),))
     networks = [nn.Conv2d(1, 2, size) for size in (3, (1, 9), (9, 1))]
     signature = signature.model_copy(update={"inputs": (TensorSpec(name="x", shape=("batch", 1, 12, 12)),)})
-    latency = latency_of(networks[0], signature, replace(context, workdir=tmp_path))
+    latency = share_of(networks[0], signature, replace(context, workdir=tmp_path))
     assert [latency(network) for network in (*networks, networks[1])] == [1.0, 1.0, 0.5, 1.0]
 
 

@@ -7,8 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgekd.data import Part
-
 Score = Callable[[Any], Tensor | None]
 
 

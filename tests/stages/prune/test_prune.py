@@ -159,16 +159,6 @@ def test_groups_name_their_layers() -> None:
         prunable_groups(network, signature, keep=("nothing",))
 
 
-@pytest.fixture
-def context(example: Path) -> Context:
-    return prepare(Request(example / "model.pt", ("generic-x86",), threads=1)).contexts[0]
-
-
-@pytest.fixture
-def state(example: Path) -> object:
-    return prepare(Request(example / "model.pt", ("generic-x86",), threads=1)).opened.state
-
-
 @pytest.mark.parametrize("importance", ["magnitude", "batch-norm", "taylor", "random"])
 def test_every_importance_reaches_the_budget(importance: str, state: object, context: Context) -> None:
     settings = PruneSettings(to_parameters=0.5, importance=importance, granularity=8)  # type: ignore[arg-type]

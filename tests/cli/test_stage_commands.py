@@ -30,6 +30,14 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         (("prune", "--to-macs", "0.5", "--keep", "a", "--keep", "b"), {"to_macs": 0.5, "keep": ("a", "b")}),
         (("prune", "--to-parameters", "0.5", "--granularity", "8"), {"to_parameters": 0.5, "granularity": 8}),
         (
+            ("prune", "--to-ms", "2", "--latency-aware", "--scope", "isomorphic", "--axes", "mlp", "--axes", "heads"),
+            {"to_ms": 2.0, "latency_aware": True, "scope": "isomorphic", "axes": ("mlp", "heads")},
+        ),
+        (
+            ("prune", "--to-macs", "0.5", "--importance", "hessian", "--largest-cut", "0.5", "--steps", "9"),
+            {"importance": "hessian", "largest_cut": 0.5, "steps": 9, "latency_aware": False},
+        ),
+        (
             ("distill", "--epochs", "1", "--alpha", "1", "--batch-size", "64"),
             {"epochs": 1, "task": Schedule(start=0, end=0), "batch_size": 64},
         ),

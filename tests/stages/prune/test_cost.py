@@ -1,19 +1,20 @@
-"""Milliseconds: as a budget, and as what the importance is divided by. Times are given, none is measured here."""
+"""Milliseconds: as a budget, and as what the importance is divided by. Times are given; no file is written or timed here."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
-import onnx
 import pytest
+from torch import nn
 
 from edgekd import host
 from edgekd.context import Context
 from edgekd.errors import BudgetMissed, InputError
-from edgekd.models.onnx_graph import count_macs, count_parameters
+from edgekd.models.network import count_macs, count_parameters
+from edgekd.models.signature import Signature
 from edgekd.request import Request, prepare
-from edgekd.stages.prune import STAGE, PruneSettings
+from edgekd.stages.prune import STAGE, PruneSettings, cost, latency
 from edgekd.stages.prune.cost import channel_costs
 from edgekd.stages.prune.groups import prunable_groups
 from edgekd.stages.prune.pruner import prune_until
@@ -21,7 +22,7 @@ from edgekd.state import ModelState
 
 from .networks import convolutions, signed
 
-Milliseconds = Callable[[Path], float]
+Milliseconds = Callable[[nn.Module, Signature], float]
 
 
 class Session:
@@ -38,42 +39,50 @@ class Session:
 
 @pytest.fixture
 def timed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Milliseconds], list[list[str]]]:
-    """Return what makes files take a given time, and the sessions there were."""
+    """Return what makes networks take a given time, and the sessions there were."""
 
     def give(milliseconds: Milliseconds) -> list[list[str]]:
         sessions: list[list[str]] = []
 
+        def write(module: nn.Module, signature: Signature, path: Path, **options: object) -> None:
+            path.write_text(str(milliseconds(module, signature)))
+
         def time_files(files: Mapping[str, Path], *given: object, **options: object) -> Session:
             sessions.append(list(files))
-            return Session({name: milliseconds(path) for name, path in files.items()})
+            return Session({name: float(path.read_text()) for name, path in files.items()})
 
+        for module in (cost, latency):
+            monkeypatch.setattr(module, "write_onnx", write)
         monkeypatch.setattr(host, "time_files", time_files)
         return sessions
 
     return give
 
 
-def macs_in_ms(path: Path) -> float:
-    return (count_macs(path) or 0) / 1e6
+def macs_in_ms(module: nn.Module, signature: Signature) -> float:
+    return count_macs(module, signature) / 1e6
 
 
 def test_a_channel_costs_what_the_file_without_it_saves(
     context: Context, state: ModelState, tmp_path: Path, timed: Callable[[Milliseconds], list[list[str]]]
 ) -> None:
-    sessions = timed(lambda path: count_parameters(onnx.load(str(path))) / 1e3)
+    sessions = timed(lambda module, _: count_parameters(module) / 1e3)
     module, said = state.torch.module, []
     context = replace(context, workdir=tmp_path, log=said.append)
     costs = channel_costs(module, state.signature, PruneSettings(to_macs=0.5), 4, context)
     groups = prunable_groups(module, state.signature)
     assert set(costs) == {group.root for group in groups} and sum(map(len, sessions)) >= len(groups) + 1
-    assert costs["blocks.2.conv1"] == pytest.approx(9 * (16 + 16) / 1e3, rel=0.02)  # weights in front and behind
+    first, second = module.blocks[2].conv1, module.blocks[2].conv2
+    weights = 9 * first.in_channels + 2 + 9 * second.out_channels  # a filter, its norm, and what reads it
+    assert costs["blocks.2.conv1"] == pytest.approx(weights / 1e3)
     assert len(said) == len(groups) and not list(tmp_path.iterdir())
 
 
 def test_no_channel_is_free(
     context: Context, state: ModelState, tmp_path: Path, timed: Callable[[Milliseconds], list[list[str]]]
 ) -> None:
-    timed(lambda path: 1.0 if path.name == "whole.onnx" else 1.1)  # cut networks are slower, by noise
+    whole = count_parameters(state.torch.module)
+    timed(lambda module, _: 1.0 if count_parameters(module) == whole else 1.1)  # cut ones are slower, by noise
     costs = channel_costs(
         state.torch.module, state.signature, PruneSettings(to_macs=0.5), 4, replace(context, workdir=tmp_path)
     )

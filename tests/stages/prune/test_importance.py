@@ -1,9 +1,10 @@
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from edgekd.cli.prune import IMPORTANCES as CHOICES
 from edgekd.errors import InputError
 from edgekd.stages.prune import PruneSettings
 from edgekd.stages.prune.groups import graph_of
@@ -114,6 +115,10 @@ def test_every_importance_ranks_convolutions_and_tokens(name: str) -> None:
         assert history
         with torch.no_grad():
             assert network(inputs).isfinite().all()
+
+
+def test_settings_and_command_line_name_every_importance() -> None:
+    assert list(get_args(PruneSettings.model_fields["importance"].annotation)) == list(IMPORTANCES) == CHOICES
 
 
 def test_activations_that_are_not_finite_are_named() -> None:

@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekd.cli.options import TargetName, debug_option, json_option, model_options, opening_of
+from edgekd.cli.options import (
+    TargetName,
+    data_options,
+    debug_option,
+    json_option,
+    model_options,
+    opening_of,
+    sensitivity_options,
+)
 
 if TYPE_CHECKING:
     from edgekd.verbs.inspect import Inspection
@@ -25,17 +33,30 @@ KINDS = {
 @click.option(
     "-t", "--target", "targets", type=TargetName(), multiple=True, help="What this one refuses. Default: every target."
 )
+@sensitivity_options
+@data_options
 @json_option
 @debug_option
-def command(targets: tuple[str, ...], as_json: bool, **options: Any) -> int:
+def command(
+    targets: tuple[str, ...],
+    sensitivity: bool,
+    samples: int,
+    data: str | None,
+    metric: str | None,
+    as_json: bool,
+    **options: Any,
+) -> int:
     """Show layers, parameters, MACs, prunable groups of MODEL, and what targets refuse.
 
     MODEL is a model file, an artifact folder, or a run directory, whose last state is shown. Nothing in
     the file is run. What a pickled file asks for is listed even where it is not trusted; then the exit code is 2.
     """
-    from edgekd.report.console import print_json, warn
+    from dataclasses import replace
+
+    from edgekd.report.console import print_json, progress, warn
     from edgekd.target import load_target
     from edgekd.verbs.inspect import inspect_model
+    from edgekd.verbs.sensitivity import sensitivity_of
     from edgekd.verbs.targets import readable_targets
 
     chosen, broken = readable_targets()
@@ -43,7 +64,12 @@ def command(targets: tuple[str, ...], as_json: bool, **options: Any) -> int:
         chosen, broken = [load_target(name)[0] for name in targets], []
     for message in broken:
         warn(f"left out: {message}")
-    found = inspect_model(options["model"], opening_of(options), chosen)
+    opening = opening_of(options)
+    found = inspect_model(options["model"], opening, chosen)
+    if sensitivity and not found.problem:
+        asked = chosen if targets else []
+        tried = sensitivity_of(options["model"], opening, asked, data, metric, samples, progress)
+        found = replace(found, sensitivity=tried)
     if as_json:
         print_json(found.to_json())
     else:
@@ -55,6 +81,7 @@ def command(targets: tuple[str, ...], as_json: bool, **options: Any) -> int:
 
 def _show(found: "Inspection") -> None:
     from edgekd.report.console import results, say
+    from edgekd.report.sensitivity import show_sensitivity
 
     results.print(f"{found.name}: {KINDS[found.format]}, {found.bytes / 1000:,.1f} kB")
     for line in _facts(found):
@@ -73,6 +100,8 @@ def _show(found: "Inspection") -> None:
     _section(["tensor", "shape"], [(name, _shape(shape)) for name, shape in (found.tensors or {}).items()])
     groups = [(group.root, str(group.channels), ", ".join(group.members)) for group in found.groups or ()]
     _section(["prunable group", ">channels", "layers that change with it"], groups)
+    if found.sensitivity is not None:
+        show_sensitivity(found.sensitivity)
     if found.groups == ():
         results.print("\nno layer can lose channels: pruning has nothing to cut")
     refusals = [(one.target, one.runtime, "; ".join(one.reasons) or "nothing found") for one in found.targets]

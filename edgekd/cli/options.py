@@ -144,6 +144,25 @@ def recipe_options(function: Callable[..., Any]) -> Callable[..., Any]:
     )
 
 
+def sensitivity_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --sensitivity and on how many samples."""
+    return _all(
+        function,
+        (
+            click.option(
+                "--sensitivity", is_flag=True, help="Cut half of every prunable group alone and say what it costs."
+            ),
+            click.option(
+                "--samples",
+                type=click.IntRange(1),
+                default=256,
+                show_default=True,
+                help="Of the validation part, for --sensitivity.",
+            ),
+        ),
+    )
+
+
 def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add --json."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, and nothing else there.")(

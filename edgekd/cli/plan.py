@@ -4,7 +4,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekd.cli.options import data_options, debug_option, make_request, model_options, recipe_options, work_options
+from edgekd.cli.options import (
+    data_options,
+    debug_option,
+    make_request,
+    model_options,
+    recipe_options,
+    sensitivity_options,
+    work_options,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,8 +25,9 @@ if TYPE_CHECKING:
 @work_options
 @data_options
 @recipe_options
+@sensitivity_options
 @debug_option
-def command(recipe: str | None, as_json: bool, **options: Any) -> int:
+def command(recipe: str | None, sensitivity: bool, samples: int, as_json: bool, **options: Any) -> int:
     """Say what compress would do with MODEL, what is missing, and roughly how long it takes.
 
     It takes the options of compress, reads model and data, and writes nothing. Ends with 2 when it cannot work.
@@ -28,7 +37,8 @@ def command(recipe: str | None, as_json: bool, **options: Any) -> int:
     from edgekd.verbs.plan import plan
 
     prepared = prepare(make_request(options, recipe))
-    plans = [plan(prepared, context) for context in prepared.contexts]
+    tried = samples if sensitivity else None
+    plans = [plan(prepared, context, sensitivity_samples=tried) for context in prepared.contexts]
     limits = prepared.budget.model_dump(exclude_none=True)
     if as_json:
         shown = [one.to_json() for one in plans]
@@ -51,6 +61,7 @@ def command(recipe: str | None, as_json: bool, **options: Any) -> int:
 
 def _show(one: "Plan", directory: "Path") -> None:
     from edgekd.report.console import print_table, results
+    from edgekd.report.sensitivity import show_sensitivity
 
     results.print(f"plan for {one.target} with {one.runtime}")
     rows = [
@@ -65,6 +76,8 @@ def _show(one: "Plan", directory: "Path") -> None:
         results.print(f"stored: {directory} has this stage's output, it is taken from there")
     for note in one.notes:
         results.print(note)
+    if one.sensitivity is not None:
+        show_sensitivity(one.sensitivity)
 
 
 def _time(seconds: float | None) -> str:

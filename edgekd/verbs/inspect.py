@@ -26,7 +26,8 @@ from edgekd.models.network import count_macs, count_parameters, example_inputs, 
 from edgekd.models.signature import Signature, TensorSpec, read_sidecar
 from edgekd.models.source import Opening, open_model
 from edgekd.stages.export import EXPORTERS, write_onnx
-from edgekd.stages.prune.pruner import Group, prunable_groups
+from edgekd.stages.prune.groups import Group, prunable_groups
+from edgekd.stages.prune.sensitivity import Sensitivity
 from edgekd.target import Target
 from edgekd.verbs.runs import last_file
 
@@ -82,6 +83,7 @@ class Inspection:
     macs: int | None = None
     layers: tuple[Layer, ...] = ()
     groups: tuple[Group, ...] | None = None
+    sensitivity: Sensitivity | None = None
     tensors: dict[str, tuple[int, ...]] | None = None
     targets: tuple[Refusal, ...] = ()
     notes: tuple[str, ...] = ()

@@ -1,7 +1,7 @@
 """The plan: what would run, what is skipped and why, and roughly how long it takes; made before any work begins."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from edgekd import host
 from edgekd.artifact import check_bytes
 from edgekd.context import Context
 from edgekd.errors import InputError
+from edgekd.evaluate import deciding_metric
 from edgekd.models.network import example_inputs, run_network
 from edgekd.pipeline import stored_stages
 from edgekd.recipe import Recipe
@@ -19,8 +20,13 @@ from edgekd.stages.distill.settings import DistillSettings
 from edgekd.stages.distill.stage import has_targets
 from edgekd.stages.export import EXPORTERS
 from edgekd.stages.mask.settings import MaskSettings
+from edgekd.stages.prune.groups import prunable_groups
+from edgekd.stages.prune.sensitivity import Sensitivity, sensitivity
+from edgekd.stages.prune.settings import PruneSettings
+from edgekd.stages.prune.stage import granularity
 from edgekd.stages.quantize.settings import QuantizeSettings
 from edgekd.state import ModelState, TorchForm
+from edgekd.verbs.subject import judgeable
 
 
 @dataclass(frozen=True)
@@ -38,13 +44,17 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """What `compress` would do for one target. `problem` says why it cannot, or is None."""
+    """What `compress` would do for one target. `problem` says why it cannot, or is None.
+
+    `sensitivity` is that of the network as it is given, for the settings of the first prune stage, where it was asked for.
+    """
 
     target: str
     runtime: str
     steps: tuple[Step, ...]
     notes: tuple[str, ...]
     problem: str | None
+    sensitivity: Sensitivity | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON."""
@@ -54,6 +64,7 @@ class Plan:
             "steps": [vars(step) for step in self.steps],
             "notes": list(self.notes),
             "problem": self.problem,
+            "sensitivity": None if self.sensitivity is None else asdict(self.sensitivity),
         }
 
 
@@ -93,8 +104,14 @@ def check_order(state: ModelState, recipe: Recipe, context: Context, *, arms: bo
         form, maker = stage.leaves(settings, form), f"{settings.kind} leaves"
 
 
-def plan(prepared: Prepared, context: Context) -> Plan:
-    """Return what would run for one target; a problem is part of the plan, not an error."""
+def plan(prepared: Prepared, context: Context, *, sensitivity_samples: int | None = None) -> Plan:
+    """Return what would run for one target; a problem is part of the plan, not an error.
+
+    Args:
+        prepared: the request.
+        context: of the target.
+        sensitivity_samples: of the validation part, to try every group that pruning may cut on; None: it is not tried.
+    """
     state, recipe, budget = prepared.opened.state, prepared.recipe, prepared.budget
     problem = None
     try:
@@ -140,7 +157,29 @@ def plan(prepared: Prepared, context: Context) -> Plan:
         )
         limits = [name for name in ("latency_ms", "energy_mj", "memory_mb") if getattr(budget, name) is not None]
         notes += [f"budget {name}: cannot be judged here, so the run will end with exit code 3" for name in limits]
-    return Plan(context.target.name, context.runtime_name, tuple(steps), tuple(notes), problem)
+    worth = None
+    prune = next((settings for settings in recipe.stages if isinstance(settings, PruneSettings)), None)
+    if sensitivity_samples is not None and prune is not None and problem is None:
+        worth = _sensitivity(prune, state, context, sensitivity_samples)
+    elif prune is not None:
+        notes.append("prune: --sensitivity shows what every group of layers is worth")
+    return Plan(context.target.name, context.runtime_name, tuple(steps), tuple(notes), problem, worth)
+
+
+def _sensitivity(settings: PruneSettings, state: ModelState, context: Context, samples: int) -> Sensitivity:
+    module = state.floating().torch.module
+    metric = deciding_metric(context.metric, context.parts.validation)
+    return sensitivity(
+        module,
+        state.signature,
+        settings,
+        granularity(settings, context),
+        prunable_groups(module, state.signature, settings.keep, settings.axes),
+        judgeable(context.parts.validation, metric).take(samples),
+        metric,
+        context.parts.calibration,
+        context.progress,
+    )
 
 
 @torch.no_grad()

@@ -113,3 +113,19 @@ def test_a_broken_target_file_hides_no_other(cli: Cli, model: Path) -> None:
     Path("targets/mine.toml").write_text("name = 3")
     outcome = cli("inspect", model)
     assert outcome.code == 0 and "left out: targets/mine.toml" in outcome.err and "raspberry-pi-5" in outcome.out
+
+
+def test_sensitivity_of_every_group(cli: Cli, model: Path) -> None:
+    asked = ("inspect", model, "-t", "raspberry-pi-5", "--sensitivity", "--samples", "20")
+    found = json.loads(cli(*asked, "--json").out)
+    tried = found["sensitivity"]
+    assert (tried["metric"], tried["samples"], tried["granularity"]) == ("accuracy", 20, 16)
+    assert {one["group"]["root"] for one in tried["groups"]} == {group["root"] for group in found["groups"]}
+    assert json.loads(cli("inspect", model, "--json").out)["sensitivity"] is None
+    text = cli(*asked).out
+    assert "every group cut alone, in multiples of 16" in text and "MACs less" in text
+
+
+def test_sensitivity_without_data_says_so(cli: Cli, model: Path) -> None:
+    outcome = cli("inspect", model, "--sensitivity", "--data", "nothing.npz")
+    assert outcome.code == 2 and "nothing.npz" in outcome.err

@@ -95,6 +95,16 @@ def test_pruning_after_quantization_asks_for_a_simulated_one(cli: Cli, model: Pa
     assert cli("plan", model, "-t", "raspberry-pi-5", "--recipe", "recipe.toml").code == 0
 
 
+def test_sensitivity_is_that_of_the_recipe(cli: Cli, model: Path) -> None:
+    Path("recipe.toml").write_text('[[stage]]\nkind = "prune"\nto_macs = 0.5\ngranularity = 4\nkeep = ["blocks.2"]\n')
+    asked = ("plan", model, "-t", "raspberry-pi-5", "--recipe", "recipe.toml")
+    (plan,) = json.loads(cli(*asked, "--sensitivity", "--samples", "20", "--json").out)["plans"]
+    tried = plan["sensitivity"]
+    assert (tried["granularity"], tried["samples"]) == (4, 20)
+    assert not any(one["group"]["root"] == "blocks.2.conv1" for one in tried["groups"])
+    assert any("--sensitivity shows" in note for note in json.loads(cli(*asked, "--json").out)["plans"][0]["notes"])
+
+
 def test_quantizing_twice_is_refused(cli: Cli, model: Path) -> None:
     Path("recipe.toml").write_text(AFTER + '[[stage]]\nkind = "quantize"\n')
     outcome = cli("plan", model, "-t", "raspberry-pi-5", "--recipe", "recipe.toml")

@@ -34,6 +34,13 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             {"zeros": 0.7, "epochs": 2, "scope": "local"},
         ),
         (("mask", "--pattern", "2:4", "--keep", "a"), {"zeros": 0.5, "group": (2, 4), "keep": ("a",)}),
+            ("prune", "--to-ms", "2", "--latency-aware", "--scope", "isomorphic", "--axes", "mlp", "--axes", "heads"),
+            {"to_ms": 2.0, "latency_aware": True, "scope": "isomorphic", "axes": ("mlp", "heads")},
+        ),
+        (
+            ("prune", "--to-macs", "0.5", "--importance", "hessian", "--largest-cut", "0.5", "--steps", "9"),
+            {"importance": "hessian", "largest_cut": 0.5, "steps": 9, "latency_aware": False},
+        ),
         (
             ("distill", "--epochs", "1", "--alpha", "1", "--batch-size", "64"),
             {"epochs": 1, "task": Schedule(start=0, end=0), "batch_size": 64},

@@ -6,11 +6,13 @@ from pydantic import Field, model_validator
 
 from edgekd.recipe import StageSettings
 
+BUDGETS = ("to_macs", "to_parameters", "to_latency", "to_ms")
+
 
 class PruneSettings(StageSettings):
-    """Remove channels until one budget is met: a share of MACs, of parameters, or of this machine's latency.
+    """Remove channels until one budget is met: a share of MACs, of parameters or of the latency, or milliseconds.
 
-    The layers that make the outputs are never cut.
+    The layers that make the outputs are never cut, nor those whose weights another layer holds too.
     """
 
     kind: Literal["prune"] = "prune"
@@ -24,11 +26,35 @@ class PruneSettings(StageSettings):
         lt=1,
         description="share of the latency that stays, in place of to_macs; the target must be this machine",
     )
-    importance: Literal["magnitude", "batch-norm", "taylor", "random"] = Field(
-        default="magnitude", description="what tells which channels matter least"
+    to_ms: float | None = Field(
+        default=None,
+        gt=0,
+        description="milliseconds, p50 of one float inference, in place of to_macs; the target must be this machine",
     )
-    scope: Literal["global", "local"] = Field(
-        default="global", description="global: all layers compete; local: each gives the same share"
+    importance: Literal["magnitude", "batch-norm", "taylor", "hessian", "fpgm", "lamp", "activation", "random"] = Field(
+        default="magnitude",
+        description="what tells which channels matter least; taylor and hessian need labels, activation samples",
+    )
+    scope: Literal["global", "local", "isomorphic"] = Field(
+        default="global",
+        description=(
+            "global: all layers compete; local: each gives the same share; isomorphic: layers in the same place of like "
+            "blocks compete"
+        ),
+    )
+    latency_aware: bool = Field(
+        default=False,
+        description=(
+            "divide the importance by the milliseconds that a channel costs, measured layer by layer; the target must be this "
+            "machine"
+        ),
+    )
+    axes: tuple[Literal["hidden", "heads", "mlp"], ...] = Field(
+        default=(),
+        description=(
+            "of a transformer, which widths may be cut: hidden, heads (features of each head; their number stays), mlp; "
+            "empty: all"
+        ),
     )
     granularity: int | None = Field(
         default=None, ge=1, le=256, description="channel counts stay multiples of it; not set: the target's"
@@ -41,9 +67,18 @@ class PruneSettings(StageSettings):
 
     @model_validator(mode="after")
     def _one_budget(self) -> "PruneSettings":
-        given = [name for name in ("to_macs", "to_parameters", "to_latency") if getattr(self, name) is not None]
+        given = [name for name in BUDGETS if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(
-                f"give exactly one of to_macs, to_parameters, to_latency (given: {', '.join(given) or 'none'})"
-            )
+            raise ValueError(f"give exactly one of {', '.join(BUDGETS)} (given: {', '.join(given) or 'none'})")
         return self
+
+    @property
+    def budget(self) -> str:
+        """Return the name of the budget that is set."""
+        return next(name for name in BUDGETS if getattr(self, name) is not None)
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """Return the settings that are obeyed by timing files on this machine."""
+        aware = ("latency_aware",) if self.latency_aware else ()
+        return (*aware, self.budget) if self.budget in ("to_latency", "to_ms") else aware

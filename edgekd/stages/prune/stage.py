@@ -1,8 +1,8 @@
 """The prune stage."""
 
 import copy
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,18 +11,38 @@ from torch import nn
 from edgekd.context import Context
 from edgekd.errors import BudgetMissed, InputError
 from edgekd.models.edits import prune_edit
-from edgekd.models.network import count_macs, count_parameters, run_network
+from edgekd.models.network import count_macs, count_parameters
 from edgekd.recipe import StageSettings
-from edgekd.stages.prune.latency import check_measurable, latency_of, machine_identity
-from edgekd.stages.prune.pruner import check_names, prune_until
+from edgekd.stages.prune.cost import channel_costs
+from edgekd.stages.prune.groups import Group, prunable_groups, tied_names
+from edgekd.stages.prune.importance import IMPORTANCES
+from edgekd.stages.prune.latency import check_measurable, machine_identity, milliseconds_of, share_of
+from edgekd.stages.prune.pruner import prune_until
 from edgekd.stages.prune.settings import PruneSettings
 from edgekd.stages.quantize.simulation import prepare
 from edgekd.stages.stage import Stage, same_form
 from edgekd.state import ModelState, PreparedForm, TorchForm
-from edgekd.training.loop import training_part
-from edgekd.training.task_loss import task_loss
 
-_BATCH = 64
+_SHOWN = 5  # names in a message
+
+
+@dataclass(frozen=True)
+class _Budget:
+    """What `measure` may give at most: a share of the uncut network's, or milliseconds."""
+
+    name: str
+    limit: float
+    measure: Callable[[nn.Module], float]
+
+    @property
+    def note(self) -> str:
+        return "latency_ms" if self.name == "ms" else f"{self.name}_share"
+
+    def missed(self, after: float) -> str:
+        """Return what was asked for and what is left."""
+        if self.name == "ms":
+            return f"pruning cannot reach {self.limit:g} ms: {after:.3g} ms is left"
+        return f"pruning cannot reach {100 * self.limit:g}% of the {self.name}: {after:.1%} is left"
 
 
 def granularity(settings: PruneSettings, context: Context) -> int:
@@ -37,7 +57,7 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
 
     Raises:
         BudgetMissed: as much as may go is gone and the budget is not met; the message says how close it came.
-        InputError: the network cannot be traced.
+        InputError: the network cannot be traced, or its weights or activations are not finite.
     """
     assert isinstance(settings, PruneSettings)
     if isinstance(state.form, PreparedForm):
@@ -46,93 +66,103 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
         return replace(pruned, form=form)
     torch.manual_seed(context.seed)
     module = copy.deepcopy(state.torch.module).eval()
-    name, limit, measure = _budget(settings, state, context)
-    before = measure(module)
+    multiple = granularity(settings, context)
+    remarks = _uncut(module, prunable_groups(module, state.signature, settings.keep, settings.axes), multiple)
+    for remark in remarks:
+        context.log(f"prune: {remark}")
+    budget = _budget(settings, state, context)
+    costs = channel_costs(module, state.signature, settings, multiple, context) if settings.latency_aware else None
     with context.progress("prune", settings.steps) as advance:
 
         def met(candidate: nn.Module) -> bool:
             advance(1)
-            return measure(candidate) <= limit * before
+            return budget.measure(candidate) <= budget.limit
 
-        history = prune_until(
-            module, state.signature, settings, granularity(settings, context), met, _gradients(state, settings, context)
+        history = prune_until(module, state.signature, settings, multiple, met, context.parts.calibration, costs)
+    after = budget.measure(module)
+    if after > budget.limit:
+        why = (
+            f"when every layer that may be cut has lost what it may; raise {settings.budget}, largest_cut, or lower granularity"
+            if history
+            else f"because no layer of this network can lose channels in multiples of {multiple} (recurrent layers are not "
+            "pruned); lower granularity or leave pruning out"
         )
-    after = measure(module)
-    if not history and after > limit * before:
-        raise BudgetMissed(
-            f"pruning cannot reach {100 * limit:g}% of the {name}: no layer of this network can lose channels in multiples of "
-            f"{granularity(settings, context)} (recurrent layers are not pruned); lower granularity or leave pruning out"
-        )
-    if after > limit * before:
-        raise BudgetMissed(
-            f"pruning cannot reach {100 * limit:g}% of the {name}: {after / before:.1%} is left when every layer that may be "
-            f"cut has lost what it may; raise {name_of(settings)}, largest_cut, or lower granularity"
-        )
+        raise BudgetMissed("; ".join([f"{budget.missed(after)} {why}", *remarks]))
     edits = (*state.torch.edits, prune_edit(history))
-    notes = {f"{name}_share": round(after / before, 4), "granularity": granularity(settings, context)}
+    notes = {budget.note: round(after, 4), "granularity": multiple}
     return state.after("prune", TorchForm(state.torch.base, module.eval(), edits), notes)
 
 
-def name_of(settings: PruneSettings) -> str:
-    """Return the name of the budget that is set."""
-    return next(name for name in ("to_macs", "to_parameters", "to_latency") if getattr(settings, name) is not None)
+def _budget(settings: PruneSettings, state: ModelState, context: Context) -> _Budget:
+    name = settings.budget.removeprefix("to_")
+    limit = getattr(settings, settings.budget)
+    if name == "latency":
+        return _Budget(name, limit, share_of(state.torch.module, state.signature, context))
+    if name == "ms":
+        return _Budget(name, limit, milliseconds_of(state.torch.module, state.signature, context))
+
+    def count(module: nn.Module) -> int:
+        return count_parameters(module) if name == "parameters" else count_macs(module, state.signature)
+
+    whole = count(state.torch.module)
+    return _Budget(name, limit, lambda module: count(module) / whole)
 
 
-def _budget(
-    settings: PruneSettings, state: ModelState, context: Context
-) -> tuple[str, float, Callable[[nn.Module], float]]:
-    if settings.to_parameters is not None:
-        return "parameters", settings.to_parameters, count_parameters
-    if settings.to_latency is not None:
-        return "latency", settings.to_latency, latency_of(state.torch.module, state.signature, context)
-    assert settings.to_macs is not None
-    return "macs", settings.to_macs, lambda module: count_macs(module, state.signature)
+def _uncut(module: nn.Module, groups: Sequence[Group], multiple: int) -> list[str]:
+    """Return what a person should know of layers that nothing will be cut of."""
+    remarks = []
+    tied = tied_names(module)
+    if tied:
+        remarks.append(f"{', '.join(tied)} hold one and the same weights: what would change them is left as it is")
+    small = [f"{group.root} ({_width(group)})" for group in groups if not group.fits(multiple)]
+    if small:
+        more = f" and {len(small) - _SHOWN} more" if len(small) > _SHOWN else ""
+        remarks.append(
+            f"multiples of {multiple} leave {len(small)} of {len(groups)} groups uncut: {', '.join(small[:_SHOWN])}{more}; "
+            "a lower granularity would cut them"
+        )
+    return remarks
 
 
-def _gradients(state: ModelState, settings: PruneSettings, context: Context) -> Callable[[nn.Module], None] | None:
-    """Return a function that fills gradients of the loss on calibration samples, for the Taylor importance."""
-    if settings.importance != "taylor":
-        return None
-    part = training_part(context.parts.calibration)
-    task = state.signature.task
-
-    def fill(module: nn.Module) -> None:
-        module.zero_grad()
-        for start in range(0, len(part), _BATCH):
-            positions = slice(start, start + _BATCH)
-            inputs = {name: torch.from_numpy(array) for name, array in part.inputs(positions).items()}
-            targets = part.targets_at(positions)
-            labels = None if targets is None else torch.from_numpy(targets)
-            output = next(iter(run_network(module, inputs).values()))
-            (task_loss(task, output, labels, inputs).mean() * len(part.indices[positions]) / len(part)).backward()
-
-    return fill
+def _width(group: Group) -> str:
+    return (
+        f"{group.channels} channels"
+        if group.parts == 1
+        else f"{group.parts} x {group.channels // group.parts} channels"
+    )
 
 
 def _depends_on(settings: StageSettings, context: Context) -> dict[str, Any]:
     assert isinstance(settings, PruneSettings)
-    uses: dict[str, Any] = {"granularity": granularity(settings, context), "data": settings.importance == "taylor"}
-    return uses if settings.to_latency is None else {**uses, "machine": machine_identity()}
+    uses: dict[str, Any] = {
+        "granularity": granularity(settings, context),
+        "data": IMPORTANCES[settings.importance].data,
+    }
+    return {**uses, "machine": machine_identity()} if settings.measured else uses
 
 
 def _check(settings: StageSettings, state: ModelState, context: Context) -> None:
-    """Refuse names that are no module, a latency budget that cannot be measured here, and Taylor without targets."""
+    """Refuse names and axes that are not there, what cannot be measured here, and gradients of a loss without targets."""
     assert isinstance(settings, PruneSettings)
-    if settings.to_latency is not None:
-        check_measurable(context)
+    for name in settings.measured:
+        check_measurable(name, context)
     labelled = context.parts.calibration.targets is not None or state.signature.task == "anomaly"
-    if settings.importance == "taylor" and not labelled:
-        raise InputError("the taylor importance needs labels and the data have none; use magnitude")
+    if IMPORTANCES[settings.importance].labels and not labelled:
+        raise InputError(
+            f"the {settings.importance} importance needs labels and the data have none; use magnitude or activation"
+        )
     if isinstance(state.form, TorchForm):
-        check_names(state.form.module, settings.keep)
+        prunable_groups(state.form.module, state.signature, settings.keep, settings.axes)
 
 
 def _describe(settings: StageSettings, context: Context) -> str:
     assert isinstance(settings, PruneSettings)
-    name = name_of(settings)
+    value = getattr(settings, settings.budget)
+    to = f"{value:g} ms" if settings.budget == "to_ms" else f"{value:.0%} of the {settings.budget.removeprefix('to_')}"
+    per = " per millisecond" if settings.latency_aware else ""
+    only = f" of {', '.join(settings.axes)}" if settings.axes else ""
     return (
-        f"remove channels by {settings.importance} to {getattr(settings, name):.0%} of the {name.removeprefix('to_')}, "
-        f"in multiples of {granularity(settings, context)}"
+        f"remove channels{only} by {settings.importance}{per} to {to}, in multiples of {granularity(settings, context)}"
     )
 
 

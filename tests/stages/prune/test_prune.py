@@ -19,8 +19,10 @@ from edgekd.recipe import parse_recipe
 from edgekd.request import Request, prepare
 from edgekd.stages import KINDS
 from edgekd.stages.prune import STAGE, PruneSettings
-from edgekd.stages.prune.latency import latency_of
-from edgekd.stages.prune.pruner import prunable_groups, prune_until, structure_of
+from edgekd.stages.prune.groups import prunable_groups
+from edgekd.stages.prune.latency import share_of
+from edgekd.stages.prune.pruner import prune_until
+from edgekd.stages.prune.structure import structure_of
 from edgekd.stages.quantize import STAGE as QUANTIZE
 from edgekd.stages.quantize import QuantizeSettings
 from edgekd.state import PreparedForm
@@ -155,16 +157,6 @@ def test_groups_name_their_layers() -> None:
     assert not any(group.root.startswith("blocks.0.conv1") for group in kept)
     with pytest.raises(InputError, match="no module nothing"):
         prunable_groups(network, signature, keep=("nothing",))
-
-
-@pytest.fixture
-def context(example: Path) -> Context:
-    return prepare(Request(example / "model.pt", ("generic-x86",), threads=1)).contexts[0]
-
-
-@pytest.fixture
-def state(example: Path) -> object:
-    return prepare(Request(example / "model.pt", ("generic-x86",), threads=1)).opened.state
 
 
 @pytest.mark.parametrize("importance", ["magnitude", "batch-norm", "taylor", "random"])
@@ -313,7 +305,7 @@ def test_networks_of_as_many_parameters_are_timed_each(
     signature = Signature(inputs=(TensorSpec(name="x", shape=("batch", 1, 8, 8)),))
     networks = [nn.Conv2d(1, 2, size) for size in (3, (1, 9), (9, 1))]
     signature = signature.model_copy(update={"inputs": (TensorSpec(name="x", shape=("batch", 1, 12, 12)),)})
-    latency = latency_of(networks[0], signature, replace(context, workdir=tmp_path))
+    latency = share_of(networks[0], signature, replace(context, workdir=tmp_path))
     assert [latency(network) for network in (*networks, networks[1])] == [1.0, 1.0, 0.5, 1.0]
 
 

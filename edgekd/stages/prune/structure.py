@@ -1,0 +1,123 @@
+"""What pruning must know of a network beside its dependency graph, seen in one run through it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from edgekd.errors import InputError
+from edgekd.models.network import example_inputs, run_network
+from edgekd.models.signature import Signature
+
+WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear)
+_READ = ("__bool__", "__float__", "__int__", "__index__", "item", "tolist")  # a tensor's value becomes Python's
+
+
+class _Origins:
+    """The weighted layers that made a tensor: the first ones met walking back through its autograd graph."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._made: dict[Any, nn.Module] = {}
+        self._hooks = [
+            layer.register_forward_hook(lambda layer, _inputs, output: self._made.__setitem__(output.grad_fn, layer))
+            for layer in module.modules()
+            if isinstance(layer, WEIGHTED)
+        ]
+
+    def of(self, tensor: Tensor) -> list[nn.Module]:
+        """Return the layers that made this tensor."""
+        found, seen, waiting = [], set(), [tensor.grad_fn]
+        while waiting:
+            node = waiting.pop()
+            if node is None or node in seen:
+                continue
+            seen.add(node)
+            if node in self._made:
+                found.append(self._made[node])
+            else:
+                waiting.extend(parent for parent, _ in node.next_functions)
+        return found
+
+    def close(self) -> None:
+        """Take the hooks off again."""
+        for hook in self._hooks:
+            hook.remove()
+
+
+class _WatchCalls(TorchFunctionMode):
+    """Notes the query, key and value layers of every attention with its heads, and refuses branches on values.
+
+    Raises:
+        InputError: forward asks for the value of a tensor that depends on its input.
+    """
+
+    def __init__(self, origins: _Origins, own: set[int]) -> None:
+        super().__init__()
+        self.heads: dict[nn.Module, int] = {}
+        self.fused: list[nn.Module] = []  # one layer makes query, key and value together
+        self._origins = origins
+        self._own = own  # ids of the network's own tensors: what they hold is no matter of the input
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(function, "__name__", "")
+        if name in _READ and id(args[0]) not in self._own and (name == "__bool__" or args[0].requires_grad):
+            raise InputError(
+                "forward decides by the values of a tensor (dynamic control flow), and pruning sees one of the ways only; "
+                "write torch.where or torch.cond, or leave pruning out"
+            )
+        if function is functional.scaled_dot_product_attention and all(tensor.ndim == 4 for tensor in args[:3]):
+            layers = [self._origins.of(tensor) for tensor in args[:3]]
+            flat = [layer for made in layers for layer in made]
+            if len(flat) == 3 and len(set(flat)) == 3:
+                self.heads |= dict.fromkeys(flat, args[0].shape[1])
+            else:
+                self.fused.extend(flat)
+        return function(*args, **(kwargs or {}))
+
+
+@dataclass(frozen=True)
+class Structure:
+    """Output layers, attention heads by query, key and value layer, layers that make all three, layers with one weight."""
+
+    outputs: tuple[nn.Module, ...]
+    heads: dict[nn.Module, int]
+    fused: tuple[nn.Module, ...]
+    tied: tuple[nn.Module, ...]
+
+
+def structure_of(module: nn.Module, signature: Signature) -> Structure:
+    """Run the network once and return its structure.
+
+    Output layers are those after which nothing weighted comes. Features of an attention head stay in their head. The
+    weights must not be frozen: the layers are found through their gradients.
+
+    Raises:
+        InputError: which way forward takes depends on its input.
+    """
+    origins = _Origins(module)
+    own = {id(tensor) for tensor in (*module.parameters(), *module.buffers())}
+    inputs = {name: _watched(tensor) for name, tensor in example_inputs(signature).items()}
+    try:
+        with torch.enable_grad(), _WatchCalls(origins, own) as calls:
+            outputs = run_network(module, inputs)
+        layers = dict.fromkeys(layer for tensor in outputs.values() for layer in origins.of(tensor))
+    finally:
+        origins.close()
+    return Structure(tuple(layers), calls.heads, tuple(calls.fused), tied_layers(module))
+
+
+def tied_layers(module: nn.Module) -> tuple[nn.Module, ...]:
+    """Return the layers that hold one and the same parameter, as an embedding and the head that reads it backwards."""
+    holders: dict[int, list[nn.Module]] = {}
+    for layer in module.modules():
+        for parameter in layer.parameters(recurse=False):
+            holders.setdefault(id(parameter), []).append(layer)
+    return tuple(dict.fromkeys(layer for layers in holders.values() if len(layers) > 1 for layer in layers))
+
+
+def _watched(tensor: Tensor) -> Tensor:
+    """Return a tensor whose gradient says what depends on it; a copy, which forward may write into."""
+    return tensor.requires_grad_().clone() if tensor.is_floating_point() else tensor

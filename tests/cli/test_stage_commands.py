@@ -34,6 +34,7 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             {"zeros": 0.7, "epochs": 2, "scope": "local"},
         ),
         (("mask", "--pattern", "2:4", "--keep", "a"), {"zeros": 0.5, "group": (2, 4), "keep": ("a",)}),
+        (
             ("prune", "--to-ms", "2", "--latency-aware", "--scope", "isomorphic", "--axes", "mlp", "--axes", "heads"),
             {"to_ms": 2.0, "latency_aware": True, "scope": "isomorphic", "axes": ("mlp", "heads")},
         ),

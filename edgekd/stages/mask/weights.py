@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from edgekd.errors import InputError
-from edgekd.stages.prune.pruner import WEIGHTED, check_names
+from edgekd.stages.prune.groups import check_names
+from edgekd.stages.prune.structure import WEIGHTED
 
 
 @dataclass(frozen=True)

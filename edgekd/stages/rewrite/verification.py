@@ -29,5 +29,6 @@ def difference_of(before: Outputs, after: Outputs) -> Difference:
     for name, array in before.items():
         off = float(np.abs(after[name].astype(np.float64) - array).max(initial=0.0))
         largest = max(largest, off)
-        relative = max(relative, off / max(float(np.abs(array).max(initial=0.0)), np.finfo(np.float32).tiny))
+        scale = float(np.abs(array).max(initial=0.0))
+        relative = max(relative, off / scale if scale > 0 else off)
     return Difference(largest, relative)

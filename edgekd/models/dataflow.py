@@ -21,11 +21,12 @@ _ADDS = (torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__iadd__, Te
 
 @dataclass(frozen=True)
 class Call:
-    """A call of a layer without layers inside: its path, and the numbers of the value it reads and the one it makes."""
+    """A call of a layer without layers inside: its path, the numbers of the value it reads and the one it makes, its shape."""
 
     layer: str
     reads: int
     makes: int
+    shape: tuple[int, ...]
 
 
 @dataclass
@@ -102,7 +103,7 @@ class _Recorder(TorchFunctionMode):
         def hook(_layer: nn.Module, _given: Any, made: Any) -> None:
             read = self._read.pop()
             if isinstance(made, Tensor) and read >= 0:
-                self.flow.calls.append(Call(name, read, self._new(made)))
+                self.flow.calls.append(Call(name, read, self._new(made), tuple(made.shape)))
 
         return hook
 

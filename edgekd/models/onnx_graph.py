@@ -110,9 +110,9 @@ def node_macs(
         inferred = shape_inference.infer_shapes(inferred, data_prop=True)
     shapes: dict[str, list[int]] = {}
     for value in (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output):
-        sizes = [axis.dim_value for axis in value.type.tensor_type.shape.dim]
-        if value.type.tensor_type.HasField("shape") and all(size > 0 for size in sizes):
-            shapes[value.name] = sizes
+        axes = [axis.dim_value for axis in value.type.tensor_type.shape.dim]
+        if value.type.tensor_type.HasField("shape") and all(size > 0 for size in axes):
+            shapes[value.name] = axes
     shapes |= {tensor.name: list(tensor.dims) for tensor in inferred.graph.initializer}
     found: list[tuple[onnx.NodeProto, int | None]] = []
     for node in inferred.graph.node:

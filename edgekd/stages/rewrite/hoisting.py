@@ -1,7 +1,7 @@
-"""Static inputs: what depends only on inputs that are the same for all samples of a batch is computed once.
+r"""Static inputs: what depends only on inputs that are the same for all samples of a batch is computed once.
 
 ```
-u (1, du) ----\\                          u (1, du) -- MatMul Wu --\
+u (1, du) ----\                          u (1, du) -- MatMul Wu --\
                Concat -- MatMul W --                               Add --
 i (N, di) ----/                          i (N, di) -- MatMul Wi --/
 ```

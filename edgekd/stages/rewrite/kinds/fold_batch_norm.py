@@ -25,15 +25,15 @@ def foldable(module: nn.Module, signature: Signature) -> list[tuple[str, str]]:
         norm, made = module.get_submodule(name), makers.get(call.reads)
         if not isinstance(norm, nn.modules.batchnorm._BatchNorm) or norm.running_mean is None or made is None:
             continue
-        if flow.readers[call.reads] == 1 and _fits(module.get_submodule(made.layer), norm):
+        if flow.readers[call.reads] == 1 and _fits(module.get_submodule(made.layer), made.shape):
             pairs.append((made.layer, name))
     return pairs
 
 
-def _fits(layer: nn.Module, norm: nn.modules.batchnorm._BatchNorm) -> bool:
-    """Return whether the layer's outputs lie on the axis of the norm's channels."""
-    if isinstance(layer, nn.Linear):  # (N, L, C) has them last; a norm of such tokens counts L
-        return isinstance(norm, nn.BatchNorm1d) and layer.out_features == norm.num_features
+def _fits(layer: nn.Module, shape: tuple[int, ...]) -> bool:
+    """Return whether a layer's outputs, of this shape, lie on the second axis, that of a batch norm's channels."""
+    if isinstance(layer, nn.Linear):  # those of tokens (N, L, C) lie on the last one
+        return len(shape) == 2
     transposed = isinstance(layer, nn.modules.conv._ConvTransposeNd)
     return isinstance(layer, nn.modules.conv._ConvNd) and not (transposed and layer.groups > 1)
 

@@ -17,7 +17,7 @@ OPERATORS: dict[str, frozenset[str]] = {
     "ReLU": frozenset({"Relu"}), "ReLU6": frozenset({"Clip"}), "Hardtanh": frozenset({"Clip"}),
     "LeakyReLU": frozenset({"LeakyRelu"}), "PReLU": frozenset({"PRelu"}), "ELU": frozenset({"Elu"}),
     "CELU": frozenset({"Celu"}), "SELU": frozenset({"Selu"}), "GELU": frozenset({"Gelu"}),
-    "SiLU": frozenset({"Sigmoid", "Mul"}), "Mish": frozenset({"Softplus", "Tanh", "Mul"}),
+    "SiLU": frozenset({"Sigmoid", "Mul"}), "Mish": frozenset({"Mish"}),
     "Softplus": frozenset({"Softplus"}), "Hardswish": frozenset({"HardSwish"}),
     "Hardsigmoid": frozenset({"HardSigmoid"}), "Sigmoid": frozenset({"Sigmoid"}), "Tanh": frozenset({"Tanh"}),
 }  # fmt: skip
@@ -78,6 +78,11 @@ class ReplaceActivation(TorchRewrite):
             return Change("the network has no activation layers; those that forward calls as functions are not found")
         wanted = self._wanted(context)
         usable = tuple(name for name in ACTIVATIONS if name not in wanted)
+        if not usable and not self.mapping:
+            raise InputError(
+                f"replace-activation: {context.target.title} lists no activation that can stand in for "
+                f"{', '.join(sorted({_name(layer) for layer in layers.values()}))}; give a mapping"
+            )
         replaced = {
             name: self.mapping.get(_name(layer)) or nearest_activation(type(layer)(), usable)
             for name, layer in layers.items()

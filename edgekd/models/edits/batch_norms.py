@@ -4,6 +4,7 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
@@ -33,6 +34,8 @@ def folded(layer: Any, norm: Any) -> nn.Module:
     """
     precision = layer.weight.dtype
     layer, norm = copy.deepcopy(layer).double().eval(), copy.deepcopy(norm).double().eval()
+    if norm.weight is None:  # affine = False
+        norm.weight, norm.bias = (nn.Parameter(full(norm.running_mean)) for full in (torch.ones_like, torch.zeros_like))
     if isinstance(layer, nn.Linear):
         return fuse_linear_bn_eval(layer, norm).to(precision)
     return fuse_conv_bn_eval(layer, norm, transpose=isinstance(layer, nn.modules.conv._ConvTransposeNd)).to(precision)

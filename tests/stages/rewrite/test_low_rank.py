@@ -79,7 +79,7 @@ def test_a_budget_of_parameters_holds_and_only_layers_that_suit_are_touched(tmp_
     after = rewritten(state, context, {"kind": "low-rank", "to_parameters": 0.5})
     changed = {name for name, layer in after.torch.module.named_children() if isinstance(layer, nn.Sequential)}
     assert changed and changed <= {"wide", "strided", "hidden", "head"}
-    weights = [name for name in ("wide", "strided", "hidden", "head")]
+    weights = ["wide", "strided", "hidden", "head"]
     before = sum(state.torch.module.get_submodule(name).weight.numel() for name in weights)  # type: ignore[union-attr, operator]
     left = sum(
         parameter.numel()

@@ -21,7 +21,7 @@ class LowRank(TorchRewrite):
 
     title: ClassVar[str] = "Low-rank factorisation"
     source: ClassVar[str] = (
-        "activation-whitened SVD; Wang et al., SVD-LLM, arXiv 2403.07378, section 3.1, has the same optimum"
+        "activation-whitened SVD; Wang et al., SVD-LLM, arXiv 2403.07378, has the same optimum"
     )
     evidence: ClassVar[str] = "D"
     variant: ClassVar[str] = (

@@ -18,7 +18,7 @@ OPERATORS: dict[str, frozenset[str]] = {
     "LeakyReLU": frozenset({"LeakyRelu"}), "PReLU": frozenset({"PRelu"}), "ELU": frozenset({"Elu"}),
     "CELU": frozenset({"Celu"}), "SELU": frozenset({"Selu"}), "GELU": frozenset({"Gelu"}),
     "SiLU": frozenset({"Sigmoid", "Mul"}), "Mish": frozenset({"Mish"}),
-    "Softplus": frozenset({"Softplus"}), "Hardswish": frozenset({"HardSwish"}),
+    "Softplus": frozenset({"Softplus", "Greater", "Where"}), "Hardswish": frozenset({"HardSwish"}),
     "Hardsigmoid": frozenset({"HardSigmoid"}), "Sigmoid": frozenset({"Sigmoid"}), "Tanh": frozenset({"Tanh"}),
 }  # fmt: skip
 

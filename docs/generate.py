@@ -80,7 +80,9 @@ def rewrites_page() -> str:
     lines.append(REWRITES_TEXT)
     for kind, rewrite in sorted(REWRITES.items(), key=lambda one: (one[1].works_on == "onnx", one[0])):
         place = "the torch network" if rewrite.works_on == "torch" else "the ONNX file, and leaves one"
-        lines.append(f"\n## `{kind}`\n\n{_text(rewrite)}\n\nOn {place}; for {rewrite.applies}. Source: {rewrite.source}.")
+        lines.append(
+            f"\n## `{kind}`\n\n{_text(rewrite)}\n\nOn {place}; for {rewrite.applies}. Source: {rewrite.source}."
+        )
         lines.append(f" edgekd variant: {rewrite.variant}." if rewrite.variant else "")
         lines.append(f" Evidence {rewrite.evidence}.\n\n{_table(rewrite)}")
     return "".join(lines)

@@ -109,7 +109,7 @@ def onnx_path(state: ModelState) -> Path:
 def _find_rewrite(value: Any) -> Any:
     import edgekd.stages.rewrite.kinds  # noqa: F401  # registers all
 
-    return find_kind(value, REWRITES, "rewrite")
+    return find_kind(value, REWRITES, "rewrite", f"it is one of {', '.join(sorted(REWRITES))}")
 
 
 AnyRewrite = Annotated[SerializeAsAny[Rewrite], BeforeValidator(_find_rewrite)]

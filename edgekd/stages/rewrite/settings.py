@@ -17,7 +17,6 @@ class RewriteSettings(StageSettings):
 
     kind: Literal["rewrite"] = "rewrite"
     rewrites: tuple[AnyRewrite, ...] = Field(
-        min_length=1,
         description="rewrites by name, or tables with their settings, in order",
         examples=[["fold-batch-norm"]],
     )
@@ -27,6 +26,8 @@ class RewriteSettings(StageSettings):
 
     @model_validator(mode="after")
     def _networks_before_files(self) -> Self:
+        if not self.rewrites:
+            raise ValueError("rewrites: name one at least; docs/rewrites.md lists them")
         forms = [one.works_on for one in self.rewrites]
         if forms != sorted(forms, reverse=True):
             wrong = next(one.kind for one in self.rewrites[forms.index("onnx") :] if one.works_on == "torch")

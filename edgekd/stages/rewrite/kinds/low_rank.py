@@ -20,9 +20,7 @@ class LowRank(TorchRewrite):
     """
 
     title: ClassVar[str] = "Low-rank factorisation"
-    source: ClassVar[str] = (
-        "activation-whitened SVD; Wang et al., SVD-LLM, arXiv 2403.07378, has the same optimum"
-    )
+    source: ClassVar[str] = "activation-whitened SVD; Wang et al., SVD-LLM, arXiv 2403.07378, has the same optimum"
     evidence: ClassVar[str] = "D"
     variant: ClassVar[str] = (
         "eigenvectors of the outputs' covariance, which are the whitened SVD without an inverse; the bias keeps the mean; ranks "

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from torch import nn
 
 from edgekd import host
 from edgekd.device.comparison import Interleaved
 from edgekd.device.latency import Warmup
 from edgekd.errors import InputError, StageError
-from edgekd.models.networks import NETWORKS
 from edgekd.recipe import parse_recipe
 from edgekd.stages import KINDS
 from edgekd.stages.rewrite import STAGE
@@ -20,8 +20,9 @@ from edgekd.stages.rewrite.verification import difference_of
 from .helpers import begin, lively, rewritten, settings
 
 
-def resnet(folder: Path, **further: Any) -> Any:
-    return begin(lively(NETWORKS["resnet8"](num_classes=4)), folder, (3, 16, 16), target="generic-x86", **further)
+def small(folder: Path, **further: Any) -> Any:
+    network = lively(nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 4)))
+    return begin(network, folder, (6,), target="generic-x86", **further)
 
 
 def timing(monkeypatch: pytest.MonkeyPatch, after: float) -> list[Any]:
@@ -47,7 +48,7 @@ def test_what_is_slower_on_the_target_is_taken_back(
 ) -> None:
     timing(monkeypatch, after)
     said: list[str] = []
-    state, context = resnet(tmp_path, log=said.append)
+    state, context = small(tmp_path, log=said.append)
     made = rewritten(state, context, "fold-batch-norm")
     (note,) = made.notes["rewrites"]
     assert note["kept"] is kept and note["latency"]["verdict"] == verdict
@@ -57,13 +58,13 @@ def test_what_is_slower_on_the_target_is_taken_back(
 
 def test_always_times_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = timing(monkeypatch, 1.5)
-    state, context = resnet(tmp_path)
+    state, context = small(tmp_path)
     made = rewritten(state, context, "fold-batch-norm", keep="always")
     assert asked == [] and len(made.torch.edits) == 1 and "latency" not in made.notes["rewrites"][0]
 
 
 def test_what_can_change_the_outcome_is_in_the_key(tmp_path: Path) -> None:
-    _, context = resnet(tmp_path)
+    _, context = small(tmp_path)
     assert "machine" in STAGE.depends_on(settings("fold-batch-norm"), context)
     assert "machine" not in STAGE.depends_on(settings("fold-batch-norm", keep="always"), context)
     limits = context.target.limits.model_copy(update={"operators": ("Relu",)})
@@ -74,7 +75,7 @@ def test_what_can_change_the_outcome_is_in_the_key(tmp_path: Path) -> None:
 
 
 def test_the_tolerance_of_the_settings_holds(tmp_path: Path) -> None:
-    state, context = resnet(tmp_path)
+    state, context = small(tmp_path)
     with pytest.raises(StageError, match=r"more than tolerance = 1e-12; raise it, or leave the rewrite out"):
         rewritten(state, context, {"kind": "fold-batch-norm", "tolerance": 1e-12}, keep="always")
 

@@ -1,4 +1,4 @@
-"""Write the pages that are made from the code: `docs/targets.md`, `docs/recipes.md` and `docs/methods.md`. `--check` only compares."""
+"""Write the pages that are made from the code: targets, recipes, methods and rewrites. `--check` only compares."""
 
 import json
 import sys
@@ -13,6 +13,8 @@ from edgekd.recipe import DataSettings, ExportSettings, load_recipe, recipe_name
 from edgekd.resources import shipped
 from edgekd.stages import KINDS
 from edgekd.stages.export import EXPORTERS
+from edgekd.stages.rewrite import kinds as _rewrites  # noqa: F401  # registers all
+from edgekd.stages.rewrite.rewrite import REWRITES
 from edgekd.target import parse_target
 from edgekd.verbs.methods.bench import read_arms
 from edgekd.verbs.methods.catalogue import EVIDENCE, Method, catalogue
@@ -70,6 +72,53 @@ def recipes_page() -> str:
     for name, settings in (("data", DataSettings), ("budget", Budget), ("export", ExportSettings)):
         lines.append(f"\n## [{name}]\n\n{_text(settings)}\n\n{_table(settings)}")
     return "".join(lines)
+
+
+def rewrites_page() -> str:
+    """Return the page of the rewrites."""
+    lines = ["# Rewrites\n", NOTE]
+    lines.append(REWRITES_TEXT)
+    for kind, rewrite in sorted(REWRITES.items(), key=lambda one: (one[1].works_on == "onnx", one[0])):
+        place = "the torch network" if rewrite.works_on == "torch" else "the ONNX file, and leaves one"
+        lines.append(
+            f"\n## `{kind}`\n\n{_text(rewrite)}\n\nOn {place}; for {rewrite.applies}. Source: {rewrite.source}."
+        )
+        lines.append(f" edgekd variant: {rewrite.variant}." if rewrite.variant else "")
+        lines.append(f" Evidence {rewrite.evidence}.\n\n{_table(rewrite)}")
+    return "".join(lines)
+
+
+REWRITES_TEXT = """\
+A rewrite computes the same, or nearly, with fewer or other operators.
+
+```sh
+edgekd rewrite model.pt --target raspberry-pi-5 --rewrite fold-batch-norm --rewrite low-rank:energy=0.99
+```
+
+```toml
+[[stage]]
+kind = "rewrite"
+rewrites = ["merge-branches", { kind = "kv-low-rank", to_values = 0.5 }]
+```
+
+- Rewrites are done in the order they are named; those of the torch network come before those of the ONNX file. On the torch network
+  they stand before or after `prune` and `distill`, and before `quantize`. After one of the ONNX file only `quantize` can follow.
+- Each is compared with what was there before, on the validation part: `tolerance` is the largest difference of an output, as a share of
+  the largest one. An exact rewrite that exceeds it fails the stage. One that is not exact notes the metric before and after; a `distill`
+  stage behind it recovers what it can.
+- Each is timed against what was there before, in interleaved rounds, where this machine is the target, and taken back where it is slower
+  (`keep = "if-better"`). Elsewhere nothing is timed and the notes say so. `replace-activation` is never taken back: the target may not
+  run the other one at all.
+- A rewrite that finds nothing to do says so and leaves the network as it is. `notes` of the stage's `state.json` hold all of this.
+
+The network's layers are found by running it once; its code is not changed, so taps, names in `keep` and pruning work as before. Code that
+takes another way for other data is not seen; where a rewrite would be wrong for it, the outputs on the validation part tell.
+
+**Static inputs.** `hoist-static-inputs` is for networks that score many candidates of one user, or many frames of one map. The
+data set and the training have a row of the static input for every sample, (N, d). The rewritten file takes it once, (1, d), beside any
+number of samples of the other inputs; with one sample a call it scores a data set as before. Figures of the report are those of one
+sample a call; what many save stands in the notes, for `candidates` samples, predicted, counted and timed.
+"""
 
 
 ROLES = {
@@ -216,6 +265,7 @@ def main() -> None:
         ("targets.md", targets_page()),
         ("recipes.md", recipes_page()),
         ("methods.md", methods_page()),
+        ("rewrites.md", rewrites_page()),
     ):
         path = HERE / name
         if "--check" in sys.argv:

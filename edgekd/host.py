@@ -5,6 +5,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from edgekd.device.batches import fixed_batch
 from edgekd.device.comparison import Interleaved, interleave
 from edgekd.device.machine import Machine, read_machine
@@ -39,15 +41,24 @@ def describe(machine: Machine) -> str:
 
 
 def time_files(
-    files: Mapping[str, Path], runtime: str, signature: Signature, threads: int, *, rounds: int = 30
+    files: Mapping[str, Path],
+    runtime: str,
+    signature: Signature,
+    threads: int,
+    *,
+    rounds: int = 30,
+    feeds: Mapping[str, Mapping[str, NDArray[Any]]] | None = None,
 ) -> Interleaved:
-    """Time one inference of several files in interleaved rounds: batch 1, or the batch that a file is fixed to."""
+    """Time one inference of several files in interleaved rounds.
+
+    Each file gets its own `feeds`; without them random ones: batch 1, or the batch that the file is fixed to.
+    """
     calls = {}
     for name, path in files.items():
         session = open_session(runtime, path, threads)
-        feeds = signature.random_inputs(fixed_batch(session) or 1)
-        feeds = {info.name: feeds[info.name].astype(info.dtype) for info in session.inputs}
-        calls[name] = lambda session=session, feeds=feeds: session.run(feeds)
+        given = signature.random_inputs(fixed_batch(session) or 1) if feeds is None else feeds[name]
+        given = {info.name: given[info.name].astype(info.dtype) for info in session.inputs}
+        calls[name] = lambda session=session, given=given: session.run(given)
     return interleave(calls, blocks=rounds, duration_s=60.0)
 
 

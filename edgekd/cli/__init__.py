@@ -17,6 +17,7 @@ COMMANDS = {
     "mask": "Only set the least weights to zero.",
     "distill": "Only train towards a teacher.",
     "quantize": "Only go to 8-bit integers.",
+    "rewrite": "Only compute the same with fewer or other operators.",
     "export": "Only write the target's format.",
     "inspect": "Show layers, parameters, MACs, prunable groups, and what targets refuse.",
     "eval": "Score a model, ONNX file or artifact on data.",
@@ -29,7 +30,7 @@ COMMANDS = {
     "doctor": "Say what this machine and installation can do.",
     "completion": "Print the shell completion for bash, zsh or fish.",
 }
-WORKING = ("compress", "prune", "mask", "distill", "quantize", "export")  # they keep a run directory
+WORKING = ("compress", "prune", "mask", "distill", "quantize", "rewrite", "export")  # they keep a run directory
 
 
 class LazyGroup(click.Group):

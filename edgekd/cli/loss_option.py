@@ -1,8 +1,9 @@
 """Losses as they are written on the command line."""
 
-import tomllib
 from collections.abc import Sequence
 from typing import Any
+
+from edgekd.cli.table_option import read_value, split_table
 
 
 def read_losses(
@@ -44,14 +45,11 @@ def read_loss(text: str) -> dict[str, Any]:
     """
     from edgekd.errors import InputError
 
-    kind, _, rest = text.partition(":")
+    kind, settings = split_table(text, "--loss")
     table: dict[str, Any] = {"kind": kind}
-    for setting in _split(rest):
-        name, equals, value = setting.partition("=")
-        if not equals or not name:
-            raise InputError(f"--loss {text}: {setting!r} is not NAME=VALUE")
+    for name, value in settings:
         head, dot, key = name.partition(".")
-        read = _value(value)
+        read = read_value(value)
         if (head == "taps" or head.endswith("tap")) and isinstance(read, int | float):
             read = value
         if head == "taps" and not dot and not isinstance(read, dict):
@@ -61,21 +59,3 @@ def read_loss(text: str) -> dict[str, Any]:
         else:
             table[head] = read
     return table
-
-
-def _split(text: str) -> list[str]:
-    """Split at commas outside of brackets."""
-    parts, depth, start = [], 0, 0
-    for position, character in enumerate(text):
-        depth += (character in "[{") - (character in "]}")
-        if character == "," and not depth:
-            parts.append(text[start:position])
-            start = position + 1
-    return [part for part in [*parts, text[start:]] if part]
-
-
-def _value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except ValueError:
-        return text

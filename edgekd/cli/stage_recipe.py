@@ -2,7 +2,11 @@
 
 from typing import Any, Literal
 
-_OTHERWISE = {"losses": "loss", "teacher_cache": "cache"}  # settings whose option has another name
+_OTHERWISE = {
+    "losses": "loss",
+    "teacher_cache": "cache",
+    "rewrites": "rewrite",
+}  # settings whose option has another name
 
 
 def one_stage(kind: str, options: dict[str, Any]) -> Any:

@@ -50,7 +50,8 @@ def read_feeds(path: Path, manifest: Manifest) -> dict[str, Array]:
 def batch_of(inputs: dict[str, Array], manifest: Manifest, batch: int | None) -> dict[str, Array]:
     """Return `batch` samples, repeating the given ones where there are too few.
 
-    Without a batch it is the one the model was exported with, or 1 where that is free.
+    Without a batch it is the one the model was exported with, or 1 where that is free. An input that is the same for all
+    samples keeps its own size beside free ones.
 
     Raises:
         DeviceError: The model was exported with another batch.
@@ -58,10 +59,12 @@ def batch_of(inputs: dict[str, Array], manifest: Manifest, batch: int | None) ->
     if batch is not None and batch < 1:
         raise DeviceError(f"batch must be 1 or more, not {batch}")
     feeds = {}
+    sizes = {info.name: info.shape[0] if info.shape else None for info in manifest.inputs}
+    free = any(isinstance(size, str) for size in sizes.values())
     for info in manifest.inputs:
-        array = inputs[info.name]
-        fixed = info.shape[0] if info.shape and isinstance(info.shape[0], int) else None
-        if fixed is not None and batch not in (None, fixed):
+        array, size = inputs[info.name], sizes[info.name]
+        fixed = size if isinstance(size, int) else None
+        if fixed is not None and not free and batch not in (None, fixed):
             raise DeviceError(f"the model was exported with a fixed batch of {fixed}: use --batch {fixed}")
         rows = np.arange(fixed or batch or 1) % max(1, len(array))
         feeds[info.name] = np.ascontiguousarray(array[rows], dtype=info.dtype)

@@ -102,8 +102,8 @@ class OutputLoss(Loss):
         raise TypeError(f"{type(self).__name__} has no compare")
 
 
-def find_kind(value: Any, registry: dict[str, Any], what: str) -> Any:
-    """Return the settings object that a recipe's text or table describes.
+def find_kind(value: Any, registry: dict[str, Any], what: str, listed: str = "`edgekd methods` lists them") -> Any:
+    """Return the settings object that a recipe's text or table describes; `listed` says where all kinds are found.
 
     Raises:
         ValueError: no kind of that name; the nearest one is named.
@@ -118,7 +118,7 @@ def find_kind(value: Any, registry: dict[str, Any], what: str) -> Any:
     kind = table["kind"]
     if kind not in registry:
         nearest = difflib.get_close_matches(kind, registry, n=1)
-        hint = f"did you mean {nearest[0]!r}?" if nearest else "`edgekd methods` lists them"
+        hint = f"did you mean {nearest[0]!r}?" if nearest else listed
         raise ValueError(f"no {what} {kind!r}; {hint}")
     fields = registry[kind].model_fields
     unknown = [name for name in table if name not in fields]

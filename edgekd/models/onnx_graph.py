@@ -4,6 +4,7 @@ import contextlib
 import math
 import re
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -67,9 +68,9 @@ def name_nodes(model: onnx.ModelProto) -> None:
 
 
 def fixed_batch(model: onnx.ModelProto) -> int | None:
-    """Return the batch size that the graph is fixed to, or None where it is free."""
-    axes = [axis for value in graph_inputs(model)[:1] for axis in value.type.tensor_type.shape.dim[:1]]
-    return axes[0].dim_value if axes and axes[0].dim_value > 0 else None
+    """Return the batch size that the graph, or an input of it, is fixed to, or None where it is free."""
+    axes = [axis for value in graph_inputs(model) for axis in value.type.tensor_type.shape.dim[:1]]
+    return next((axis.dim_value for axis in axes if axis.dim_value > 0), None)
 
 
 def precision(model: onnx.ModelProto) -> str:
@@ -131,19 +132,21 @@ def count_macs(path: Path) -> int | None:
     return sum(known) if len(known) == len(counts) else None
 
 
-def node_macs(model: onnx.ModelProto) -> list[tuple[onnx.NodeProto, int | None]]:
-    """Return the nodes of a graph with their multiply-accumulates for one sample, None where they are not known.
+def node_macs(
+    model: onnx.ModelProto, batch: int = 1, sizes: Mapping[str, int] | None = None
+) -> list[tuple[onnx.NodeProto, int | None]]:
+    """Return the nodes of a graph with their multiply-accumulates for one batch, None where they are not known.
 
-    Shapes come from ONNX's shape inference at batch 1, which knows nothing behind an operator that is not ONNX's own.
+    `sizes` are the batches of inputs that have another one. Shapes come from ONNX's shape inference, which knows nothing behind an operator that is not ONNX's own.
     """
-    inferred = at_batch(model, 1)
+    inferred = at_batch(model, batch, sizes)
     with contextlib.suppress(shape_inference.InferenceError):  # shapes that contradict each other are not known
         inferred = shape_inference.infer_shapes(inferred, data_prop=True)
     shapes: dict[str, list[int]] = {}
     for value in (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output):
-        sizes = [axis.dim_value for axis in value.type.tensor_type.shape.dim]
-        if value.type.tensor_type.HasField("shape") and all(size > 0 for size in sizes):
-            shapes[value.name] = sizes
+        axes = [axis.dim_value for axis in value.type.tensor_type.shape.dim]
+        if value.type.tensor_type.HasField("shape") and all(size > 0 for size in axes):
+            shapes[value.name] = axes
     shapes |= {tensor.name: list(tensor.dims) for tensor in inferred.graph.initializer}
     found: list[tuple[onnx.NodeProto, int | None]] = []
     for node in inferred.graph.node:
@@ -185,8 +188,8 @@ def external_files(path: Path) -> list[Path]:
     return sorted(path.parent / name for name in names)
 
 
-def at_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
-    """Return a copy of the graph with its batch axis fixed, inner shapes forgotten."""
+def at_batch(model: onnx.ModelProto, batch: int, sizes: Mapping[str, int] | None = None) -> onnx.ModelProto:
+    """Return a copy of the graph with its batch axis fixed, of some inputs to other `sizes`, inner shapes forgotten."""
     fixed = onnx.ModelProto()
     fixed.CopyFrom(model)
     del fixed.graph.value_info[:]
@@ -194,7 +197,7 @@ def at_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
         axes = value.type.tensor_type.shape.dim
         if len(axes):
             axes[0].Clear()
-            axes[0].dim_value = batch
+            axes[0].dim_value = (sizes or {}).get(value.name, batch)
     return fixed
 
 

@@ -12,20 +12,24 @@ from edgekd.state import ModelState
 class Stage:
     """A stage, found by the type of its settings.
 
-    `accepts` and `produces` name forms as in `state.py`; what is produced may depend on the settings and the form that the
-    stage is given. `trains` says that it needs a train part, which the settings may decide; `depends_on` picks
+    `accepts` and `produces` name forms as in `state.py`; what is accepted may depend on the settings, what is produced also on
+    the form that the stage is given. `trains` says that it needs a train part, which the settings may decide; `depends_on` picks
     what of the context, beside data and seed, can change the result (it enters the cache key). `check` refuses, before any work,
     settings that cannot fit the model that the run begins with.
     """
 
     settings: type[StageSettings]
     run: Callable[[ModelState, StageSettings, Context], ModelState]
-    accepts: frozenset[str]
+    accepts: frozenset[str] | Callable[[StageSettings], frozenset[str]]
     produces: str | Callable[[StageSettings, str], str]
     trains: bool | Callable[[StageSettings], bool]
     depends_on: Callable[[StageSettings, Context], dict[str, object]]
     check: Callable[[StageSettings, ModelState, Context], None]
     describe: Callable[[StageSettings, Context], str]
+
+    def takes(self, settings: StageSettings) -> frozenset[str]:
+        """Return the forms that the stage can be given."""
+        return self.accepts if isinstance(self.accepts, frozenset) else self.accepts(settings)
 
     def leaves(self, settings: StageSettings, form: str) -> str:
         """Return the form that the stage leaves when it is given this one."""

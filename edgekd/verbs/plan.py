@@ -87,14 +87,18 @@ def check_order(state: ModelState, recipe: Recipe, context: Context, *, arms: bo
     kinds = [settings.kind for settings in recipe.stages]
     for number, settings in enumerate(recipe.stages, 1):
         stage = STAGES[type(settings)]
-        if settings.kind == "quantize" and "quantize" in kinds[: number - 1]:
-            raise InputError(f"stage {number} (quantize): the network is int8 by then; quantize once")
-        if form not in stage.accepts:
+        if settings.kind in ("quantize", "rewrite") and "quantize" in kinds[: number - 1]:
+            way = "quantize once" if settings.kind == "quantize" else "put rewrite before quantize"
+            raise InputError(f"stage {number} ({settings.kind}): the network is int8 by then; {way}")
+        accepted = stage.takes(settings)
+        if form not in accepted:
             hint = f"use --recipe {'quantize or ' if state.form.precision == 'fp32' else ''}export"
             if number > 1:
                 hint = "prune and distill come before quantize, or set simulate = true in it"
+                if settings.kind == "rewrite":
+                    hint = "put rewrite before quantize, and what works on the torch network before what leaves an ONNX file"
             raise InputError(
-                f"stage {number} ({settings.kind}) needs a {' or '.join(sorted(stage.accepts))} network, {maker} {form}; {hint}"
+                f"stage {number} ({settings.kind}) needs a {' or '.join(sorted(accepted))} network, {maker} {form}; {hint}"
             )
         if stage.learns(settings) and not len(context.parts.train):
             raise InputError(

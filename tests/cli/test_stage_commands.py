@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 from edgekd.losses import LOSSES, Schedule
+from edgekd.stages.rewrite.kinds.fold_batch_norm import FoldBatchNorm
+from edgekd.stages.rewrite.kinds.low_rank import LowRank
 
 from .conftest import Cli
 
@@ -18,7 +20,7 @@ from .conftest import Cli
 def requests(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Requests that would have been executed."""
     asked: list[Any] = []
-    for name in ("prune", "mask", "distill", "quantize", "export"):
+    for name in ("prune", "mask", "distill", "quantize", "rewrite", "export"):
         module = importlib.import_module(f"edgekd.cli.{name}")
         monkeypatch.setattr(module, "execute_and_show", lambda request, as_json: asked.append(request) or 0)
     return asked
@@ -68,6 +70,18 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             ("quantize", "--calibrator", "mse", "--keep-float", "Gemm"),
             {"calibrators": ("mse",), "keep_float": ("Gemm",)},
         ),
+        (
+            (
+                "rewrite",
+                "--rewrite",
+                "fold-batch-norm",
+                "--rewrite",
+                "low-rank:energy=0.9,layers=['a']",
+                "--keep",
+                "always",
+            ),
+            {"rewrites": (FoldBatchNorm(), LowRank(energy=0.9, layers=("a",))), "keep": "always"},
+        ),
     ],
 )
 def test_options_become_settings(
@@ -106,6 +120,11 @@ def test_export_options(cli: Cli, requests: list[Any]) -> None:
         (("distill", "--loss", "kl", "--alpha", "0.5"), "--alpha and --temperature belong to"),
         (("distill", "--committee", "meen"), "no committee 'meen'; did you mean 'mean'?"),
         (("quantize", "--calibrator", "guess"), "--calibrator"),
+        (("rewrite", "--rewrite", "lowrank:rank=3"), "--rewrite: no rewrite 'lowrank'; did you mean 'low-rank'?"),
+        (("rewrite", "--rewrite", "low-rank:rank"), "--rewrite low-rank:rank: 'rank' is not NAME=VALUE"),
+        (("rewrite", "--rewrite", "low-rank:rank=3,energy=0.5"), "give one of energy, to_parameters, rank"),
+        (("rewrite", "--rewrite", "xyz"), "no rewrite 'xyz'; it is one of"),
+        (("rewrite",), "Missing option '--rewrite'"),
     ],
 )
 def test_wrong_settings_are_said_in_the_words_of_the_command_line(
@@ -124,6 +143,28 @@ def test_quantize_makes_an_int8_artifact(quantized: Path) -> None:
 
 def test_export_makes_a_float_artifact(exported: Path) -> None:
     assert json.loads((exported / "artifact/manifest.json").read_text())["precision"] == "fp32"
+
+
+def test_rewrite_makes_an_artifact_and_its_run_is_pruned(cli: Cli, model: Path) -> None:
+    outcome = cli("rewrite", model, "-t", "raspberry-pi-5", "--rewrite", "fold-batch-norm", "-o", "folded")
+    assert outcome.code == 0, outcome.err
+    assert (
+        "7 batch norms folded" in outcome.err and "speed not measured: this machine is no Raspberry Pi 5" in outcome.err
+    )
+    outcome = cli("plan", "folded", "-t", "raspberry-pi-5", "--recipe", "prune-distill-quantize")
+    assert outcome.code == 0, outcome.out + outcome.err
+
+
+def test_a_rewrite_comes_before_quantize(cli: Cli, model: Path) -> None:
+    Path("recipe.toml").write_text(
+        '[[stage]]\nkind = "quantize"\n[[stage]]\nkind = "rewrite"\nrewrites = ["fold-constants"]\n'
+    )
+    outcome = cli("plan", model, "-t", "raspberry-pi-5", "--recipe", "recipe.toml")
+    assert (
+        outcome.code == 2
+        and "stage 2 (rewrite): the network is int8 by then; put rewrite before quantize"
+        in " ".join(outcome.out.split())
+    )
 
 
 def test_a_run_keeps_what_its_data_told(cli: Cli) -> None:

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -119,3 +120,10 @@ def test_values_that_are_no_numbers_are_refused(manifest: Manifest, tmp_path: Pa
     array[0, 0, 3, 3] = value
     with pytest.raises(DeviceError, match="holds NaN or infinite values"):
         read_feeds(saved(tmp_path, array), manifest)
+
+
+def test_an_input_that_all_samples_share_keeps_its_batch_of_one(manifest: Manifest) -> None:
+    shared, free = TensorInfo("user", (1, 2), "float32"), TensorInfo("item", ("batch", 3), "float32")
+    both = replace(manifest, inputs=(shared, free))
+    inputs = {"user": np.ones((4, 2), np.float32), "item": np.ones((4, 3), np.float32)}
+    assert {name: len(array) for name, array in batch_of(inputs, both, 300).items()} == {"user": 1, "item": 300}

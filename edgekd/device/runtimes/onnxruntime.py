@@ -31,6 +31,22 @@ def open_session(path: Path, threads: int) -> Session:
     return _OnnxRuntimeSession(path, threads)
 
 
+def write_optimized(path: Path, destination: Path) -> None:
+    """Write what the runtime's basic optimizations, which keep to standard operators, make of a file.
+
+    Raises:
+        DeviceError: The runtime cannot open it.
+    """
+    runtime = _onnxruntime()
+    options = _options(runtime, 1)
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(destination)
+    try:
+        runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise DeviceError(f"onnxruntime {version()} cannot open {path.name}: {_reason(error)}") from error
+
+
 @dataclass(frozen=True)
 class NodeTime:
     """A node that ran: its name in the file (or the runtime's own), the operator that ran, its median time, element types.

@@ -8,13 +8,21 @@ from typing import Any
 
 from torch import nn
 
-from edgekd.models.edits import channels
+from edgekd.models.edits import activations, batch_norms, branches, channels, factors
 from edgekd.models.edits.channels import prune_edit
 from edgekd.models.signature import Signature
 
 Edit = dict[str, Any]
 
-APPLY: dict[str, Callable[[nn.Module, Edit, Signature], nn.Module]] = {channels.KIND: channels.remove_channels}
+APPLY: dict[str, Callable[[nn.Module, Edit, Signature], nn.Module]] = {
+    channels.KIND: channels.remove_channels,
+    batch_norms.KIND: batch_norms.fold_batch_norms,
+    activations.KIND: activations.replace_activations,
+    factors.KIND: factors.factor_layers,
+    factors.JOINT: factors.factor_pairs,
+    branches.MERGE: branches.merge_branches,
+    branches.DROP: branches.drop_modules,
+}
 
 
 def apply_edits(module: nn.Module, edits: Sequence[Edit], signature: Signature) -> nn.Module:

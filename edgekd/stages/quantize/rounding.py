@@ -86,27 +86,36 @@ def with_rounded(model: onnx.ModelProto, layers: list[RoundedLayer]) -> onnx.Mod
 
 
 def round_rows(
-    weights: NDArray[Any], steps: NDArray[Any], covariance: NDArray[Any] | None, largest: int
+    weights: NDArray[Any],
+    steps: NDArray[Any],
+    covariance: NDArray[Any] | None,
+    largest: int | NDArray[Any],
+    least: int | NDArray[Any] | None = None,
 ) -> NDArray[np.float64]:
     """Return the weights on their grid.
 
     Args:
         weights: (groups, outputs, inputs).
-        steps: of each output, (groups, outputs).
+        steps: of each output, (groups, outputs), or of each of its inputs, (groups, outputs, inputs).
         covariance: of the inputs, (groups, inputs, inputs); None rounds each weight to its nearest.
-        largest: the grid is -largest to largest steps.
+        largest: the grid ends at so many steps; one number, or one for each weight.
+        least: and begins at so many; None: at -largest.
     """
     rest = weights.astype(np.float64)
+    steps = np.broadcast_to(steps if steps.ndim == rest.ndim else steps[:, :, None], rest.shape)
+    high = np.broadcast_to(largest, rest.shape)
+    low = -high if least is None else np.broadcast_to(least, rest.shape)
     upper = None if covariance is None else _inverse_root(covariance)
     if upper is None:
-        return np.clip(np.round(rest / steps[:, :, None]), -largest, largest) * steps[:, :, None]
+        return np.clip(np.round(rest / steps), low, high) * steps
     rounded = np.empty_like(rest)
     size = rest.shape[2]
     for start in range(0, size, _BLOCK):
         end = min(start + _BLOCK, size)
         errors = np.empty((*rest.shape[:2], end - start))
         for j in range(start, end):
-            rounded[:, :, j] = np.clip(np.round(rest[:, :, j] / steps), -largest, largest) * steps
+            step = steps[:, :, j]
+            rounded[:, :, j] = np.clip(np.round(rest[:, :, j] / step), low[:, :, j], high[:, :, j]) * step
             errors[:, :, j - start] = (rest[:, :, j] - rounded[:, :, j]) / upper[:, None, j, j]
             rest[:, :, j + 1 : end] -= errors[:, :, j - start, None] * upper[:, None, j, j + 1 : end]
         rest[:, :, end:] -= errors @ upper[:, start:end, end:]

@@ -2,11 +2,11 @@
 
 from edgekd.recipe import StageSettings
 from edgekd.stages import distill, prune, quantize
-from edgekd.stages.quantize import weight_only
+from edgekd.stages.quantize import dynamic, weight_only
 from edgekd.stages.stage import Stage
 
 STAGES: dict[type[StageSettings], Stage] = {
-    stage.settings: stage for stage in (prune.STAGE, distill.STAGE, quantize.STAGE, weight_only.STAGE)
+    stage.settings: stage for stage in (prune.STAGE, distill.STAGE, quantize.STAGE, weight_only.STAGE, dynamic.STAGE)
 }
 KINDS: dict[str, type[StageSettings]] = {settings.model_fields["kind"].default: settings for settings in STAGES}
 

@@ -59,7 +59,9 @@ def check_runtime(precision: Precision, context: Context) -> None:
     """
     lacking = set(NEEDS[precision]) - set(context.runtime.precisions)
     if lacking:
-        others = [name for name, one in context.target.runtime.items() if not set(NEEDS[precision]) - set(one.precisions)]
+        others = [
+            name for name, one in context.target.runtime.items() if not set(NEEDS[precision]) - set(one.precisions)
+        ]
         raise InputError(
             f"{context.target.name} with {context.runtime_name} runs {', '.join(context.runtime.precisions)}, no "
             f"{' and '.join(sorted(lacking))}; {', '.join(others) if others else 'no runtime of this target'} does"

@@ -54,9 +54,7 @@ def round_blocks(
     least = -largest - (0 if symmetric else 1)
     rounded = round_rows(rows, of_weights, covariance, largest - offsets, least - offsets)
     levels = np.round(rounded / of_weights) + offsets
-    return Blocks(
-        levels.astype(np.int8), steps.astype(np.float32), None if symmetric else zeros.astype(np.int8)
-    )
+    return Blocks(levels.astype(np.int8), steps.astype(np.float32), None if symmetric else zeros.astype(np.int8))
 
 
 def packed_bytes(weights: int, steps: int, bits: int, *, symmetric: bool) -> int:

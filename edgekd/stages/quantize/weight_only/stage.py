@@ -12,13 +12,14 @@ from edgekd.models.precision import Precision
 from edgekd.recipe import StageSettings
 from edgekd.stages.quantize.choice import best, in_words, score
 from edgekd.stages.quantize.float_file import write_float_file
+from edgekd.stages.quantize.gemm_layout import transpose_weights
 from edgekd.stages.quantize.layers import array_of
 from edgekd.stages.quantize.observation import Moments, Watched, first_pass
 from edgekd.stages.quantize.onnxruntime_executor import prepare
 from edgekd.stages.quantize.settings import Rounding
 from edgekd.stages.quantize.weight_only.blocks import Blocks, packed_bytes, round_blocks
 from edgekd.stages.quantize.weight_only.settings import WeightOnlySettings
-from edgekd.stages.quantize.weight_only.weights import RECURRENT, Weight, find_weights, lay_out, with_integers
+from edgekd.stages.quantize.weight_only.weights import RECURRENT, Weight, find_weights, with_integers
 from edgekd.stages.stage import Stage, check_runtime, from_float
 from edgekd.state import ModelState, OnnxForm
 
@@ -37,7 +38,7 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
     source = folder / "float.onnx"
     write_float_file(state, context, source, _least_opset(settings))
     graph = prepare(source, folder / "prepared.onnx", context.log)
-    lay_out(graph)
+    transpose_weights(graph)
     weights = find_weights(graph, settings.operators, named_nodes(graph, settings.keep_float, "keep_float"))
     if not weights:
         raise InputError(f"no weights of {', '.join(settings.operators)} can be rounded; {_what_there_is(graph)}")
@@ -56,7 +57,12 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
     chosen: Rounding = best(scores, metric)
     path = files[chosen].replace(folder / "model.onnx")
     done = {one.node for one in weights}
-    left = [node.name for node in graph.graph.node if MULTIPLIES.search(node.op_type) and node.name not in done]
+    constants = {tensor.name for tensor in graph.graph.initializer}
+    left = [
+        node.name
+        for node in graph.graph.node
+        if MULTIPLIES.search(node.op_type) and node.name not in done and node.input[1] in constants
+    ]
     notes = {
         "rounding": chosen if moments else "nearest",
         "validation": {name: [round(value, 4) for value in pair] for name, pair in scores.items()},
@@ -76,9 +82,7 @@ def _moments(graph: onnx.ModelProto, weights: Sequence[Weight], context: Context
         watched.path.unlink()
 
 
-def _round(
-    graph: onnx.ModelProto, weight: Weight, settings: WeightOnlySettings, moments: dict[str, Moments]
-) -> Blocks:
+def _round(graph: onnx.ModelProto, weight: Weight, settings: WeightOnlySettings, moments: dict[str, Moments]) -> Blocks:
     known = moments.get(weight.node)
     second = None
     if known is not None and known.covariance is not None:  # E[x x^T]: the bias stays as it is

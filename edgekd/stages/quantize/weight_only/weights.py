@@ -56,20 +56,6 @@ class Weight:
         return flat.T if self.layer and self.layer.axis else flat
 
 
-def lay_out(model: onnx.ModelProto) -> None:
-    """Transpose the weights of Gemm nodes to (inputs, outputs), in place: what ONNX Runtime runs on packed weights."""
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    uses = Counter(name for node in model.graph.node for name in node.input)
-    for node in model.graph.node:
-        turned = next((one for one in node.attribute if one.name == "transB" and one.i), None)
-        if node.op_type != "Gemm" or turned is None or node.input[1] not in constants or uses[node.input[1]] > 1:
-            continue
-        tensor = constants[node.input[1]]
-        tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(numpy_helper.to_array(tensor).T), tensor.name))
-        node.attribute.remove(turned)
-    del model.graph.value_info[:]  # the old shapes are among them
-
-
 def find_weights(model: onnx.ModelProto, operators: Collection[str], kept: Collection[str]) -> list[Weight]:
     """Return the float weights of these operators that nothing else uses, but those of the nodes that are kept.
 
@@ -92,7 +78,9 @@ def find_weights(model: onnx.ModelProto, operators: Collection[str], kept: Colle
     found = [one for one in found if one.node not in kept and constants[one.name].data_type == TensorProto.FLOAT]
     for one in found:
         if not np.isfinite(array_of(model, one.name)).all():
-            raise InputError(f"the weights {one.name} of {one.node} hold NaN or infinite values; train the network again")
+            raise InputError(
+                f"the weights {one.name} of {one.node} hold NaN or infinite values; train the network again"
+            )
     return found
 
 

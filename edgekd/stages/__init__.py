@@ -1,12 +1,13 @@
 """The stages: settings and a function each, found by the type of the settings."""
 
 from edgekd.recipe import StageSettings
-from edgekd.stages import distill, prune, quantize
+from edgekd.stages import distill, half, prune, quantize
 from edgekd.stages.quantize import dynamic, weight_only
 from edgekd.stages.stage import Stage
 
 STAGES: dict[type[StageSettings], Stage] = {
-    stage.settings: stage for stage in (prune.STAGE, distill.STAGE, quantize.STAGE, weight_only.STAGE, dynamic.STAGE)
+    stage.settings: stage
+    for stage in (prune.STAGE, distill.STAGE, quantize.STAGE, weight_only.STAGE, dynamic.STAGE, half.STAGE)
 }
 KINDS: dict[str, type[StageSettings]] = {settings.model_fields["kind"].default: settings for settings in STAGES}
 

@@ -15,7 +15,7 @@ COMMANDS = {
     "compress": "Compress a model for a target, with measured evidence.",
     "prune": "Only remove channels.",
     "distill": "Only train towards a teacher.",
-    "quantize": "Only go to 8-bit integers.",
+    "quantize": "Only go to integers, or to half precision.",
     "export": "Only write the target's format.",
     "inspect": "Show layers, parameters, MACs, prunable groups, and what targets refuse.",
     "eval": "Score a model, ONNX file or artifact on data.",

@@ -136,7 +136,7 @@ def _check(settings: StageSettings, state: ModelState, context: Context) -> None
             check_runtime("fp16", context)
         except InputError as error:
             raise InputError(
-                f"{error}; storage_only = true writes it all the same: half the bytes, no faster"
+                f"{error}; storage_only = true (--storage-only) writes it all the same: half the bytes, no faster"
             ) from error
 
 

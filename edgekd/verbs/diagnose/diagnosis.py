@@ -118,7 +118,7 @@ def diagnose(
     if subject.file is None:
         raise InputError(f"{model} is no ONNX file: give what quantize wrote, a run directory or an artifact")
     quantized = onnx.load(str(subject.file))
-    if precision_of(quantized) not in ("int8", "int8+fp16"):
+    if precision_of(quantized) != "int8":
         raise InputError(f"the activations of {subject.file} are not rounded; diagnose takes an int8 file in Q/DQ form")
     cut, _ = cut_of(run)
     dataset = dataset_of(subject, data, cut)

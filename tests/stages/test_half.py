@@ -60,7 +60,8 @@ def test_behind_int8_what_is_not_int8_goes_to_float16(transformer: Begun, tmp_pa
 
     def integers(path: Path) -> int:
         ran = [one.operator for one in node_times(path, part.take(1).inputs(), 1, calls=1)]
-        return sum(name.startswith(("QLinear", "QGemm", "MatMulInteger")) for name in ran)
+        # The quantizer asks for no integer Softmax; ONNX Runtime fuses one where it stands between pairs in float32.
+        return sum(name.startswith(("QLinear", "QGemm", "MatMulInteger")) for name in ran if name != "QLinearSoftmax")
 
     assert integers(file_of(made)) == integers(file_of(rounded)) > 0
 
@@ -92,8 +93,12 @@ def test_nothing_to_convert_and_no_numbers_are_refused(tmp_path: Path) -> None:
     nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], "only")]
     with pytest.raises(InputError, match="leave half out"):
         after(graph_of(tmp_path, nodes, w=np.ones((16, 4))), HalfSettings(keep_float=("only",)), tmp_path / "a")
+    start = graph_of(tmp_path, nodes, w=np.ones((16, 4)))
+    model = onnx.load(str(tmp_path / "given.onnx"))
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.full((16, 4), np.nan, np.float32), "w"))
+    onnx.save(model, str(tmp_path / "given.onnx"))  # a file with them does not open; a training may leave them
     with pytest.raises(InputError, match="weights w hold NaN"):
-        after(graph_of(tmp_path, nodes, w=np.full((16, 4), np.nan)), HalfSettings(), tmp_path / "b")
+        after(start, HalfSettings(), tmp_path / "b")
 
 
 def test_a_runtime_without_float16_is_refused_unless_bytes_count(transformer: Begun) -> None:

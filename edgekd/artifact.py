@@ -20,6 +20,7 @@ from edgekd.device.runtimes.session import TensorInfo
 from edgekd.device.selfcheck import CLASS_AXIS, Samples, compare_output, write_samples
 from edgekd.errors import InputError, StageError
 from edgekd.models.onnx_graph import inside_preprocessing
+from edgekd.models.precision import Precision
 from edgekd.models.signature import Signature, Task, TensorSpec
 from edgekd.recipe import ExportSettings
 from edgekd.stages.export import EXPORTERS
@@ -30,9 +31,10 @@ OPEN_LICENCES = (
     "MIT", "Apache-2.0", "ISC", "0BSD", "BSD-2-Clause", "BSD-3-Clause", "Unlicense", "PDDL-1.0", "CC0-1.0", "CC-PDDC",
     "CC-BY-2.0", "CC-BY-2.5", "CC-BY-3.0", "CC-BY-4.0", "CDLA-Permissive-2.0",
 )  # fmt: skip
-# An int8 file differs a little between instruction sets (x86 without VNNI saturates), so a board may differ a little too.
-COSINE = {"int8": 0.98, "fp16": 0.999, "fp32": 0.9999}
-AGREEMENT = {"int8": 0.8, "fp16": 0.95, "fp32": 0.99}
+# A file of integers differs a little between instruction sets (x86 without VNNI saturates), so a board may differ a little too.
+_INTEGERS: tuple[Precision, ...] = ("int8", "int8+fp16", "int8-dynamic", "int8-weights", "int4-weights")
+COSINE: dict[Precision, float] = {"fp32": 0.9999, "fp16": 0.999, **dict.fromkeys(_INTEGERS, 0.98)}
+AGREEMENT: dict[Precision, float] = {"fp32": 0.99, "fp16": 0.95, **dict.fromkeys(_INTEGERS, 0.8)}
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def write_artifact(
     folder: Path,
     name: str,
     source: Path,
-    precision: str,
+    precision: Precision,
     signature: Signature,
     settings: ExportSettings,
     context: Context,
@@ -112,7 +114,7 @@ def parity(
     runtime: str,
     expected: dict[str, NDArray[Any]],
     inputs: dict[str, NDArray[Any]],
-    precision: str,
+    precision: Precision,
     task: Task = "classification",
 ) -> Parity:
     """Load the written file in its runtime and compare its outputs with the network's on real inputs.

@@ -14,6 +14,7 @@ from edgekd.errors import StageError
 from edgekd.files import sha256
 from edgekd.models.edits import Edit, apply_edits
 from edgekd.models.fake_quantization import Simulation, copy_weights, prepare_graph
+from edgekd.models.precision import Precision
 from edgekd.models.signature import Signature
 
 
@@ -30,7 +31,7 @@ class TorchForm:
     """A torch network: its base, the edits made to it, and the live module that they and the weights give."""
 
     kind: ClassVar[str] = "torch"
-    precision: ClassVar[str] = "fp32"
+    precision: ClassVar[Precision] = "fp32"
     base: Base
     module: nn.Module
     edits: tuple[Edit, ...] = ()
@@ -57,7 +58,7 @@ class PreparedForm:
     """
 
     kind: ClassVar[str] = "prepared"
-    precision: ClassVar[str] = "int8"
+    precision: ClassVar[Precision] = "int8"
     base: Base
     module: fx.GraphModule
     simulation: Simulation
@@ -87,11 +88,11 @@ class PreparedForm:
 
 @dataclass(frozen=True)
 class OnnxForm:
-    """An ONNX file; `precision` is `fp32` or `int8`."""
+    """An ONNX file and its precision."""
 
     kind: ClassVar[str] = "onnx"
     path: Path
-    precision: str = "fp32"
+    precision: Precision = "fp32"
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Write `model.onnx`; return what `state.json` keeps."""

@@ -59,15 +59,24 @@ class QuantizationScheme(_Frozen):
 
 
 class Runtime(_Frozen):
-    """How one runtime on this hardware wants its model. `quantization` is absent where it runs no int8."""
+    """How one runtime on this hardware wants its model. `quantization` is absent where it runs no int8.
+
+    Networks are written in `opset`; `newest_opset` is the last one that it was seen to read, where that is a later one.
+    """
 
     precisions: tuple[Literal["fp32", "fp16", "bf16", "int8", "int4", "spike"], ...] = Field(min_length=1)
     batch: Literal["dynamic"] | Annotated[int, Field(ge=1)] = "dynamic"
     opset: Annotated[int, Field(ge=18, le=25)] | None = None
+    newest_opset: Annotated[int, Field(ge=18, le=25)] | None = None
     threads: int = Field(default=1, ge=1)
     versions: str | None = None
     note: str | None = None
     quantization: QuantizationScheme | None = None
+
+    @property
+    def reads_opset(self) -> int | None:
+        """Return the last opset that it reads, None where no limit is known."""
+        return self.newest_opset or self.opset
 
 
 class Limits(_Frozen):

@@ -16,7 +16,7 @@ COMMANDS = {
     "prune": "Only remove channels.",
     "mask": "Only set the least weights to zero.",
     "distill": "Only train towards a teacher.",
-    "quantize": "Only go to 8-bit integers.",
+    "quantize": "Only go to integers, or to half precision.",
     "rewrite": "Only compute the same with fewer or other operators.",
     "export": "Only write the target's format.",
     "inspect": "Show layers, parameters, MACs, prunable groups, and what targets refuse.",

@@ -35,7 +35,7 @@ def verify_text(result: dict[str, Any]) -> str:
 def verify_failure(result: dict[str, Any]) -> str:
     """Return why a self-check did not pass."""
     reason = "; ".join(result["failures"])
-    if result["artifact"]["precision"] == "int8" and result["int8_isa"] is None:
+    if result["artifact"]["precision"].startswith("int8") and result["int8_isa"] is None:
         reason += "; this CPU has no int8 dot product, so int8 results differ from those of CPUs that have one"
     return f"the self-check failed: {reason}"
 

@@ -1,10 +1,10 @@
-"""Reading an ONNX graph: its signature, multiply-accumulates, parameters, operators and precision."""
+"""Reading an ONNX graph: its signature, multiply-accumulates, parameters and operators."""
 
 import contextlib
 import math
 import re
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,10 @@ _DTYPES = {
     TensorProto.UINT8: "uint8",
     TensorProto.BOOL: "bool",
 }
+_WEIGHTS = (
+    TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8, TensorProto.UINT8, TensorProto.INT32, TensorProto.INT4,
+    TensorProto.UINT4,
+)  # fmt: skip
 MULTIPLIES = re.compile("Conv|MatMul|Gemm|GRU|LSTM|RNN|Attention|Einsum")
 
 
@@ -67,25 +71,37 @@ def name_nodes(model: onnx.ModelProto) -> None:
         names.add(node.name)
 
 
+def named_nodes(model: onnx.ModelProto, wanted: Sequence[str], setting: str) -> set[str]:
+    """Return the names of the nodes that are named, or whose operator is.
+
+    Raises:
+        InputError: a name is neither a node's nor an operator's; `setting` is where it stands.
+    """
+    known = {node.name for node in model.graph.node} | {node.op_type for node in model.graph.node}
+    for name in wanted:
+        if name not in known:
+            near = ", ".join(get_close_matches(name, sorted(known), 3)) or "see the nodes in a viewer such as Netron"
+            raise InputError(f"{setting}: no node or operator {name!r}; nearest: {near}")
+    return {node.name for node in model.graph.node if node.name in wanted or node.op_type in wanted}
+
+
 def fixed_batch(model: onnx.ModelProto) -> int | None:
     """Return the batch size that the graph, or an input of it, is fixed to, or None where it is free."""
     axes = [axis for value in graph_inputs(model) for axis in value.type.tensor_type.shape.dim[:1]]
     return next((axis.dim_value for axis in axes if axis.dim_value > 0), None)
 
 
-def precision(model: onnx.ModelProto) -> str:
-    """Return `int8` for a graph in Q/DQ form, else `fp32` or `fp16`."""
-    operators = Counter(node.op_type for node in model.graph.node)
-    if operators["QuantizeLinear"] or operators["QLinearConv"] or operators["QLinearMatMul"]:
-        return "int8"
-    halves = sum(tensor.data_type == TensorProto.FLOAT16 for tensor in model.graph.initializer)
-    return "fp16" if halves > len(model.graph.initializer) / 2 else "fp32"
-
-
 def count_parameters(model: onnx.ModelProto) -> int:
-    """Return the number of weights: the elements of floating-point and 8-bit initializers with more than one element."""
-    kinds = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8, TensorProto.UINT8, TensorProto.INT32)
-    sizes = (math.prod(tensor.dims) for tensor in model.graph.initializer if tensor.data_type in kinds)
+    """Return the number of weights: the elements of float and integer initializers with more than one element.
+
+    Scales and zero points in front of DequantizeLinear are none.
+    """
+    grids = {name for node in model.graph.node if node.op_type == "DequantizeLinear" for name in node.input[1:]}
+    sizes = (
+        math.prod(tensor.dims)
+        for tensor in model.graph.initializer
+        if tensor.data_type in _WEIGHTS and tensor.name not in grids
+    )
     return sum(size for size in sizes if size > 1)
 
 
@@ -167,7 +183,7 @@ def _node_macs(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int | None
     if node.op_type == "Gemm":
         transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
         return math.prod(shapes[node.output[0]]) * shapes[node.input[0]][0 if transposed else 1]
-    if node.op_type == "MatMul":
+    if node.op_type in ("MatMul", "MatMulInteger"):
         return math.prod(shapes[node.output[0]]) * shapes[node.input[0]][-1]
     if node.op_type in ("GRU", "LSTM"):
         steps, batch, _ = shapes[node.input[0]]

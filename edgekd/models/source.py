@@ -19,7 +19,8 @@ from edgekd.models.loading import archive_inputs, check_weights, detect_format, 
 from edgekd.models.loading.factory import code_of
 from edgekd.models.loading.reading import shown
 from edgekd.models.network import learn_outputs, unfrozen
-from edgekd.models.onnx_graph import external_files, graph_signature, precision
+from edgekd.models.onnx_graph import external_files, graph_signature
+from edgekd.models.precision import precision_of
 from edgekd.models.signature import Sidecar, Signature, TensorSpec, make_signature, read_sidecar, sidecar_path
 from edgekd.state import Base, ModelState, OnnxForm, TorchForm, load_state
 
@@ -78,7 +79,7 @@ def open_model(
             metric=sidecar.metric,
         )
         signature = graph_signature(proto, base)
-        state = ModelState(signature, OnnxForm(path, precision(proto)))
+        state = ModelState(signature, OnnxForm(path, precision_of(proto)))
         return Opened(
             path.stem, kind, state, sidecar, digest([sha256(path), [sha256(file) for file in external_files(path)]])
         )

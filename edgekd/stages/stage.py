@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edgekd.context import Context
+from edgekd.errors import InputError
+from edgekd.models.precision import NEEDS, Precision
 from edgekd.recipe import StageSettings
 from edgekd.state import ModelState
 
@@ -15,7 +17,8 @@ class Stage:
     `accepts` and `produces` name forms as in `state.py`; what is accepted may depend on the settings, what is produced also on
     the form that the stage is given. `trains` says that it needs a train part, which the settings may decide; `depends_on` picks
     what of the context, beside data and seed, can change the result (it enters the cache key). `check` refuses, before any work,
-    settings that cannot fit the model that the run begins with.
+    settings that cannot fit the model that the run begins with; `becomes` refuses a precision that the stage cannot take, and
+    returns the one that it leaves.
     """
 
     settings: type[StageSettings]
@@ -26,6 +29,7 @@ class Stage:
     depends_on: Callable[[StageSettings, Context], dict[str, object]]
     check: Callable[[StageSettings, ModelState, Context], None]
     describe: Callable[[StageSettings, Context], str]
+    becomes: Callable[[StageSettings, Precision], Precision] = lambda settings, precision: precision
 
     def takes(self, settings: StageSettings) -> frozenset[str]:
         """Return the forms that the stage can be given."""
@@ -43,3 +47,30 @@ class Stage:
 def same_form(settings: StageSettings, form: str) -> str:
     """Return the form that a stage is given, for one that keeps it."""
     return form
+
+
+def from_float(precision: Precision) -> None:
+    """Refuse a network whose numbers another stage has rounded.
+
+    Raises:
+        InputError: it is not in float32.
+    """
+    if precision != "fp32":
+        raise InputError(f"the network is {precision} by then; quantize once")
+
+
+def check_runtime(precision: Precision, context: Context) -> None:
+    """Refuse a precision that the runtime does not run.
+
+    Raises:
+        InputError: names the runtimes of the target that do.
+    """
+    lacking = set(NEEDS[precision]) - set(context.runtime.precisions)
+    if lacking:
+        others = [
+            name for name, one in context.target.runtime.items() if not set(NEEDS[precision]) - set(one.precisions)
+        ]
+        raise InputError(
+            f"{context.target.name} with {context.runtime_name} runs {', '.join(context.runtime.precisions)}, no "
+            f"{' and '.join(sorted(lacking))}; {', '.join(others) if others else 'no runtime of this target'} does"
+        )

@@ -19,6 +19,7 @@ from edgekd.evaluate import run_onnx
 from edgekd.files import folder_in_one_step, sha256, write_json
 from edgekd.measure import arm_figures, figures_on_target, limits_of, obtain_figures
 from edgekd.models.network import run_network
+from edgekd.models.precision import Precision
 from edgekd.models.signature import Signature, parse_inputs
 from edgekd.models.source import Opening, keep_source
 from edgekd.pipeline import Step, run_arms, run_stages
@@ -200,7 +201,7 @@ def _one_target(run: Run, prepared: Prepared, context: Context, artifact: Path) 
 
 
 def _check_parity(
-    prepared: Prepared, context: Context, chain: Sequence[Step], written: Path, precision: str
+    prepared: Prepared, context: Context, chain: Sequence[Step], written: Path, precision: Precision
 ) -> dict[str, Any]:
     """Compare the written file, on real inputs, with the last network in torch: fake-quantized, or before quantization."""
     part = context.parts.evaluation.take(PARITY_SAMPLES)

@@ -23,6 +23,7 @@ from edgekd.models.loading.reading import shown
 from edgekd.models.loading.safetensors_file import load_safetensors
 from edgekd.models.loading.trust import trusted_globals
 from edgekd.models.network import count_macs, count_parameters, example_inputs, named_outputs
+from edgekd.models.precision import NEEDS, Precision, precision_of
 from edgekd.models.signature import Signature, TensorSpec, read_sidecar
 from edgekd.models.source import Opening, open_model
 from edgekd.stages.export import EXPORTERS, write_onnx
@@ -73,7 +74,7 @@ class Inspection:
     format: str
     bytes: int
     asks_for: dict[str, bool] | None = None
-    precision: str | None = None
+    precision: Precision | None = None
     opset: int | None = None
     operators: dict[str, int] | None = None
     inputs: tuple[TensorSpec, ...] = ()
@@ -290,7 +291,7 @@ def _onnx_file(found: Inspection, path: Path, targets: Sequence[Target]) -> Insp
             notes.append(f"the multiply-accumulates cannot be counted: {type(error).__name__}: {error}")
         else:
             notes += [] if macs is not None else ["the multiply-accumulates cannot be counted: shapes are not known"]
-    precision = onnx_graph.precision(graph)
+    precision = precision_of(graph)
     parameters = onnx_graph.count_parameters(graph)
     opset = next((entry.version for entry in graph.opset_import if entry.domain in ("", "ai.onnx")), None)
     inputs = signature.inputs if signature else ()
@@ -344,7 +345,7 @@ def _nodes(graph: onnx.ModelProto) -> list[Layer]:
 def refusal(
     target: Target,
     parameters: int,
-    precision: str,
+    precision: Precision,
     inputs: Sequence[TensorSpec],
     graph: onnx.ModelProto | None,
     opset: int | None,
@@ -364,7 +365,7 @@ def refusal(
         reasons.append("the network cannot be written as ONNX")
     else:
         reasons += _wrong_graph(target, graph, opset)
-    if opset is not None and precision not in runtime.precisions:
+    if opset is not None and not set(NEEDS[precision]) <= set(runtime.precisions):
         reasons.append(f"the file is {precision}, it runs {', '.join(runtime.precisions)}")
     least = min((_BYTES[kind] for kind in runtime.precisions if kind in _BYTES), default=None)
     allowed = min((size for size in (target.limits.model_bytes, target.limits.memory_bytes) if size), default=None)
@@ -391,6 +392,6 @@ def _wrong_graph(target: Target, graph: onnx.ModelProto, opset: int | None) -> l
             reasons.append(f"the batch is fixed to {batch}, it takes {runtime.batch}")
         elif target.limits.max_batch is not None and batch > target.limits.max_batch:
             reasons.append(f"the batch is fixed to {batch}, it takes {target.limits.max_batch} at most")
-    if opset is not None and runtime.opset is not None and opset > runtime.opset:
-        reasons.append(f"the file has opset {opset}, it takes up to {runtime.opset}")
+    if opset is not None and runtime.reads_opset is not None and opset > runtime.reads_opset:
+        reasons.append(f"the file has opset {opset}, it takes up to {runtime.reads_opset}")
     return reasons

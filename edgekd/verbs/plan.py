@@ -84,12 +84,13 @@ def check_order(state: ModelState, recipe: Recipe, context: Context, *, arms: bo
     if arms and distills and not has_targets(state, context):
         raise InputError("--arms trains without a teacher, on labels, and the data have none; leave it out")
     form, maker = state.form.kind, "the model is"
-    kinds = [settings.kind for settings in recipe.stages]
+    precision = state.form.precision
     for number, settings in enumerate(recipe.stages, 1):
         stage = STAGES[type(settings)]
-        if settings.kind in ("quantize", "rewrite") and "quantize" in kinds[: number - 1]:
-            way = "quantize once" if settings.kind == "quantize" else "put rewrite before quantize"
-            raise InputError(f"stage {number} ({settings.kind}): the network is int8 by then; {way}")
+        try:
+            precision = stage.becomes(settings, precision)
+        except InputError as error:
+            raise InputError(f"stage {number} ({settings.kind}): {error}") from error
         accepted = stage.takes(settings)
         if form not in accepted:
             hint = f"use --recipe {'quantize or ' if state.form.precision == 'fp32' else ''}export"

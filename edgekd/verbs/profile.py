@@ -97,7 +97,8 @@ def _open(path: Path, threads: int, batch: int | None) -> _Opened:
 
 def _open_onnx(path: Path, threads: int, batch: int | None) -> _Opened:
     from edgekd.models.loading import detect_format, load_onnx
-    from edgekd.models.onnx_graph import fixed_batch, graph_signature, precision
+    from edgekd.models.onnx_graph import fixed_batch, graph_signature
+    from edgekd.models.precision import precision_of
 
     kind = detect_format(path)
     if kind != "onnx":
@@ -114,4 +115,4 @@ def _open_onnx(path: Path, threads: int, batch: int | None) -> _Opened:
     session = open_session("onnxruntime", path, threads)
     load_ms = (time.perf_counter() - started) * 1e3
     feeds = {info.name: inputs[info.name].astype(info.dtype) for info in session.inputs}
-    return _Opened(path.stem, precision(graph), session, feeds, load_ms)
+    return _Opened(path.stem, precision_of(graph), session, feeds, load_ms)

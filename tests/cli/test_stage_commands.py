@@ -96,6 +96,28 @@ def test_options_become_settings(
     assert request.targets == ("nir", "generic-x86") and request.seed == 3
 
 
+@pytest.mark.parametrize(
+    ("options", "stages"),
+    [
+        (("--weights", "int4", "--block", "64"), [{"kind": "quantize-weights", "bits": 4, "block": 64}]),
+        (("--dynamic", "--keep-float", "Gemm"), [{"kind": "quantize-dynamic", "keep_float": ("Gemm",)}]),
+        (("--half", "--storage-only"), [{"kind": "half", "storage_only": True}]),
+        (
+            ("--mixed", "--calibrator", "mse"),
+            [{"kind": "quantize", "calibrators": ("mse",)}, {"kind": "half", "storage_only": False}],
+        ),
+    ],
+)
+def test_every_way_of_quantizing_is_its_stages(
+    cli: Cli, requests: list[Any], options: tuple[str, ...], stages: list[dict[str, Any]]
+) -> None:
+    assert cli("quantize", "model.pt", "-t", "generic-x86", *options).code == 0
+    made = requests[0].recipe.stages
+    assert len(made) == len(stages)
+    for stage, wanted in zip(made, stages, strict=True):
+        assert {name: getattr(stage, name) for name in wanted} == wanted
+
+
 def test_export_options(cli: Cli, requests: list[Any]) -> None:
     cli("export", "model.pt", "-t", "nir", "--uint8-input", "--include-samples")
     assert requests[0].recipe.stages == ()
@@ -125,6 +147,10 @@ def test_export_options(cli: Cli, requests: list[Any]) -> None:
         (("rewrite", "--rewrite", "low-rank:rank=3,energy=0.5"), "give one of energy, to_parameters, rank"),
         (("rewrite", "--rewrite", "xyz"), "no rewrite 'xyz'; it is one of"),
         (("rewrite",), "Missing option '--rewrite'"),
+        (("quantize", "--weights", "int4", "--half"), "--weights and --half exclude each other"),
+        (("quantize", "--dynamic", "--calibrator", "mse"), "--calibrator does not go with --dynamic"),
+        (("quantize", "--block", "32"), "--block does not go with static int8"),
+        (("quantize", "--weights", "int4", "--block", "33"), "--block: Input should be 0, 16"),
     ],
 )
 def test_wrong_settings_are_said_in_the_words_of_the_command_line(

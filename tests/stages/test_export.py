@@ -13,7 +13,8 @@ from edgekd.errors import InputError, StageError
 from edgekd.models.network import count_macs, learn_outputs
 from edgekd.models.networks import NETWORKS
 from edgekd.models.onnx_graph import count_macs as onnx_macs
-from edgekd.models.onnx_graph import count_parameters, fixed_batch, graph_signature, precision, preprocess_inside
+from edgekd.models.onnx_graph import count_parameters, fixed_batch, graph_signature, preprocess_inside
+from edgekd.models.precision import precision_of
 from edgekd.models.signature import Preprocessing, Signature, TensorSpec
 from edgekd.recipe import ExportSettings
 from edgekd.stages.export import EXPORTERS
@@ -90,7 +91,7 @@ def test_both_counters_of_macs_agree(name: str, tmp_path: Path) -> None:
 
 def test_parameters_and_precision_are_read_off_the_file(written: tuple[Path, Signature]) -> None:
     model = onnx.load(str(written[0]))
-    assert precision(model) == "fp32"
+    assert precision_of(model) == "fp32"
     convolutions = sum(np.prod(tensor.dims) for tensor in model.graph.initializer)
     assert 0 < count_parameters(model) <= convolutions
 

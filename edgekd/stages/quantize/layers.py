@@ -1,8 +1,9 @@
-"""Convolutions and Gemm of an ONNX graph, seen as y = W x + b: their weights as rows, and the x that they meet."""
+"""Convolutions, Gemm and MatMul of an ONNX graph, seen as y = W x + b: their weights as rows, and the x that they meet."""
 
 import itertools
 import math
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class Layer:
-    """A Conv or Gemm with constant weights of its own. `bias` is the name of its bias, or None."""
+    """A Conv, Gemm or MatMul with constant weights of its own. `bias` is the name of its bias, or None."""
 
     node: str
     source: str
@@ -56,8 +57,8 @@ class Layer:
 
         Positions lie on a grid whose place in the image `offset` moves.
         """
-        if self.kind == "Gemm":
-            return values.T[None]
+        if self.kind != "Conv":
+            return values.flatten(0, -2).T[None]
         rank = len(self.shape) - 2
         pads = self.attributes.get("pads") or [0] * 2 * rank
         strides = self.attributes.get("strides") or [1] * rank
@@ -93,19 +94,21 @@ class Layer:
         return apart.permute(1, 2, 0, 3).reshape(self.groups, apart.shape[2], samples * count)
 
 
-def find_layers(model: onnx.ModelProto) -> list[Layer]:
-    """Return the layers of a graph whose weights nothing else uses, in its order."""
+def find_layers(model: onnx.ModelProto, operators: Collection[str] = ("Conv", "Gemm")) -> list[Layer]:
+    """Return the layers of a graph whose weights nothing else uses, in its order; of MatMul those with one matrix."""
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     uses = Counter(name for node in model.graph.node for name in node.input)
     found = []
     for node in model.graph.node:
-        if node.op_type not in ("Conv", "Gemm") or uses[node.input[1]] > 1 or node.input[1] not in weights:
+        if node.op_type not in operators or uses[node.input[1]] > 1 or node.input[1] not in weights:
             continue
         attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
         plain = attributes.get("alpha", 1.0) == attributes.get("beta", 1.0) == 1.0 and not attributes.get("transA", 0)
         if not plain or attributes.get("auto_pad", b"NOTSET") != b"NOTSET":
             continue
         shape = tuple(weights[node.input[1]].dims)
+        if node.op_type == "MatMul" and len(shape) != 2:
+            continue
         layer = Layer(node.name, node.input[0], node.input[1], None, shape, node.op_type, attributes)
         bias = node.input[2] if len(node.input) > 2 else ""
         if bias in weights and uses[bias] == 1 and math.prod(weights[bias].dims) == shape[layer.axis]:

@@ -4,7 +4,7 @@ The calibration part runs through the graph twice: once for the extremes of ever
 every layer takes in, and once more, when the extremes are known, for the histograms that all calibrators work on.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,18 +65,20 @@ class Observed:
 
 def observe(model: onnx.ModelProto, part: Part, workdir: Path, threads: int) -> Observed:
     """Run a part through a float graph, twice."""
-    watched = _Watched(model, part, workdir, threads)
+    watched = Watched(model, part, workdir, threads)
     try:
-        extremes, moments = _first_pass(watched, find_layers(model))
+        extremes, moments = first_pass(watched, find_layers(model))
         return Observed(_count(watched, extremes), moments)
     finally:
         watched.path.unlink()
 
 
-class _Watched:
-    """A graph that gives all its float tensors but those that go into an activation function only."""
+class Watched:
+    """A graph that gives all its float tensors but those that only go into one of `fused`, an activation function."""
 
-    def __init__(self, model: onnx.ModelProto, part: Part, workdir: Path, threads: int) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, part: Part, workdir: Path, threads: int, fused: Sequence[str] = ACTIVATIONS
+    ) -> None:
         self.part = part
         self.path = workdir / "watched.onnx"
         self._batch = fixed_batch(model)
@@ -93,7 +95,7 @@ class _Watched:
             for value in values
             if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
             and value.name in made
-            and (len(users.get(value.name, ())) != 1 or users[value.name][0] not in ACTIVATIONS)
+            and (len(users.get(value.name, ())) != 1 or users[value.name][0] not in fused)
         }
         self.names = list(tensors)
         watched = onnx.ModelProto()
@@ -120,7 +122,8 @@ class _Watched:
             batch = self._batch or int(np.clip(_BYTES / max(size, 1), 1, 256))
 
 
-def _first_pass(watched: _Watched, layers: list[Layer]) -> tuple[dict[str, tuple[float, float]], dict[str, Moments]]:
+def first_pass(watched: Watched, layers: list[Layer]) -> tuple[dict[str, tuple[float, float]], dict[str, Moments]]:
+    """Return the extremes of every watched tensor, and the moments of what the layers take in, by node."""
     extremes: dict[str, tuple[float, float]] = {}
     sums: dict[str, list[Any]] = {}
     layers = [layer for layer in layers if layer.source in watched.names]
@@ -162,7 +165,7 @@ def _moments(first: torch.Tensor, second: torch.Tensor | None, count: int) -> Mo
     return Moments(mean.numpy(), (second / count - mean[:, :, None] * mean[:, None, :]).numpy())
 
 
-def _count(watched: _Watched, extremes: dict[str, tuple[float, float]]) -> dict[str, Histogram]:
+def _count(watched: Watched, extremes: dict[str, tuple[float, float]]) -> dict[str, Histogram]:
     counts = {name: np.zeros(BINS, np.int64) for name in extremes}
     for values in watched.values():
         for name, ends in extremes.items():

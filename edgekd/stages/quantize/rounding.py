@@ -90,38 +90,45 @@ def with_rounded(model: onnx.ModelProto, layers: list[RoundedLayer]) -> onnx.Mod
 
 
 def round_rows(
-    weights: NDArray[Any], steps: NDArray[Any], covariance: NDArray[Any] | None, largest: int
+    weights: NDArray[Any],
+    steps: NDArray[Any],
+    covariance: NDArray[Any] | None,
+    largest: int | NDArray[Any],
+    least: int | NDArray[Any] | None = None,
 ) -> NDArray[np.float64]:
     """Return the weights on their grid; zeros stay zero.
 
     Args:
         weights: (groups, outputs, inputs).
-        steps: of each output, (groups, outputs).
+        steps: of each output, (groups, outputs), or of each of its inputs, (groups, outputs, inputs).
         covariance: of the inputs, (groups, inputs, inputs); None rounds each weight to its nearest.
-        largest: the grid is -largest to largest steps.
+        largest: the grid ends at so many steps; one number, or one for each weight.
+        least: and begins at so many; None: at -largest.
     """
     rest, zero = weights.astype(np.float64), weights == 0
+    steps = np.broadcast_to(steps if steps.ndim == rest.ndim else steps[:, :, None], rest.shape)
+    high = np.broadcast_to(largest, rest.shape)
+    low = -high if least is None else np.broadcast_to(least, rest.shape)
     upper = None if covariance is None else _inverse_root(covariance)
     if upper is None:
-        return np.clip(np.round(rest / steps[:, :, None]), -largest, largest) * steps[:, :, None]
+        return np.clip(np.round(rest / steps), low, high) * steps
     rounded = np.empty_like(rest)
     size = rest.shape[2]
     for start in range(0, size, _BLOCK):
         end = min(start + _BLOCK, size)
         errors = np.empty((*rest.shape[:2], end - start))
         for j in range(start, end):
-            levels = np.clip(np.round(rest[:, :, j] / steps), -largest, largest)
-            rounded[:, :, j] = np.where(zero[:, :, j], 0.0, levels * steps)
+            levels = np.clip(np.round(rest[:, :, j] / steps[:, :, j]), low[:, :, j], high[:, :, j])
+            rounded[:, :, j] = np.where(zero[:, :, j], 0.0, levels * steps[:, :, j])
             errors[:, :, j - start] = (rest[:, :, j] - rounded[:, :, j]) / upper[:, None, j, j]
             rest[:, :, j + 1 : end] -= errors[:, :, j - start, None] * upper[:, None, j, j + 1 : end]
         rest[:, :, end:] -= errors @ upper[:, start:end, end:]
     assert covariance is not None
     for group, output in np.argwhere(zero.any(2) & ((~zero).sum(2) <= _APART) & ~zero.all(2)):
         left = ~zero[group, output]
-        row, among = weights[group, output, left], covariance[group][np.ix_(left, left)]
-        rounded[group, output, left] = round_rows(
-            row[None, None], steps[None, None, group, output], among[None], largest
-        )
+        row, step, top, bottom = (array[group, output, left][None, None] for array in (weights, steps, high, low))
+        among = covariance[group][np.ix_(left, left)]
+        rounded[group, output, left] = round_rows(row, step, among[None], top, bottom)
     return rounded
 
 

@@ -15,6 +15,7 @@ from edgekd.errors import InputError
 from edgekd.evaluate import Outputs, deciding_metric, judge_outputs, run_onnx
 from edgekd.metrics import Metric
 from edgekd.models.onnx_graph import MULTIPLIES
+from edgekd.models.precision import Precision
 from edgekd.recipe import StageSettings
 from edgekd.stages.export.onnx_writer import write_onnx
 from edgekd.stages.quantize.accuracy_search import search
@@ -27,7 +28,7 @@ from edgekd.stages.quantize.sensitivity import Sensitivity, measure_sensitivity
 from edgekd.stages.quantize.settings import Calibrator, QuantizeSettings, Rounding
 from edgekd.stages.quantize.simulation import check_names, simulation_of
 from edgekd.stages.quantize.simulation import prepare as simulate
-from edgekd.stages.stage import Stage
+from edgekd.stages.stage import Stage, from_float
 from edgekd.state import ModelState, OnnxForm, TorchForm
 from edgekd.target import QuantizationScheme
 
@@ -274,4 +275,11 @@ def _produces(settings: StageSettings, form: str) -> str:
     return "prepared" if settings.simulate else "onnx"
 
 
-STAGE = Stage(QuantizeSettings, run, frozenset({"torch", "onnx"}), _produces, False, _depends_on, _check, _describe)
+def _becomes(settings: StageSettings, precision: Precision) -> Precision:
+    from_float(precision)
+    return "int8"
+
+
+STAGE = Stage(
+    QuantizeSettings, run, frozenset({"torch", "onnx"}), _produces, False, _depends_on, _check, _describe, _becomes
+)

@@ -8,6 +8,7 @@ from edgekd import host
 from edgekd.context import Context
 from edgekd.errors import InputError, StageError
 from edgekd.evaluate import Outputs, deciding_metric, judge_outputs, run_module, run_onnx
+from edgekd.models.precision import Precision
 from edgekd.recipe import StageSettings
 from edgekd.stages.export.onnx_writer import write_onnx
 from edgekd.stages.rewrite.payoff import timed, why_not_timed
@@ -149,10 +150,8 @@ def _depends_on(settings: StageSettings, context: Context) -> dict[str, object]:
 
 
 def _check(settings: StageSettings, state: ModelState, context: Context) -> None:
-    """Refuse what a rewrite cannot do with this network or target, and a network that is quantized already."""
+    """Refuse what a rewrite cannot do with this network or target."""
     assert isinstance(settings, RewriteSettings)
-    if isinstance(state.form, OnnxForm) and state.form.precision != "fp32":
-        raise InputError(f"the network is {state.form.precision} already; a rewrite takes it in float")
     for rewrite in settings.rewrites:
         if rewrite.works_on == "onnx" or isinstance(state.form, TorchForm):
             rewrite.check(state, context)
@@ -175,4 +174,10 @@ def _produces(settings: StageSettings, form: str) -> str:
     return "onnx" if settings.leaves_onnx else form
 
 
-STAGE = Stage(RewriteSettings, run, _accepts, _produces, False, _depends_on, _check, _describe)
+def _becomes(settings: StageSettings, precision: Precision) -> Precision:
+    if precision != "fp32":
+        raise InputError(f"the network is {precision} by then; put rewrite before quantize")
+    return precision
+
+
+STAGE = Stage(RewriteSettings, run, _accepts, _produces, False, _depends_on, _check, _describe, _becomes)

@@ -17,7 +17,8 @@ from edgekd.data import Part
 from edgekd.errors import InputError, device_errors_as
 from edgekd.evaluate import Outputs, deciding_metric, judge_outputs, run_onnx
 from edgekd.metrics import Metric, choose_metric, fidelity_of, signal_to_noise
-from edgekd.models.onnx_graph import node_macs, precision
+from edgekd.models.onnx_graph import node_macs
+from edgekd.models.precision import precision_of
 from edgekd.models.qdq_graph import QdqGraph, RoundedLayer
 from edgekd.models.source import Opening, kept_data, open_model
 from edgekd.run import onnx_of_stage, stage_folder
@@ -117,8 +118,8 @@ def diagnose(
     if subject.file is None:
         raise InputError(f"{model} is no ONNX file: give what quantize wrote, a run directory or an artifact")
     quantized = onnx.load(str(subject.file))
-    if precision(quantized) != "int8":
-        raise InputError(f"nothing in {subject.file} is rounded; diagnose takes an int8 file in Q/DQ form")
+    if precision_of(quantized) != "int8":
+        raise InputError(f"the activations of {subject.file} are not rounded; diagnose takes an int8 file in Q/DQ form")
     cut, _ = cut_of(run)
     dataset = dataset_of(subject, data, cut)
     labelled = dataset.targets is not None

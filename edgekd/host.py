@@ -8,7 +8,7 @@ from typing import Any
 from edgekd.device.batches import fixed_batch
 from edgekd.device.comparison import Interleaved, interleave
 from edgekd.device.machine import Machine, read_machine
-from edgekd.device.runtimes import open_session
+from edgekd.device.runtimes import known_runtimes, open_session
 from edgekd.figures import Figure
 from edgekd.models.signature import Signature
 from edgekd.target import Target
@@ -30,6 +30,11 @@ def _memory_fits(target: Target, machine: Machine) -> bool:
         return True
     share = (machine.memory_mib or 0) * 2**20 / target.limits.memory_bytes
     return 0.5 < share <= 1
+
+
+def runtime_here(name: str) -> str:
+    """Return the runtime in which the files of a runtime are judged and timed here: itself, or ONNX Runtime in its place."""
+    return name if name in known_runtimes() else "onnxruntime"
 
 
 def describe(machine: Machine) -> str:

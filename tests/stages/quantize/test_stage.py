@@ -14,8 +14,8 @@ from edgekd.metrics import METRICS
 from edgekd.models.networks import NETWORKS
 from edgekd.request import Request, prepare
 from edgekd.stages.quantize import STAGE, QuantizeSettings
-from edgekd.stages.quantize.onnxruntime_executor import prepare as fold
-from edgekd.stages.quantize.onnxruntime_executor import write_int8
+from edgekd.stages.quantize.executors.onnxruntime import write_int8
+from edgekd.stages.quantize.preparation import prepare as fold
 from edgekd.stages.quantize.stage import narrow_convolutions
 from edgekd.state import ModelState, OnnxForm
 from edgekd.target import QuantizationScheme

@@ -32,9 +32,19 @@ def _memory_fits(target: Target, machine: Machine) -> bool:
     return 0.5 < share <= 1
 
 
+def is_runtime(target: Target, runtime: str, machine: Machine) -> bool:
+    """Return whether a figure measured here is one of the target with its runtime."""
+    return is_target(target, machine) and runtime_here(runtime) == runtime
+
+
 def runtime_here(name: str) -> str:
     """Return the runtime in which the files of a runtime are judged and timed here: itself, or ONNX Runtime in its place."""
     return name if name in known_runtimes() else "onnxruntime"
+
+
+def runtime_title(name: str) -> str:
+    """Return what people call the runtime in which the files of a runtime are judged and timed here."""
+    return {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}.get(runtime_here(name), runtime_here(name))
 
 
 def describe(machine: Machine) -> str:

@@ -172,7 +172,7 @@ def float_layers(model: onnx.ModelProto) -> dict[str, str]:
     return {
         node.name: node.op_type
         for node in model.graph.node
-        if MULTIPLIES.search(node.op_type) and makers.get(node.input[0]) != "DequantizeLinear"
+        if MULTIPLIES.search(node.op_type) and "DequantizeLinear" not in map(makers.get, node.input[:2])
     }
 
 

@@ -8,6 +8,7 @@ import pytest
 from edgekd.context import Context
 from edgekd.errors import InputError, ToolMissing
 from edgekd.evaluate import run_onnx
+from edgekd.metrics import signal_to_noise
 from edgekd.request import Request, prepare
 from edgekd.stages.quantize import STAGE, QuantizeSettings
 from edgekd.stages.quantize.executors import openvino
@@ -43,12 +44,16 @@ def test_nncf_writes_the_file_and_openvino_judges_it(
     makers = {name: node.op_type for node in model.graph.node for name in node.output}
     rounded = [node.op_type for node in model.graph.node if makers.get(node.input[0]) == "DequantizeLinear"]
     assert rounded.count("Conv") > 3 and "Gemm" not in rounded
-    part = context.parts.validation
-    found, wanted = (
-        run_onnx(path, part, 1, runtime="openvino")["output"].argmax(1)
-        for path in (after.form.path, tmp_path / "float.onnx")
+    part = context.parts.evaluation
+    found, same, wanted = (
+        run_onnx(path, part, 1, runtime=runtime)["output"]
+        for path, runtime in (
+            (after.form.path, "openvino"),
+            (after.form.path, "onnxruntime"),
+            (tmp_path / "float.onnx", "openvino"),
+        )
     )
-    assert (found == wanted).mean() >= 0.95
+    assert signal_to_noise(found, wanted) > 15 and signal_to_noise(found, same) > 25  # in dB
     assert capsys.readouterr().out == ""
 
 

@@ -19,6 +19,7 @@ from edgekd.device.runtimes import open_session
 from edgekd.device.runtimes.session import TensorInfo
 from edgekd.device.selfcheck import CLASS_AXIS, Samples, compare_output, write_samples
 from edgekd.errors import InputError, StageError
+from edgekd.host import runtime_here
 from edgekd.models.onnx_graph import inside_preprocessing
 from edgekd.models.precision import Precision
 from edgekd.models.signature import Signature, Task, TensorSpec
@@ -75,7 +76,7 @@ def write_artifact(
     inside = settings.input == "uint8"
     inputs, origin = _samples(context.parts.evaluation, signature, settings, inside=inside)
     try:
-        session = open_session(context.runtime_name, model, 1)
+        session = open_session(runtime_here(context.runtime_name), model, 1)
         write_samples(folder / "samples.npz", Samples(inputs, run_all(session, inputs)))
         write_pyz(folder / "run.pyz")
         manifest = Manifest(
@@ -84,7 +85,7 @@ def write_artifact(
             task=signature.task,
             labels=signature.labels,
             target=context.target.name,
-            runtime=context.runtime_name,
+            runtime=runtime_here(context.runtime_name),
             precision=precision,
             model_file=model.name,
             files={path.name: FileEntry.of(path) for path in sorted(folder.iterdir())},
@@ -97,6 +98,8 @@ def write_artifact(
         write_manifest(folder, manifest)
     except DeviceError as error:
         raise StageError(f"the exported file does not pass its own check: {error}") from error
+    if exporter.remains is not None:
+        context.log(f"on the device: {exporter.remains}")
     return manifest
 
 

@@ -21,9 +21,9 @@ from edgekd.models.network import run_network
 Outputs = dict[str, NDArray[Any]]
 
 
-def run_onnx(path: Path, part: Part, threads: int, batch: int = 100) -> Outputs:
-    """Run a whole part through an ONNX file and return its outputs."""
-    return run_session(open_session("onnxruntime", path, threads), part, batch)
+def run_onnx(path: Path, part: Part, threads: int, batch: int = 100, runtime: str = "onnxruntime") -> Outputs:
+    """Run a whole part through an ONNX file in a runtime and return its outputs."""
+    return run_session(open_session(runtime, path, threads), part, batch)
 
 
 def run_session(session: Session, part: Part, batch: int = 100) -> Outputs:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from edgekd.device.batches import fixed_batch
 from edgekd.device.comparison import Interleaved, interleave
 from edgekd.device.machine import Machine, read_machine
-from edgekd.device.runtimes import open_session
+from edgekd.device.runtimes import known_runtimes, open_session
 from edgekd.figures import Figure
 from edgekd.models.signature import Signature
 from edgekd.target import Target
@@ -32,6 +32,21 @@ def _memory_fits(target: Target, machine: Machine) -> bool:
         return True
     share = (machine.memory_mib or 0) * 2**20 / target.limits.memory_bytes
     return 0.5 < share <= 1
+
+
+def is_runtime(target: Target, runtime: str, machine: Machine) -> bool:
+    """Return whether a figure measured here is one of the target with its runtime."""
+    return is_target(target, machine) and runtime_here(runtime) == runtime
+
+
+def runtime_here(name: str) -> str:
+    """Return the runtime in which the files of a runtime are judged and timed here: itself, or ONNX Runtime in its place."""
+    return name if name in known_runtimes() else "onnxruntime"
+
+
+def runtime_title(name: str) -> str:
+    """Return what people call the runtime in which the files of a runtime are judged and timed here."""
+    return {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}.get(runtime_here(name), runtime_here(name))
 
 
 def describe(machine: Machine) -> str:

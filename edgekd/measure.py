@@ -32,7 +32,7 @@ class Measured:
 def obtain_figures(run: Run, context: Context, chain: Sequence[Step], exported: Path | None) -> Measured:
     """Obtain the figures of every stage, on this machine; of `exported` too, where it is a file of its own."""
     machine = host.this_machine()
-    on = f"ONNX Runtime, {host.describe(machine)}"
+    on = f"{host.runtime_title(context.runtime_name)}, {host.describe(machine)}"
     files = {step.name: step.file for step in chain}
     if exported is not None:
         files["exported"] = exported
@@ -85,16 +85,22 @@ def _timed(
     first = {digest: name for name, digest in reversed(hashes.items())}
     distinct = {name: files[name] for name in first.values()}
     threads = context.runtime.threads
+    runtime = host.runtime_here(context.runtime_name)
 
     def measure() -> dict[str, Any]:
         run.log(f"measure: one inference of each of {', '.join(files)}, interleaved")
-        session = host.time_files(distinct, "onnxruntime", signature, threads)
+        session = host.time_files(distinct, runtime, signature, threads)
         return {
             "latency": {name: session.latency(name).to_dict() for name in distinct},
             "speedups": {one: {other: _speedup(session, other, one) for other in distinct} for one in distinct},
         }
 
-    key = {"files": hashes, "threads": threads, "machine": [host.describe(machine), machine.system, machine.cores]}
+    key = {
+        "files": hashes,
+        "runtime": runtime,
+        "threads": threads,
+        "machine": [host.describe(machine), machine.system, machine.cores],
+    }
     timed = run.remembered("latency", key, measure)
     alias = {name: first[digest] for name, digest in hashes.items()}
     return {
@@ -114,6 +120,7 @@ def scores_of(run: Run, context: Context, files: dict[str, Path]) -> dict[str, f
     """Return the metric of every file on the evaluation part; the file named `exported` takes raw bytes."""
     part = context.parts.evaluation
     on = host.describe(host.this_machine())
+    runtime = host.runtime_here(context.runtime_name)
     reference = None
     scores = {}
     data = part.dataset.digest()
@@ -122,13 +129,15 @@ def scores_of(run: Run, context: Context, files: dict[str, Path]) -> dict[str, f
         def score(name: str = name, path: Path = path) -> float:
             nonlocal reference
             if context.metric.fidelity and reference is None:
-                reference = run_onnx(files["baseline"], part, context.threads)
-            outputs = run_onnx(path, part.raw() if name == "exported" else part, context.threads)
+                reference = run_onnx(files["baseline"], part, context.threads, runtime=runtime)
+            asked = part.raw() if name == "exported" else part
+            outputs = run_onnx(path, asked, context.threads, runtime=runtime)
             return judge_outputs(outputs, reference, part, context.metric)
 
         key = {
             "signature": part.signature.model_dump(mode="json"),
             "machine": on,
+            "runtime": runtime,
             "file": sha256(path),
             "baseline": sha256(files["baseline"]) if context.metric.fidelity else None,
             "metric": context.metric.identity,
@@ -150,7 +159,7 @@ def arm_figures(run: Run, context: Context, baseline: Step, arms: dict[str, Step
         return {name: Figure.absent(context.metric.unit, reason).to_dict() for name in wanted}
     files = {"baseline": baseline.file} | {name: step.file for name, step in arms.items()}
     scores = scores_of(run, context, files)
-    on = f"ONNX Runtime, {host.describe(host.this_machine())}"
+    on = f"{host.runtime_title(context.runtime_name)}, {host.describe(host.this_machine())}"
     count = len(context.parts.evaluation)
     return {name: Figure(context.metric.unit, scores[name], "measured", on, samples=count).to_dict() for name in wanted}
 
@@ -162,8 +171,8 @@ def limits_of(
     before, after = baseline["score"], last["score"]
     assert before.value is not None and after.value is not None
     drop = context.metric.drop(before.value, after.value)
-    here = host.is_target(context.target, machine)
-    absent = Figure.absent("ms", f"this machine is no {context.target.title}: run run.pyz profile on the device")
+    here = host.is_runtime(context.target, context.runtime_name, machine)
+    absent = Figure.absent("ms", _reason(context, machine))
     return {
         "accuracy_drop": Figure(context.metric.unit, drop, "measured", after.on, samples=after.samples),
         "size_kb": last["size_kb"],
@@ -176,8 +185,8 @@ def limits_of(
 
 def figures_on_target(context: Context, last: dict[str, Figure], machine: Machine) -> dict[str, Any]:
     """Return the figures of the target itself: measured where this machine is one, else absent with the reason."""
-    here = host.is_target(context.target, machine)
-    reason = f"this machine is no {context.target.title}: copy the artifact there and run `python3 run.pyz profile`"
+    here = host.is_runtime(context.target, context.runtime_name, machine)
+    reason = _reason(context, machine)
     latencies = {
         name: last[name] if here else Figure.absent("ms", reason) for name in ("latency_p50_ms", "latency_p95_ms")
     }
@@ -186,3 +195,11 @@ def figures_on_target(context: Context, last: dict[str, Figure], machine: Machin
         "memory_mb": Figure.absent("MB", "`python3 run.pyz profile` measures it" if here else reason),
     }
     return {name: figure.to_dict() for name, figure in {**latencies, **others}.items()}
+
+
+def _reason(context: Context, machine: Machine) -> str:
+    """Return why no figure measured here is one of the target with its runtime."""
+    title, runtime = context.target.title, context.runtime_name
+    if host.runtime_here(runtime) != runtime:
+        return f"{runtime} does not run here: the engine is built and timed on the {title} itself"
+    return f"this machine is no {title}: copy the artifact there and run `python3 run.pyz profile`"

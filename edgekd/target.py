@@ -6,7 +6,7 @@ import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -42,20 +42,47 @@ class Channels(_Frozen):
 
 
 class QuantizationScheme(_Frozen):
-    """What the runtime executes fast in integers.
+    """What the runtime executes fast in integers: one description, which every executor writes in its own form.
 
-    Activations are per tensor. A symmetric scheme has zero point 0. `weight_axis` is the output-channel axis of a
-    convolution's weight (O, I, H, W). An empty `operators` leaves the choice to the executor.
+    Activations are per tensor. A symmetric scheme has zero point 0, so its activations are signed. `weight_axis` is the
+    output-channel axis of a convolution's weight (O, I, H, W), for one scale a channel. Weights of the range `seven-bit`
+    lie in -64..64: two products with an unsigned activation then fit the 16 bits in which x86 without VNNI adds them up.
+    An empty `operators` leaves the choice to the executor.
     """
 
     activation_dtype: Literal["uint8", "int8", "int16"] = "uint8"
     activation_symmetric: bool = False
     weight_dtype: Literal["int8", "int4"] = "int8"
     weight_symmetric: bool = True
+    weight_range: Literal["full", "seven-bit"] = "full"
     per_channel: bool = True
-    weight_axis: int = 0
+    weight_axis: int = Field(default=0, ge=0, le=3)
     power_of_two: bool = False
-    operators: tuple[str, ...] = ()
+    operators: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+
+    @property
+    def weight_limit(self) -> int:
+        """Return the largest integer of a symmetric weight; the least is its negative."""
+        if self.weight_dtype == "int4":
+            return 7
+        return 64 if self.weight_range == "seven-bit" else 127
+
+    @model_validator(mode="after")
+    def _is_of_one_piece(self) -> Self:
+        if self.activation_symmetric and self.activation_dtype == "uint8":
+            raise ValueError(
+                'activation_symmetric has zero point 0, where activation_dtype = "uint8" holds no negative value; '
+                'set activation_dtype = "int8" or activation_symmetric = false'
+            )
+        if self.weight_range == "seven-bit" and (self.weight_dtype != "int8" or not self.weight_symmetric):
+            raise ValueError(
+                'weight_range = "seven-bit" is for weight_dtype = "int8" with weight_symmetric = true; set it to "full"'
+            )
+        if self.power_of_two and not self.weight_symmetric:
+            raise ValueError("power_of_two scales need weight_symmetric = true")
+        if self.weight_axis and not self.per_channel:
+            raise ValueError("weight_axis is for one scale a channel; set per_channel = true or leave weight_axis out")
+        return self
 
 
 class Runtime(_Frozen):
@@ -77,6 +104,12 @@ class Runtime(_Frozen):
     def reads_opset(self) -> int | None:
         """Return the last opset that it reads, None where no limit is known."""
         return self.newest_opset or self.opset
+
+    @model_validator(mode="after")
+    def _runs_what_it_describes(self) -> Self:
+        if self.quantization is not None and not {"int8", "int4"} & set(self.precisions):
+            raise ValueError('quantization describes integers, but precisions names neither "int8" nor "int4"')
+        return self
 
 
 class Limits(_Frozen):

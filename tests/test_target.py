@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from edgekd.errors import InputError
 from edgekd.resources import shipped
-from edgekd.target import Target, load_target, parse_target, target_files
+from edgekd.target import QuantizationScheme, Target, load_target, parse_target, target_files
 
 NAMES = (
     "generic-x86",
@@ -328,6 +329,26 @@ def test_minimal_target_takes_the_defaults(tmp_path):
 )
 def test_wrong_field_is_named(tmp_path, old, new, named):
     assert named in broken(tmp_path / "board.toml", old, new)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"activation_symmetric": True}, 'set activation_dtype = "int8" or activation_symmetric = false'),
+        ({"weight_range": "seven-bit", "weight_dtype": "int4"}, 'set it to "full"'),
+        ({"weight_range": "seven-bit", "weight_symmetric": False}, 'set it to "full"'),
+        ({"power_of_two": True, "weight_symmetric": False}, "need weight_symmetric = true"),
+        ({"weight_axis": 3, "per_channel": False}, "leave weight_axis out"),
+        ({"weight_axis": 4}, "less than or equal to 3"),
+    ],
+)
+def test_a_scheme_that_contradicts_itself_is_refused(fields, message):
+    with pytest.raises(ValidationError, match=message):
+        QuantizationScheme(**fields)
+
+
+def test_a_scheme_needs_a_runtime_with_integers(tmp_path):
+    assert 'names neither "int8" nor "int4"' in broken(tmp_path / "board.toml", '"fp32", "int8"', '"fp32", "fp16"')
 
 
 def test_default_runtime_needs_its_section(tmp_path):

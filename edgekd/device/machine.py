@@ -49,6 +49,11 @@ class Machine:
     python: str
     numpy: str
 
+    @property
+    def int8_overflows(self) -> bool:
+        """Return whether two products of an unsigned and a signed 8-bit value are added up in 16 bits, as x86 does without VNNI."""
+        return cpu.family(self.architecture) == "x86" and self.int8_isa is None
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
         return asdict(self)

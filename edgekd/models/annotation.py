@@ -155,8 +155,8 @@ def _weight(scheme: QuantizationScheme, axis: int) -> QuantizationSpec:
         kind = torch.per_channel_symmetric if symmetric else torch.per_channel_affine
     return QuantizationSpec(
         dtype=torch.int8,
-        quant_min=-127 if symmetric else -128,
-        quant_max=127,
+        quant_min=-scheme.weight_limit if symmetric else -128,
+        quant_max=scheme.weight_limit,
         qscheme=kind,
         ch_axis=axis if scheme.per_channel else None,
         observer_or_fake_quant_ctr=FusedMovingAvgObsFakeQuantize.with_args(

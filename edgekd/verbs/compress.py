@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import edgekd
-from edgekd import processes
+from edgekd import host, processes
 from edgekd.artifact import parity, write_artifact
 from edgekd.budget import Verdict, judge
 from edgekd.context import Context
@@ -217,7 +217,9 @@ def _check_parity(
         expected = {name: tensor.numpy() for name, tensor in named.items()}
     if prepared.recipe.export.input == "uint8":
         inputs = part.raw().inputs()
-    result = parity(written, context.runtime_name, expected, inputs, precision, context.signature.task)
+    result = parity(
+        written, host.runtime_here(context.runtime_name), expected, inputs, precision, context.signature.task
+    )
     if result.cosine < LEAST_COSINE:
         context.log(f"warning: the outputs are far from those of {source.name}: mean cosine {result.cosine:.3f}")
     return {"against": source.name, **result.to_json()}

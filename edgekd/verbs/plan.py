@@ -156,6 +156,8 @@ def plan(prepared: Prepared, context: Context, *, sensitivity_samples: int | Non
         "parts: " + ", ".join(f"{count:,} {name}" for name, count in sizes.items()),
         f"metric: {context.metric.name}, on the evaluation part",
     ]
+    if exporter is not None and exporter.remains is not None:
+        notes.append(f"on the device: {exporter.remains}")
     if not host.is_target(context.target, host.this_machine()):
         notes.append(
             f"figures of {context.target.name} itself: absent, this machine is none; run.pyz profile obtains them there"

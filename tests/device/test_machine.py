@@ -163,3 +163,17 @@ def test_peak_memory_prefers_the_high_water_mark(tmp_path: Path) -> None:
     assert peak_memory_mib(root) == 10.0
     fallback = peak_memory_mib(tmp_path / "nothing")
     assert fallback is not None and fallback > 5
+
+
+@pytest.mark.parametrize(
+    ("architecture", "flags", "overflows"),
+    [
+        ("x86_64", "flags\t\t: avx2", True),
+        ("x86_64", "flags\t\t: avx2 avx_vnni", False),
+        ("x86_64", "flags\t\t: avx512f avx512_vnni", False),
+        ("aarch64", "Features\t: asimd", False),
+    ],
+)
+def test_int8_overflows_on_x86_without_vnni(tmp_path: Path, architecture: str, flags: str, overflows: bool) -> None:
+    root = write(tmp_path, {"proc/cpuinfo": f"processor\t: 0\n{flags}\n"})
+    assert read_machine(root, architecture).int8_overflows is overflows

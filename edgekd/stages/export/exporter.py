@@ -12,9 +12,10 @@ from edgekd.recipe import ExportSettings
 class Exporter:
     """`write(source ONNX, signature, settings, folder)` leaves one file in the folder and returns it.
 
-    `requirements` are what the device needs, as pip writes them.
+    `requirements` are what the device needs for `run.pyz`, as pip writes them; `remains` is what is still to be done there.
     """
 
     description: str
     write: Callable[[Path, Signature, ExportSettings, Path], Path]
     requirements: dict[str, str]
+    remains: str | None = None

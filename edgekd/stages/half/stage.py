@@ -15,9 +15,10 @@ from edgekd.models.precision import Precision
 from edgekd.recipe import StageSettings
 from edgekd.stages.half.conversion import half_inputs, opset_of, to_half
 from edgekd.stages.half.settings import HalfSettings
+from edgekd.stages.quantize.executors.onnxruntime import OPERATORS
 from edgekd.stages.quantize.float_file import write_float_file
 from edgekd.stages.quantize.observation import Watched, first_pass
-from edgekd.stages.quantize.onnxruntime_executor import OPERATORS, prepare
+from edgekd.stages.quantize.preparation import prepare
 from edgekd.stages.stage import Stage, check_runtime
 from edgekd.state import ModelState, OnnxForm
 

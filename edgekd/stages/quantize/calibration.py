@@ -17,15 +17,20 @@ _ROUNDS = 4
 Range = tuple[float, float]
 
 
-def choose_range(histogram: Histogram, calibrator: Calibrator, settings: QuantizeSettings) -> Range:
-    """Return the range (low, high) that a calibrator gives a tensor; it always holds 0."""
+def choose_range(
+    histogram: Histogram, calibrator: Calibrator, settings: QuantizeSettings, *, symmetric: bool = False
+) -> Range:
+    """Return the range (low, high) that a calibrator gives a tensor; it always holds 0.
+
+    In a symmetric scheme the levels lie between -m and m, m the farther end, whatever the other end is.
+    """
     low, high = histogram.low, histogram.high
     if high > low:
         methods: dict[str, Callable[[], Range]] = {
             "min-max": lambda: (low, high),
             "percentile": lambda: _percentile(histogram, settings.percentile),
-            "mse": lambda: _least_error(histogram),
-            "entropy": lambda: _least_divergence(histogram),
+            "mse": lambda: _least_error(histogram, symmetric),
+            "entropy": lambda: _least_divergence(histogram, symmetric),
         }
         low, high = methods[calibrator]()
     return min(low, 0.0), max(high, 0.0)
@@ -43,7 +48,7 @@ def _percentile(histogram: Histogram, percentile: float) -> Range:
     return float(low), float(high)
 
 
-def _least_error(histogram: Histogram) -> Range:
+def _least_error(histogram: Histogram, symmetric: bool) -> Range:
     """Return the range with the least mean squared error of the quantized values.
 
     Over the values x, with step d = (high - low) / 255, the error is
@@ -59,7 +64,8 @@ def _least_error(histogram: Histogram) -> Range:
     def error(low: float, high: float) -> float:
         inside = (centers >= low) & (centers <= high)
         clipped = centers - np.clip(centers, low, high)
-        return float((counts * (clipped**2 + inside * ((high - low) / LEVELS) ** 2 / 12)).sum())
+        width = 2 * max(-low, high) if symmetric else high - low
+        return float((counts * (clipped**2 + inside * (width / LEVELS) ** 2 / 12)).sum())
 
     widest = min(histogram.low, 0.0), max(histogram.high, 0.0)
     low, high = widest
@@ -72,7 +78,7 @@ def _least_error(histogram: Histogram) -> Range:
     return float(low), float(high)
 
 
-def _least_divergence(histogram: Histogram) -> Range:
+def _least_divergence(histogram: Histogram, symmetric: bool) -> Range:
     """Return the range whose quantized distribution has the least Kullback-Leibler divergence from the clipped one.
 
     Both ends shrink by one factor. The bin of 0 counts as much as its neighbours do: 0 is exact in every range, and a
@@ -88,7 +94,8 @@ def _least_divergence(histogram: Histogram) -> Range:
         reference = counts[inside].copy()
         if reference.sum() == 0:
             return np.inf
-        level = np.minimum(((centers[inside] - low) / (high - low) * (LEVELS + 1)).astype(int), LEVELS)
+        start, end = (-max(-low, high), max(-low, high)) if symmetric else (low, high)
+        level = np.minimum(((centers[inside] - start) / (end - start) * (LEVELS + 1)).astype(int), LEVELS)
         occupied = reference > 0
         members = np.bincount(level, occupied, LEVELS + 1)
         spread = np.bincount(level, reference, LEVELS + 1) / np.maximum(members, 1)

@@ -1,6 +1,7 @@
 """How the validation part picks among candidates."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from edgekd.data import Part
@@ -9,6 +10,24 @@ from edgekd.metrics import Metric, signal_to_noise
 
 Score = tuple[float, float]
 Candidate = TypeVar("Candidate", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Drop:
+    """How much worse outputs are than the float network's on a part, in the metric's unit."""
+
+    reference: Outputs
+    part: Part
+    metric: Metric
+
+    def __call__(self, outputs: Outputs, positions: Sequence[int] | None = None) -> float:
+        """Return the drop of outputs of the whole part, or of the samples at these positions of it."""
+        part, reference = self.part, self.reference
+        if positions is not None:
+            part = replace(part, indices=part.indices[list(positions)])
+            reference = {name: array[list(positions)] for name, array in reference.items()}
+        before, after = (judge_outputs(one, reference, part, self.metric) for one in (reference, outputs))
+        return self.metric.drop(before, after)
 
 
 def score(outputs: Outputs, reference: Outputs, part: Part, metric: Metric) -> Score:

@@ -13,7 +13,7 @@ from edgekd.models.precision import DYNAMIC, Precision
 from edgekd.recipe import StageSettings
 from edgekd.stages.quantize.float_file import write_float_file
 from edgekd.stages.quantize.gemm_layout import transpose_weights
-from edgekd.stages.quantize.onnxruntime_executor import prepare, quiet
+from edgekd.stages.quantize.preparation import prepare, quiet
 from edgekd.stages.stage import Stage, check_runtime, from_float
 from edgekd.state import ModelState, OnnxForm
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edgekd.data import Part
 from edgekd.device.runtimes import open_session
+from edgekd.errors import InputError
 from edgekd.models.onnx_graph import fixed_batch
 from edgekd.stages.quantize.layers import Layer, find_layers
 
@@ -64,7 +65,13 @@ class Observed:
 
 
 def observe(model: onnx.ModelProto, part: Part, workdir: Path, threads: int) -> Observed:
-    """Run a part through a float graph, twice."""
+    """Run a part through a float graph, twice.
+
+    Raises:
+        InputError: there are no samples, or an activation is not a number.
+    """
+    if not len(part):
+        raise InputError("the calibration part is empty: ranges come from real samples; give more data")
     watched = Watched(model, part, workdir, threads)
     try:
         extremes, moments = first_pass(watched, find_layers(model))
@@ -105,8 +112,8 @@ class Watched:
         onnx.save(watched, str(self.path))
         self._session = open_session("onnxruntime", self.path, threads)
 
-    def values(self) -> Iterator[dict[str, NDArray[Any]]]:
-        """Yield the values of the tensors, batch by batch."""
+    def values(self) -> Iterator[tuple[dict[str, NDArray[Any]], int]]:
+        """Yield the values of the tensors, batch by batch, and the number of samples that they are of."""
         start, batch = 0, self._batch or 1
         while start < len(self.part):
             feeds = self.part.inputs(slice(start, start + batch))
@@ -116,7 +123,7 @@ class Watched:
             found = {**self._session.run({name: feeds[name] for name in self._inputs}), **feeds}
             if self._batch and count < batch:
                 found = {name: array[:count] if array.ndim else array for name, array in found.items()}
-            yield {name: found[name] for name in self.names}
+            yield {name: found[name] for name in self.names}, count
             start += batch
             size = sum(found[name].nbytes for name in self.names) / batch
             batch = self._batch or int(np.clip(_BYTES / max(size, 1), 1, 256))
@@ -127,8 +134,10 @@ def first_pass(watched: Watched, layers: list[Layer]) -> tuple[dict[str, tuple[f
     extremes: dict[str, tuple[float, float]] = {}
     sums: dict[str, list[Any]] = {}
     layers = [layer for layer in layers if layer.source in watched.names]
-    for number, values in enumerate(watched.values()):
+    seen = 0
+    for number, (values, count) in enumerate(watched.values()):
         for name, array in values.items():
+            _check_numbers(name, array, watched.part.indices[seen : seen + count])
             low, high = ends_of(array)
             before = extremes.get(name, (low, high))
             extremes[name] = min(before[0], low), max(before[1], high)
@@ -145,7 +154,25 @@ def first_pass(watched: Watched, layers: list[Layer]) -> tuple[dict[str, tuple[f
             total[2] += x.shape[2]
             if second is not None:
                 total[1] += second
+        seen += count
     return extremes, {name: _moments(*total) for name, total in sums.items()}
+
+
+def _check_numbers(name: str, array: NDArray[Any], samples: NDArray[np.int64]) -> None:
+    """Refuse NaN, naming the tensor and the sample of the data set; infinite values may be a mask's.
+
+    Raises:
+        InputError: one is not a number.
+    """
+    if not np.isnan(array.max(initial=-np.inf)):
+        return
+    place = ""
+    if array.ndim and len(array) == len(samples):
+        first = int(np.argmax(np.isnan(array).reshape(len(array), -1).any(1)))
+        place = f" for sample {samples[first]} of the data"
+    raise InputError(
+        f"quantize: {name!r} is NaN{place}, in the float network: no range can be chosen; look at that sample"
+    )
 
 
 def ends_of(array: NDArray[Any]) -> tuple[float, float]:
@@ -167,7 +194,7 @@ def _moments(first: torch.Tensor, second: torch.Tensor | None, count: int) -> Mo
 
 def _count(watched: Watched, extremes: dict[str, tuple[float, float]]) -> dict[str, Histogram]:
     counts = {name: np.zeros(BINS, np.int64) for name in extremes}
-    for values in watched.values():
+    for values, _ in watched.values():
         for name, ends in extremes.items():
             counts[name] += count_values(values[name], *ends)
     return {name: Histogram(low, high, counts[name]) for name, (low, high) in extremes.items()}

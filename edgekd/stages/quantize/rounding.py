@@ -30,7 +30,6 @@ from edgekd.stages.quantize.observation import Moments
 from edgekd.stages.quantize.settings import Rounding
 from edgekd.target import QuantizationScheme
 
-LARGEST = {"int8": 127, "int4": 7}
 _DAMPING = 0.01  # of the mean variance, added to the diagonal
 _BLOCK = 64  # inputs whose errors are passed on to the later ones together
 _APART = 1024  # weights that a masked row may have left to be rounded on its own: the time grows with their cube
@@ -57,7 +56,7 @@ def round_layers(
     """Round the weights of all layers, for symmetric schemes; others leave it to the executor."""
     if not scheme.weight_symmetric:
         return []
-    largest = LARGEST[scheme.weight_dtype]
+    largest = scheme.weight_limit
     made = []
     for layer in find_layers(model):
         rows = layer.rows(array_of(model, layer.weight))

@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from edgekd.recipe import StageSettings
+from edgekd.target import QuantizationScheme
 
 Calibrator = Literal["min-max", "percentile", "entropy", "mse"]
 Rounding = Literal["nearest", "least-output-error"]
@@ -42,6 +43,15 @@ class QuantizeSettings(StageSettings):
     bias_correction: bool = Field(
         default=True, description="take the mean error of the rounded weights out of the biases"
     )
+    equalization: Literal["auto", "try", "off"] = Field(
+        default="auto",
+        description="also try the graph with neighbouring layers equalized; auto: where a weight has one scale a tensor",
+    )
+    weight_range: Literal["auto", "full", "seven-bit"] = Field(
+        default="auto",
+        description="seven-bit keeps weights in -64..64, where x86 without VNNI cannot overflow; "
+        "auto: where the target is this machine and has none",
+    )
     keep_float: tuple[str, ...] = Field(
         default=(), description="ONNX nodes or operators that stay in float; simulated: modules or operators"
     )
@@ -63,6 +73,10 @@ class QuantizeSettings(StageSettings):
         le=1,
         description="but only where the layers around it have at most this share of MACs and weights",
     )
+
+    def equalizes(self, scheme: QuantizationScheme) -> bool:
+        """Return whether equalized weights are tried in a scheme."""
+        return self.equalization == "try" or (self.equalization == "auto" and not scheme.per_channel)
 
     @model_validator(mode="after")
     def _trained_or_searched(self) -> Self:

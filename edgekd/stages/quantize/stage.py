@@ -1,74 +1,75 @@
 """The quantize stage."""
 
-import itertools
 import shutil
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
-from functools import cache, partial
 from pathlib import Path
 
 import onnx
 
 from edgekd.context import Context
-from edgekd.data import Part
 from edgekd.errors import InputError
-from edgekd.evaluate import Outputs, deciding_metric, judge_outputs, run_onnx
-from edgekd.metrics import Metric
-from edgekd.models.onnx_graph import MULTIPLIES
-from edgekd.models.precision import Precision
+from edgekd.evaluate import deciding_metric
+from edgekd.host import is_target, this_machine
+from edgekd.models.onnx_graph import MULTIPLIES, named_nodes
+from edgekd.models.precision import Precision, precision_of
 from edgekd.recipe import StageSettings
 from edgekd.stages.export.onnx_writer import write_onnx
-from edgekd.stages.quantize.accuracy_search import search
-from edgekd.stages.quantize.calibration import Range, choose_range
-from edgekd.stages.quantize.choice import Score, best, in_words, score
-from edgekd.stages.quantize.observation import observe
-from edgekd.stages.quantize.onnxruntime_executor import prepare, write_int8
-from edgekd.stages.quantize.rounding import round_layers
+from edgekd.stages.quantize.choice import Drop, Score, best, in_words, score
+from edgekd.stages.quantize.executors import Candidate, Quantizer, executor_of
+from edgekd.stages.quantize.preparation import prepare
 from edgekd.stages.quantize.sensitivity import Sensitivity, measure_sensitivity
-from edgekd.stages.quantize.settings import Calibrator, QuantizeSettings, Rounding
+from edgekd.stages.quantize.settings import QuantizeSettings
 from edgekd.stages.quantize.simulation import check_names, simulation_of
 from edgekd.stages.quantize.simulation import prepare as simulate
 from edgekd.stages.stage import Stage, from_float
 from edgekd.state import ModelState, OnnxForm, TorchForm
 from edgekd.target import QuantizationScheme
 
-Candidate = tuple[Calibrator, Rounding]
-
 SAMPLES = 16  # of the validation part, to measure sensitivity on
 
 
-def scheme_of(context: Context) -> QuantizationScheme:
-    """Return the target's scheme.
+def scheme_of(settings: QuantizeSettings, context: Context) -> QuantizationScheme:
+    """Return the target's scheme, with the range of weights that the settings ask for, or that this machine needs.
 
     Raises:
-        InputError: the target's runtime runs no integers, or wants a scheme that this executor has not.
+        InputError: the target's runtime runs no integers, its executor has not this scheme, or the settings contradict it.
     """
+    executor_of(context)
     scheme = context.runtime.quantization
-    if scheme is None:
-        raise InputError(f"{context.target.name} with {context.runtime_name} runs no int8; leave quantize out")
-    if scheme.power_of_two or scheme.weight_axis != 0:
-        raise InputError(
-            f"{context.target.name}: power_of_two and weight_axis are for another executor than ONNX Runtime"
-        )
-    return scheme
+    assert scheme is not None
+    wanted = settings.weight_range
+    if wanted == "auto":
+        wanted = "seven-bit" if _overflows(scheme, context) else scheme.weight_range
+    if wanted == "seven-bit" and (scheme.weight_dtype != "int8" or not scheme.weight_symmetric):
+        raise InputError('quantize.weight_range = "seven-bit" is for symmetric int8 weights, which the target has not')
+    return scheme.model_copy(update={"weight_range": wanted})
+
+
+def _overflows(scheme: QuantizationScheme, context: Context) -> bool:
+    """Return whether the target is a machine like this one, and products of its integers overflow."""
+    eight_bit = scheme.weight_dtype == "int8" and scheme.weight_symmetric and scheme.activation_dtype == "uint8"
+    machine = this_machine()
+    return eight_bit and is_target(context.target, machine) and machine.int8_overflows
 
 
 def run(state: ModelState, settings: StageSettings, context: Context) -> ModelState:
-    """Quantize with every calibrator and rounding; the validation part picks the file that stays.
+    """Quantize in every way that the runtime's executor has; the validation part picks the file that stays.
 
     The pick is by the metric on the validation part; equal ones are told apart by the signal-to-noise ratio of the
     outputs against the float network. Where the metric itself compares with the float network, that ratio goes first.
 
     Raises:
-        InputError: the network is quantized already, or `keep_float` names nothing in it.
-        StageError: ONNX Runtime cannot quantize it.
+        InputError: the network is quantized already, nothing in it can be, or `keep_float` names nothing in it.
+        StageError: the executor cannot quantize it.
     """
     assert isinstance(settings, QuantizeSettings)
-    scheme = scheme_of(context)
+    scheme = scheme_of(settings, context)
     if settings.simulate:
         simulation = simulation_of(settings, scheme)
         check_names(simulation, state.torch.module)
         return state.after("quantize", *simulate(state.torch, state.signature, simulation, context))
+    if scheme.weight_range == "seven-bit":
+        context.log("quantize: weights lie in -64..64: products of 8 bits could overflow without VNNI instructions")
     folder = context.workdir
     source = folder / "float.onnx"
     if isinstance(state.form, OnnxForm):
@@ -78,70 +79,42 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
     else:
         write_onnx(state.torch.module, state.signature, source, opset=context.runtime.opset)
     prepared = prepare(source, folder / "prepared.onnx", context.log)
-    _check_names(prepared, settings.keep_float)
+    named_nodes(prepared, settings.keep_float, "quantize.keep_float")
+    quantizer = executor_of(context).calibrate(prepared, scheme, settings, context)
     part = context.parts.validation
     metric = deciding_metric(context.metric, part)
-    candidates: list[Candidate] = list(itertools.product(settings.calibrators, settings.rounding))
-    with context.progress("quantize", len(candidates) + 2) as advance:
-        observed = observe(prepared, context.parts.calibration, folder, context.threads)
-        layers = {
-            rounding: round_layers(
-                prepared, observed.moments, scheme, rounding, bias_correction=settings.bias_correction
-            )
-            for rounding in settings.rounding
-        }
-        advance(1)
-
-        @cache
-        def ranges(calibrator: Calibrator) -> dict[str, Range]:
-            return {name: choose_range(one, calibrator, settings) for name, one in observed.histograms.items()}
-
-        def write(candidate: Candidate, kept: tuple[str, ...]) -> Path:
-            calibrator, rounding = candidate
-            path = folder / f"{calibrator}-{rounding}.onnx"
-            write_int8(prepared, ranges(calibrator), layers[rounding], scheme, kept, path)
-            return path
-
+    reference = quantizer.run(source, part)
+    with context.progress("quantize", len(quantizer.candidates) + 1) as advance:
         kept = (*settings.keep_float, *narrow_convolutions(prepared, settings.least_channels))
-        if settings.float_noise < 1:
-            first = onnx.load(str(write(("mse", settings.rounding[0]), kept)))
-            measured = measure_sensitivity(prepared, first, part.take(SAMPLES), folder, context.threads)
-            kept = (*kept, *sensitive_layers(measured, kept, settings, context.log))
+        kept = (*kept, *_noisy_layers(quantizer, kept, settings))
         advance(1)
-        reference = run_onnx(source, part, context.threads)
         files: dict[Candidate, Path] = {}
         scores: dict[Candidate, Score] = {}
-        for candidate in candidates:
-            files[candidate] = write(candidate, kept)
-            outputs = run_onnx(files[candidate], part, context.threads)
-            scores[candidate] = score(outputs, reference, part, metric)
+        for candidate in quantizer.candidates:
+            files[candidate] = folder / f"{'-'.join(candidate)}.onnx"
+            quantizer.write(candidate, kept, files[candidate])
+            scores[candidate] = score(quantizer.run(files[candidate], part), reference, part, metric)
             context.log(f"quantize: {', '.join(candidate)}: {in_words(scores[candidate], metric)}")
             advance(1)
     chosen = best(scores, metric)
     held: dict[str, object] = {}
     if settings.accuracy_drop is not None:
-        kept, held = _hold(
-            settings.accuracy_drop,
-            files[chosen],
-            kept,
-            partial(write, chosen),
-            prepared,
-            reference,
-            part,
-            metric,
-            context,
-        )
+        drop = Drop(reference, part, metric)
+        kept, held = _hold(quantizer, chosen, files[chosen], kept, drop, settings.accuracy_drop)
     form = OnnxForm(_only(files[chosen]), "int8")
-    left = {name: kind for name, kind in float_layers(onnx.load(str(form.path))).items() if name not in kept}
+    model = onnx.load(str(form.path))
+    if precision_of(model) != "int8":
+        raise InputError(
+            f"nothing in this network is rounded: its operators are {', '.join(sorted({node.op_type for node in model.graph.node}))}, "
+            f"and {', '.join(kept) or 'nothing'} stays in float; leave quantize out"
+        )
+    left = {name: kind for name, kind in float_layers(model).items() if name not in kept}
     if left:
         context.log(f"quantize: {', '.join(sorted(set(left.values())))} stays in float: there is no int8 for it here")
     notes = {
-        "calibrator": chosen[0],
-        "rounding": chosen[1] if layers[chosen[1]] else "nearest",
+        **quantizer.notes(chosen, kept),
+        "weight_range": scheme.weight_range,
         "validation": {", ".join(one): [round(value, 4) for value in pair] for one, pair in scores.items()},
-        "biases_corrected": sum(
-            one.bias is not None and not {one.layer.node, one.layer.kind} & set(kept) for one in layers[chosen[1]]
-        ),
         "kept_float": [*kept, *left],
         "calibration_samples": len(context.parts.calibration),
         **held,
@@ -150,32 +123,32 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
 
 
 def _hold(
-    most: float,
-    file: Path,
-    kept: tuple[str, ...],
-    write: Callable[[tuple[str, ...]], Path],
-    prepared: onnx.ModelProto,
-    reference: Outputs,
-    part: Part,
-    metric: Metric,
-    context: Context,
+    quantizer: Quantizer, chosen: Candidate, file: Path, kept: tuple[str, ...], drop: Drop, most: float
 ) -> tuple[tuple[str, ...], dict[str, object]]:
     """Write a file anew with as few layers in float as hold the accuracy; return what stays in float, and notes."""
-    before = judge_outputs(reference, reference, part, metric)
-
-    def drop_of(outputs: Outputs) -> float:
-        return metric.drop(before, judge_outputs(outputs, reference, part, metric))
-
-    found = search(onnx.load(str(file)), prepared, part, drop_of, most, context.workdir, context.threads, context.log)
-    drop = found.drop
+    found = quantizer.hold(chosen, file, kept, drop, most)
+    reached = found.drop
     if found.layers:
         kept = (*kept, *(name for name in found.layers if name not in kept))
-        drop = drop_of(run_onnx(write(kept), part, context.threads))  # the quantizer's own graph may differ a little
-    if drop > most:
-        context.log(
-            f"quantize: accuracy_drop = {most:g} is out of reach: the best file drops {drop:.3g} with {len(kept)} nodes in float"
+        quantizer.write(chosen, kept, file)
+        reached = drop(quantizer.run(file, drop.part))  # the quantizer's own graph may differ a little
+    if reached > most:
+        quantizer.context.log(
+            f"quantize: accuracy_drop = {most:g} is out of reach: the best file drops {reached:.3g} with {len(kept)} nodes in float"
         )
-    return kept, {"accuracy_drop": {"most": most, "reached": round(drop, 4), "layers_in_float": list(found.layers)}}
+    return kept, {"accuracy_drop": {"most": most, "reached": round(reached, 4), "layers_in_float": list(found.layers)}}
+
+
+def _noisy_layers(quantizer: Quantizer, kept: tuple[str, ...], settings: QuantizeSettings) -> list[str]:
+    """Return the nodes that run in float because an activation around them bears no rounding."""
+    if settings.float_noise == 1:
+        return []
+    context = quantizer.context
+    path = context.workdir / "first.onnx"
+    quantizer.write(quantizer.usual, kept, path)
+    few = context.parts.validation.take(SAMPLES)
+    measured = measure_sensitivity(quantizer.prepared, onnx.load(str(path)), few, context.workdir, context.threads)
+    return sensitive_layers(measured, kept, settings, context.log)
 
 
 def sensitive_layers(
@@ -199,7 +172,7 @@ def float_layers(model: onnx.ModelProto) -> dict[str, str]:
     return {
         node.name: node.op_type
         for node in model.graph.node
-        if MULTIPLIES.search(node.op_type) and makers.get(node.input[0]) != "DequantizeLinear"
+        if MULTIPLIES.search(node.op_type) and "DequantizeLinear" not in map(makers.get, node.input[:2])
     }
 
 
@@ -219,15 +192,6 @@ def narrow_convolutions(model: onnx.ModelProto, least_channels: int) -> list[str
     return found
 
 
-def _check_names(model: onnx.ModelProto, wanted: Sequence[str]) -> None:
-    """Refuse a name in `keep_float` that is neither a node's nor an operator's."""
-    known = {node.name for node in model.graph.node} | {node.op_type for node in model.graph.node}
-    for name in wanted:
-        if name not in known:
-            near = ", ".join(get_close_matches(name, sorted(known), 3)) or "see the nodes in a viewer such as Netron"
-            raise InputError(f"quantize.keep_float: no node or operator {name!r}; nearest: {near}")
-
-
 def _only(file: Path) -> Path:
     """Return the chosen file under the name that stays; the caller clears the working folder."""
     chosen = file.with_name("model.onnx")
@@ -236,13 +200,20 @@ def _only(file: Path) -> Path:
 
 
 def _depends_on(settings: StageSettings, context: Context) -> dict[str, object]:
-    return {"data": True, "scheme": scheme_of(context).model_dump(mode="json"), "opset": context.runtime.opset}
+    assert isinstance(settings, QuantizeSettings)
+    return {
+        "data": True,
+        "runtime": context.runtime_name,
+        "scheme": scheme_of(settings, context).model_dump(mode="json"),
+        "opset": context.runtime.opset,
+    }
 
 
 def _check(settings: StageSettings, state: ModelState, context: Context) -> None:
     """Refuse a target without int8, and a network that is quantized already."""
     assert isinstance(settings, QuantizeSettings)
-    scheme = scheme_of(context)
+    scheme = scheme_of(settings, context)
+    executor_of(context).check()
     if settings.simulate:
         simulation = simulation_of(settings, scheme)
         if isinstance(state.form, OnnxForm):
@@ -257,16 +228,18 @@ def _check(settings: StageSettings, state: ModelState, context: Context) -> None
 
 def _describe(settings: StageSettings, context: Context) -> str:
     assert isinstance(settings, QuantizeSettings)
-    scheme = scheme_of(context)
+    scheme = scheme_of(settings, context)
     weights = "per-channel" if scheme.per_channel else "per-tensor"
     if settings.simulate:
         return (
             f"simulated int8, {scheme.activation_dtype} activations, {weights} weights, {len(context.parts.calibration)} "
             f"calibration samples, {len(settings.calibrators)} calibrators; rounded at export"
         )
+    weights = f"{'7-bit ' if scheme.weight_range == 'seven-bit' else ''}{weights}"
     return (
-        f"static int8, {scheme.activation_dtype} activations, {weights} weights, {len(context.parts.calibration)} "
-        f"calibration samples, {len(settings.calibrators)} calibrators x {len(settings.rounding)} roundings"
+        f"static int8 ({executor_of(context).description}), {scheme.activation_dtype} activations, {weights} weights, "
+        f"{len(context.parts.calibration)} calibration samples, {len(settings.calibrators)} calibrators x "
+        f"{len(settings.rounding)} roundings"
     )
 
 

@@ -23,7 +23,7 @@ from edgekd.models.qdq_graph import QdqGraph, RoundedLayer
 from edgekd.models.source import Opening, kept_data, open_model
 from edgekd.run import onnx_of_stage, stage_folder
 from edgekd.stages.export.onnx_writer import write_onnx
-from edgekd.stages.quantize.onnxruntime_executor import prepare
+from edgekd.stages.quantize.preparation import prepare
 from edgekd.stages.quantize.sensitivity import squared_change
 from edgekd.verbs.diagnose.advice import advise
 from edgekd.verbs.diagnose.layer_error import layer_errors, weight_outliers

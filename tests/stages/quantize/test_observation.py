@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgekd.data import Dataset, Part
+from edgekd.errors import InputError
 from edgekd.models.onnx_graph import at_batch
 from edgekd.models.signature import Signature, TensorSpec
 from edgekd.stages.quantize.observation import BINS, observe
@@ -92,3 +94,19 @@ def test_what_two_activation_functions_take_is_counted_itself(x: np.ndarray, tmp
     model = graph(clip, helper.make_node("Add", ["b", "k"], ["c"], "add"))
     model.graph.initializer.append(numpy_helper.from_array(np.float32(0.5), "ceiling"))
     assert {"a", "b", "k"} <= set(observe(model, part_of(x), tmp_path, threads=1).histograms)
+
+
+@pytest.mark.parametrize("batch", [None, 50])
+def test_what_is_not_a_number_is_named_with_its_sample(x: np.ndarray, tmp_path: Path, batch: int | None) -> None:
+    model = graph(helper.make_node("Sqrt", ["shifted"], ["c"], "root"))
+    model.graph.node.insert(2, helper.make_node("Sub", ["b", "limit"], ["shifted"], "shift"))
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(1), "limit"))
+    loud = np.tile(np.linalg.lstsq(WEIGHT, np.full(3, 50.0), rcond=None)[0], (len(x), 1)).astype(np.float32)
+    loud[217] = 0  # below 1, and its root is not a number
+    with pytest.raises(InputError, match="'c' is NaN for sample 217 of the data"):
+        observe(model if batch is None else at_batch(model, batch), part_of(loud), tmp_path, threads=1)
+
+
+def test_an_empty_part_is_refused(x: np.ndarray, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="calibration part is empty"):
+        observe(graph(), replace(part_of(x), indices=np.arange(0)), tmp_path, threads=1)

@@ -1,3 +1,4 @@
+import platform
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,23 +9,27 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgekd.context import Context
 from edgekd.data import Dataset
+from edgekd.device.machine import Machine
 from edgekd.device.runtimes import open_session
 from edgekd.errors import InputError
 from edgekd.metrics import METRICS
 from edgekd.models.networks import NETWORKS
 from edgekd.request import Request, prepare
 from edgekd.stages.quantize import STAGE, QuantizeSettings
-from edgekd.stages.quantize.onnxruntime_executor import prepare as fold
-from edgekd.stages.quantize.onnxruntime_executor import write_int8
+from edgekd.stages.quantize.executors.onnxruntime import write_int8
+from edgekd.stages.quantize.preparation import prepare as fold
 from edgekd.stages.quantize.stage import narrow_convolutions
 from edgekd.state import ModelState, OnnxForm
-from edgekd.target import QuantizationScheme
+from edgekd.target import QuantizationScheme, load_target
 
 
 @pytest.fixture
 def prepared(example: Path) -> tuple[ModelState, Context]:
     made = prepare(Request(example / "model.pt", ("raspberry-pi-5",), threads=1))
     return made.opened.state, made.contexts[0]
+
+
+FAST = QuantizeSettings(calibrators=("mse",), rounding=("nearest",), float_noise=1)
 
 
 def quantized(
@@ -182,3 +187,69 @@ def test_validation_of_one_class_picks_by_fidelity(prepared: tuple[ModelState, C
     context = replace(context, metric=METRICS["auc"], parts=replace(context.parts, validation=normal))
     _, notes = quantized((state, context), tmp_path / "a", QuantizeSettings(calibrators=("min-max", "mse")))
     assert all(pair[0] > 10 and np.isfinite(pair).all() for pair in notes["validation"].values())  # in dB
+
+
+@pytest.fixture
+def without_vnni(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Machine, "int8_overflows", property(lambda machine: machine.architecture == "x86_64"))
+
+
+def on(context: Context, name: str) -> Context:
+    return replace(context, target=load_target(name)[0])
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the target that is this machine is an x86")
+def test_weights_keep_to_seven_bits_where_products_would_overflow(
+    prepared: tuple[ModelState, Context], tmp_path: Path, without_vnni: None
+) -> None:
+    state, context = prepared
+    here = on(context, "generic-x86")
+    settings = QuantizeSettings(calibrators=("mse",), rounding=("least-output-error",), float_noise=1)
+    largest = {}
+    for number, one in enumerate((settings, settings.model_copy(update={"weight_range": "full"}))):
+        model, notes = quantized((state, here), tmp_path / str(number), one)
+        weights = [numpy_helper.to_array(one) for one in model.graph.initializer if len(one.dims) in (2, 4)]
+        largest[notes["weight_range"]] = max(
+            int(np.abs(one.astype(int)).max()) for one in weights if one.dtype == np.int8
+        )
+    assert largest == {"seven-bit": 64, "full": 127}
+    keys = [STAGE.depends_on(settings, one)["scheme"]["weight_range"] for one in (here, on(context, "raspberry-pi-5"))]  # type: ignore[index]
+    assert keys == ["seven-bit", "full"]
+    assert "7-bit per-channel" in STAGE.describe(settings, here)
+
+
+def test_a_graph_that_branches_is_refused(tmp_path: Path) -> None:
+    value = helper.make_tensor_value_info("b", TensorProto.FLOAT, [1, 2, 4, 4])
+    branches = {
+        name: helper.make_graph([helper.make_node(operator, ["a"], ["b"])], name, [], [value])
+        for name, operator in (("then_branch", "Relu"), ("else_branch", "Neg"))
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], "conv"),
+        helper.make_node("ReduceMax", ["a"], ["most"], "most", keepdims=0),
+        helper.make_node("Cast", ["most"], ["condition"], "cast", to=TensorProto.BOOL),
+        helper.make_node("If", ["condition"], ["y"], "choose", **branches),
+    ]
+    weight = numpy_helper.from_array(np.ones((2, 2, 1, 1), np.float32), "w")
+    onnx.save(graph_of(nodes, weight, [1, 2, 4, 4]), str(tmp_path / "float.onnx"))
+    with pytest.raises(InputError, match="decides at run time what it computes \\(If 'choose'\\)"):
+        fold(tmp_path / "float.onnx", tmp_path / "prepared.onnx")
+
+
+def test_a_network_of_which_nothing_is_rounded_is_refused(prepared: tuple[ModelState, Context], tmp_path: Path) -> None:
+    everything = ("Conv", "Gemm", "Add", "Relu", "GlobalAveragePool", "Reshape", "Flatten")
+    known = {node.op_type for node in quantized(prepared, tmp_path / "a", FAST)[0].graph.node}
+    settings = FAST.model_copy(update={"keep_float": tuple(name for name in everything if name in known)})
+    with pytest.raises(InputError, match="nothing in this network is rounded: its operators are .*Conv"):
+        quantized(prepared, tmp_path / "b", settings)
+
+
+def test_equalization_is_tried_where_a_weight_has_one_scale(
+    prepared: tuple[ModelState, Context], tmp_path: Path
+) -> None:
+    scheme = prepared[1].runtime.quantization
+    assert scheme is not None
+    assert not FAST.equalizes(scheme) and FAST.equalizes(scheme.model_copy(update={"per_channel": False}))
+    _, notes = quantized(prepared, tmp_path / "a", FAST.model_copy(update={"equalization": "try"}))
+    assert set(notes["validation"]) == {"mse, nearest", "mse, nearest, equalized"}
+    assert all(accuracy > 50 for accuracy, _ in notes["validation"].values())

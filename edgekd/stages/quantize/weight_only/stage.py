@@ -15,7 +15,7 @@ from edgekd.stages.quantize.float_file import write_float_file
 from edgekd.stages.quantize.gemm_layout import transpose_weights
 from edgekd.stages.quantize.layers import array_of
 from edgekd.stages.quantize.observation import Moments, Watched, first_pass
-from edgekd.stages.quantize.onnxruntime_executor import prepare
+from edgekd.stages.quantize.preparation import prepare
 from edgekd.stages.quantize.settings import Rounding
 from edgekd.stages.quantize.weight_only.blocks import Blocks, packed_bytes, round_blocks
 from edgekd.stages.quantize.weight_only.settings import WeightOnlySettings

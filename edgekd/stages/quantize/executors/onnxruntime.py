@@ -1,70 +1,29 @@
-"""ONNX Runtime as the executor of a quantization scheme: explicit Q/DQ nodes around the operators it runs in int8."""
+"""ONNX Runtime as the executor: Q/DQ nodes around all that its kernels run in int8, biases in int32."""
 
-import contextlib
-import io
-import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-import onnx.version_converter
 
+from edgekd.context import Context
 from edgekd.errors import StageError
-from edgekd.models.onnx_graph import graph_inputs, name_nodes
 from edgekd.stages.export.onnx_writer import IR_VERSION
 from edgekd.stages.quantize.calibration import Range
+from edgekd.stages.quantize.executors.calibrated import CalibratedQuantizer
+from edgekd.stages.quantize.executors.executor import Executor, refuse_foreign
 from edgekd.stages.quantize.observation import ACTIVATIONS
+from edgekd.stages.quantize.preparation import quiet
 from edgekd.stages.quantize.rounding import RoundedLayer, with_rounded
+from edgekd.stages.quantize.settings import QuantizeSettings
 from edgekd.target import QuantizationScheme
 
 OPERATORS = (
     "Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Concat", "MaxPool", "AveragePool", "GlobalAveragePool", "Relu",
     "Clip", "LeakyRelu", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Resize", "Split", "Slice", "Pad",
 )  # fmt: skip
-_MIN_OPSET = 13  # the first one with a scale for each channel
-_MIN_IR = 7  # which came with it
-
-
-def prepare(source: Path, destination: Path, log: Callable[[str], None] = lambda message: None) -> onnx.ModelProto:
-    """Fold what can be folded and infer shapes, so that batch norms and constants are not quantized on their own.
-
-    A graph in an opset without a scale for each channel is converted to a later one. Every node of the graph that is written and returned has a name of its own.
-
-    Raises:
-        StageError: ONNX Runtime cannot read the graph.
-    """
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    try:
-        with quiet():
-            source = _modern(source, destination.with_suffix(".converted.onnx"), log)
-            quant_pre_process(str(source), str(destination), skip_symbolic_shape=True)
-    except Exception as error:  # its errors have no common base
-        raise StageError(f"ONNX Runtime cannot prepare the graph for quantization: {error}") from error
-    prepared = onnx.load(str(destination))
-    inputs = graph_inputs(prepared)  # without weights, which old files list too
-    del prepared.graph.input[:]
-    prepared.graph.input.extend(inputs)
-    prepared.ir_version = max(prepared.ir_version, _MIN_IR)
-    name_nodes(prepared)
-    onnx.save(prepared, str(destination))
-    return prepared
-
-
-def _modern(source: Path, destination: Path, log: Callable[[str], None]) -> Path:
-    """Return the graph in an opset that has a scale for each channel: the file itself, or a converted copy."""
-    model = onnx.load(str(source))
-    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), _MIN_OPSET)
-    if opset >= _MIN_OPSET:
-        return source
-    log(f"quantize: the graph is converted from opset {opset} to {_MIN_OPSET}")
-    onnx.save(onnx.version_converter.convert_version(model, _MIN_OPSET), str(destination))
-    return destination
 
 
 def write_int8(
@@ -99,7 +58,7 @@ def write_int8(
             quantizer = QDQQuantizer(
                 rounded,
                 scheme.per_channel,
-                False,  # reduce_range
+                scheme.weight_range == "seven-bit",  # of weights that are rounded here
                 kinds[scheme.weight_dtype],
                 kinds[scheme.activation_dtype],
                 TensorsData(CalibrationMethod.MinMax, spans),
@@ -153,14 +112,10 @@ def _leave_outputs_float(proto: onnx.ModelProto) -> None:
             proto.graph.node.remove(rounding)
 
 
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the quantizer's advice off the terminal."""
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        root.setLevel(level)
+def _calibrate(
+    prepared: onnx.ModelProto, scheme: QuantizationScheme, settings: QuantizeSettings, context: Context
+) -> CalibratedQuantizer:
+    return CalibratedQuantizer(prepared, scheme, settings, context, write_int8)
+
+
+EXECUTOR = Executor("Q/DQ form, int32 biases", refuse_foreign, lambda: None, _calibrate)

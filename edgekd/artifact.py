@@ -31,8 +31,9 @@ OPEN_LICENCES = (
     "CC-BY-2.0", "CC-BY-2.5", "CC-BY-3.0", "CC-BY-4.0", "CDLA-Permissive-2.0",
 )  # fmt: skip
 # An int8 file differs a little between instruction sets (x86 without VNNI saturates), so a board may differ a little too.
-COSINE = {"int8": 0.98, "fp16": 0.999, "fp32": 0.9999}
-AGREEMENT = {"int8": 0.8, "fp16": 0.95, "fp32": 0.99}
+_INTEGERS = ("int8", "int8-weights", "int4-weights", "ternary-weights")
+COSINE = {"fp32": 0.9999, "fp16": 0.999, **dict.fromkeys(_INTEGERS, 0.98)}
+AGREEMENT = {"fp32": 0.99, "fp16": 0.95, **dict.fromkeys(_INTEGERS, 0.8)}
 
 
 @dataclass(frozen=True)

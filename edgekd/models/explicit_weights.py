@@ -4,11 +4,10 @@ import torch
 from torch import fx
 
 from edgekd.models.exported_graph import value_of
+from edgekd.models.onnx_graph import LEVELS
 from edgekd.models.pt2e import FakeQuantizeBase  # noqa: F401  # loads the operations
 from edgekd.models.weight_rounder import WeightRounder
 from edgekd.models.weight_rounding import HIGHEST, from_groups
-
-LEVELS = "_levels_"  # in the names of what an exporter may pack, behind the kind of weights
 
 
 @torch.no_grad()

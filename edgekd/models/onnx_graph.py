@@ -13,6 +13,8 @@ from onnx import TensorProto, helper, numpy_helper, shape_inference
 from edgekd.errors import InputError
 from edgekd.models.signature import Preprocessing, Signature, TensorSpec, make_signature, tensor_spec
 
+LEVELS = "_levels_"  # in the names of the integer weights that training left, behind what they are rounded to
+
 _DTYPES = {
     TensorProto.FLOAT: "float32",
     TensorProto.FLOAT16: "float16",
@@ -72,18 +74,29 @@ def fixed_batch(model: onnx.ModelProto) -> int | None:
 
 
 def precision(model: onnx.ModelProto) -> str:
-    """Return `int8` for a graph in Q/DQ form, else `fp32` or `fp16`."""
+    """Return `int8` for a graph in Q/DQ form, `int4-weights` and the like for packed weights, else `fp32` or `fp16`."""
     operators = Counter(node.op_type for node in model.graph.node)
     if operators["QuantizeLinear"] or operators["QLinearConv"] or operators["QLinearMatMul"]:
         return "int8"
+    for tensor in model.graph.initializer:
+        if LEVELS in tensor.name:
+            return f"{tensor.name.partition(LEVELS)[0]}-weights"
     halves = sum(tensor.data_type == TensorProto.FLOAT16 for tensor in model.graph.initializer)
     return "fp16" if halves > len(model.graph.initializer) / 2 else "fp32"
 
 
 def count_parameters(model: onnx.ModelProto) -> int:
-    """Return the number of weights: the elements of floating-point and 8-bit initializers with more than one element."""
+    """Return the number of weights: the elements of floating-point and 8-bit initializers with more than one element.
+
+    Of those packed in bytes it is the number of what they hold, scales aside.
+    """
     kinds = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8, TensorProto.UINT8, TensorProto.INT32)
-    sizes = (math.prod(tensor.dims) for tensor in model.graph.initializer if tensor.data_type in kinds)
+    held = [
+        tensor for tensor in model.graph.initializer if LEVELS not in tensor.name or tensor.name.endswith("_levels")
+    ]
+    packed = [tensor for tensor in model.graph.initializer if LEVELS in tensor.name and tensor.name.endswith("_shape")]
+    sizes = [math.prod(tensor.dims) for tensor in held if tensor.data_type in kinds]
+    sizes += [int(np.prod(numpy_helper.to_array(tensor))) for tensor in packed]
     return sum(size for size in sizes if size > 1)
 
 

@@ -9,10 +9,9 @@ from torch import Tensor, nn
 from edgekd.models.pt2e import FakeQuantizeBase
 from edgekd.models.weight_rounding import (
     HIGHEST,
-    LEAST,
-    SCALE_BITS,
     Scales,
     Weights,
+    as_stored,
     from_groups,
     in_groups,
     levels_of,
@@ -63,13 +62,12 @@ class WeightRounder(FakeQuantizeBase):  # type: ignore[misc]  # torchao has no t
 
     @property
     def scale(self) -> Tensor:
-        """Return the scales (outputs, groups, 1) of now; those of less than 8 bits are what float16 holds."""
+        """Return the scales (outputs, groups, 1) of now, as a file keeps them."""
         if self.share is None:
             return self.base
         share = self.share if self.observer_enabled[0] else self.share.detach()  # held with all other ranges
         scale = self.base * share.clamp(min=_LEAST_SHARE)
-        stored = scale if SCALE_BITS[self.weights] == 32 else scale.half().float().clamp(min=LEAST)
-        return straight_through(scale, stored, self._of_gradient / self.base.square())
+        return straight_through(scale, as_stored(scale, self.block), self._of_gradient / self.base.square())
 
     def levels(self, weight: Tensor) -> Tensor:
         """Return the integers that weights are rounded to, in groups (outputs, groups, block)."""

@@ -18,7 +18,6 @@ Scales = Literal["absmax", "learned"]
 
 BITS: dict[Weights, int] = {"int8": 8, "int4": 4, "ternary": 2}
 HIGHEST: dict[Weights, int] = {"int8": 127, "int4": 7, "ternary": 1}
-SCALE_BITS: dict[Weights, int] = {"int8": 32, "int4": 16, "ternary": 16}
 GROUP = 128  # weights that share a ternary scale
 ZERO_RATIO = 0.15, 0.6  # between them ternary weights are healthy
 LEAST = 2.0**-24  # above zero in float16
@@ -41,7 +40,7 @@ def scales_of(weight: Tensor, axis: int, block: int, weights: Weights) -> Tensor
     """Return a scale for every group, (outputs, groups, 1): a statistic, with no gradient.
 
     int8, int4: max|W_g| / highest level. ternary: the mean of |W_g|, of which a normal distribution rounds a share of
-    P(|w| < α / 2) = 0.31 to zero. All but those of int8 are what float16 holds.
+    P(|w| < α / 2) = 0.31 to zero. Those of groups are kept in float16, see `as_stored`.
     Source: Ternary Mamba, arXiv 2606.18114, for the mean; 1.58-bit networks began with it (Ma et al., 2024).
     """
     groups = in_groups(weight.detach(), axis, block).abs()
@@ -50,8 +49,17 @@ def scales_of(weight: Tensor, axis: int, block: int, weights: Weights) -> Tensor
         scales = groups.sum(2, keepdim=True) / counts
     else:
         scales = groups.amax(2, keepdim=True) / HIGHEST[weights]
-    scales = scales.clamp(min=LEAST)
-    return scales if SCALE_BITS[weights] == 32 else scales.half().float()
+    return as_stored(scales.clamp(min=LEAST), block)
+
+
+def scale_bits(block: int) -> int:
+    """Return the bits of a scale in a file: there are many where they belong to groups, few where to output channels."""
+    return 16 if block else 32
+
+
+def as_stored(scales: Tensor, block: int) -> Tensor:
+    """Return scales as a file keeps them."""
+    return scales.half().float().clamp(min=LEAST) if scale_bits(block) == 16 else scales
 
 
 def levels_of(groups: Tensor, scales: Tensor, highest: int) -> Tensor:
@@ -115,5 +123,5 @@ def stored_bits(shape: tuple[int, ...], axis: int, weights: Weights, block: int 
     outputs x groups x (block x bits + bits of a scale), e.g. 2 + 16 / 128 = 2.125 bits a weight for ternary in groups of 128.
     """
     outputs, inputs = shape[axis], math.prod(shape) // shape[axis]
-    block = block or inputs
-    return outputs * math.ceil(inputs / block) * (block * BITS[weights] + SCALE_BITS[weights])
+    size = block or inputs
+    return outputs * math.ceil(inputs / size) * (size * BITS[weights] + scale_bits(block))

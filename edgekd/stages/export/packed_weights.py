@@ -9,8 +9,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from edgekd.models.explicit_weights import LEVELS
-from edgekd.models.weight_rounding import BITS, HIGHEST, SCALE_BITS, Weights
+from edgekd.models.onnx_graph import LEVELS
+from edgekd.models.weight_rounding import BITS, HIGHEST, Weights
 
 
 def pack_weights(model: onnx.ModelProto) -> None:
@@ -59,9 +59,10 @@ class _Builder:
         """Add what makes weights of levels: DequantizeLinear of 8 bits where a runtime has integers, else a product."""
         unpacked = self._unpacked(levels, "INT8" if integers else "FLOAT")
         scale = scales if integers else scales.reshape([-1 if one == axis else 1 for one in range(levels.ndim)])
-        half = SCALE_BITS[self._kind] == 16
-        stored = self._constant("scale", scale.astype(np.float16) if half else scale)
-        if half:
+        half = scale.astype(np.float16)
+        lossless = not integers and bool((half == scale).all())  # a runtime's integers need scales in float32
+        stored = self._constant("scale", half if lossless else scale)
+        if lossless:
             stored = self._node("Cast", [stored], "scales", to=TensorProto.FLOAT)
         if integers:
             self._nodes.append(helper.make_node("DequantizeLinear", [unpacked, stored], [output], output, axis=axis))

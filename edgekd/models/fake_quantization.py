@@ -99,8 +99,9 @@ def set_weight_ranges(graph: fx.GraphModule) -> None:
         set_range(rounder, *torch.aminmax(rows, dim=-1))
 
 
-def zero_ratios(graph: fx.GraphModule) -> dict[str, float]:
+def zero_ratios(graph: nn.Module) -> dict[str, float]:
     """Return the share of weights that are zero now, of every layer with ternary weights, by the name of the weight."""
+    assert isinstance(graph, fx.GraphModule)
     known = rounders(graph)
     found = {}
     for node in graph.graph.find_nodes(op="call_module"):

@@ -109,7 +109,7 @@ def prepare(
             advance(1)
     chosen = best(scores, metric)
     _set_ranges(graph, histograms, chosen, settings)
-    notes = {
+    notes: dict[str, Any] = {
         "simulated": True,
         "calibrator": chosen,
         "validation": {name: [round(value, 4) for value in pair] for name, pair in scores.items()},

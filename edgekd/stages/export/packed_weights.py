@@ -28,9 +28,14 @@ def pack_weights(model: onnx.ModelProto) -> None:
         levels, scales = (numpy_helper.to_array(constants[one]) for one in node.input[:2])
         axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
         builder.dequantize(levels, scales, axis, node.output[0], integers=integers)
+    used = {value.name for value in model.graph.output}
+    wanted: list[onnx.NodeProto] = []
+    for node in reversed(nodes):
+        if used & set(node.output):
+            wanted.insert(0, node)
+            used |= set(node.input)
     del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    used = {name for node in model.graph.node for name in node.input} | {one.name for one in model.graph.output}
+    model.graph.node.extend(wanted)
     kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)

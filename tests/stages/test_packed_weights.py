@@ -10,14 +10,8 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from edgekd.models.fake_quantization import (
-    Simulation,
-    prepare_graph,
-    rounded_weights,
-    rounders,
-    set_range,
-    set_weight_ranges,
-)
+from edgekd.models.exported_graph import set_adapting, set_training
+from edgekd.models.fake_quantization import Simulation, prepare_graph
 from edgekd.models.onnx_graph import LEVELS, count_parameters, precision
 from edgekd.models.signature import Signature, TensorSpec
 from edgekd.models.weight_rounding import HIGHEST, Weights, stored_bits
@@ -37,6 +31,9 @@ class Net(nn.Module):
         self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
         self.depthwise, self.up = nn.Conv2d(8, 8, 3, groups=8), nn.ConvTranspose2d(8, 5, 3)
         self.hidden, self.head = nn.Linear(5 * 64, 37), nn.Linear(37, 5)
+        for parameter in self.parameters():
+            if parameter.ndim > 1:
+                nn.init.kaiming_normal_(parameter)  # decisions that do not hang on a last digit
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.up(self.depthwise(self.stem(x)).relu()).relu()
@@ -54,14 +51,19 @@ MODES = {
 
 
 def graph_of(network: nn.Module, signature: Signature, **mode: object) -> torch.fx.GraphModule:
+    """Return a prepared graph whose ranges are those of a batch."""
     simulation = Simulation.model_validate({"scheme": QuantizationScheme(), **mode})
     graph = prepare_graph(network.eval(), signature, simulation)
-    set_weight_ranges(graph)
-    weights = rounded_weights(graph)
-    for name, rounder in rounders(graph).items():
-        if name not in weights:
-            set_range(rounder, torch.tensor(-3.0), torch.tensor(3.0))
+    set_adapting(graph, True)
+    set_training(graph, True)
+    graph(inputs(signature, 0))
+    set_adapting(graph, False)
+    set_training(graph, False)
     return graph
+
+
+def inputs(signature: Signature, seed: int) -> Tensor:
+    return torch.randn((300, *signature.inputs[0].shape[1:]), generator=torch.Generator().manual_seed(seed))
 
 
 def run(path: Path, x: Tensor) -> np.ndarray:
@@ -73,7 +75,7 @@ def run(path: Path, x: Tensor) -> np.ndarray:
 def test_the_file_runs_and_decides_as_the_graph_does(mode: str, tmp_path: Path) -> None:
     graph, path = graph_of(Net(), SIGNATURE, **MODES[mode]), tmp_path / "model.onnx"
     write_prepared(graph, SIGNATURE, path)
-    x = torch.randn(300, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    x = inputs(SIGNATURE, 1)
     expected, found = graph(x).numpy(), run(path, x)
     assert (expected.argmax(1) == found.argmax(1)).mean() >= 0.99
     if MODES[mode].get("activations") == "float":

@@ -85,8 +85,11 @@ def prepare(
     picks, as in static quantization. The ranges of weights are their extremes, a channel or a tensor each.
 
     Raises:
-        StageError: torch cannot trace the network with a free batch size, or it has nothing to round.
+        StageError: torch cannot trace the network with a free batch size, it has nothing to round, or its weights are not finite.
     """
+    infinite = [name for name, tensor in form.module.named_parameters() if not torch.isfinite(tensor).all()]
+    if infinite:
+        raise StageError(f"{infinite[0]} is not finite, so it has no range to round to; train the network anew")
     graph = prepare_graph(form.module, signature, simulation)
     if not rounded_weights(graph):
         raise StageError(

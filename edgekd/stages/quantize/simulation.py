@@ -66,6 +66,22 @@ def simulation_of(settings: QuantizeSettings, scheme: QuantizationScheme) -> Sim
     return simulation
 
 
+def described(simulation: Simulation, samples: int) -> str:
+    """Return what is simulated, in words."""
+    if simulation.block:
+        groups = f"in groups of {simulation.block}"
+    else:
+        groups = "per-channel" if simulation.scheme.per_channel or not simulation.plain else "per-tensor"
+    scales = ", learned scales" if simulation.scales == "learned" else ""
+    weights = f"simulated {simulation.weights} weights, {groups}{scales}"
+    if simulation.activations == "float":
+        return f"{weights}, activations in float; rounded at export"
+    return (
+        f"{weights}, {simulation.scheme.activation_dtype} activations, {samples} calibration samples, "
+        f"{len(simulation.calibrators)} calibrators; rounded at export"
+    )
+
+
 def check_names(simulation: Simulation, module: nn.Module) -> None:
     """Refuse a name in `keep_float` that is neither a module's nor an operator's.
 
@@ -108,7 +124,8 @@ def prepare(
         for calibrator in settings.calibrators:
             _set_ranges(graph, histograms, calibrator, settings)
             scores[calibrator] = score(run_module(graph, part), reference, part, metric)
-            context.log(f"quantize: {calibrator}: {in_words(scores[calibrator], metric)}")
+            said = calibrator if histograms else f"{simulation.weights} weights"
+            context.log(f"quantize: {said}: {in_words(scores[calibrator], metric)}")
             advance(1)
     chosen = best(scores, metric)
     _set_ranges(graph, histograms, chosen, settings)

@@ -25,7 +25,7 @@ from edgekd.stages.quantize.onnxruntime_executor import prepare, write_int8
 from edgekd.stages.quantize.rounding import round_layers
 from edgekd.stages.quantize.sensitivity import Sensitivity, measure_sensitivity
 from edgekd.stages.quantize.settings import Calibrator, QuantizeSettings, Rounding
-from edgekd.stages.quantize.simulation import check_names, simulation_of
+from edgekd.stages.quantize.simulation import check_names, described, simulation_of
 from edgekd.stages.quantize.simulation import prepare as simulate
 from edgekd.stages.stage import Stage
 from edgekd.state import ModelState, OnnxForm, TorchForm
@@ -259,10 +259,7 @@ def _describe(settings: StageSettings, context: Context) -> str:
     scheme = scheme_of(context)
     weights = "per-channel" if scheme.per_channel else "per-tensor"
     if settings.simulate:
-        return (
-            f"simulated int8, {scheme.activation_dtype} activations, {weights} weights, {len(context.parts.calibration)} "
-            f"calibration samples, {len(settings.calibrators)} calibrators; rounded at export"
-        )
+        return described(simulation_of(settings, scheme), len(context.parts.calibration))
     return (
         f"static int8, {scheme.activation_dtype} activations, {weights} weights, {len(context.parts.calibration)} "
         f"calibration samples, {len(settings.calibrators)} calibrators x {len(settings.rounding)} roundings"

@@ -59,7 +59,7 @@ def test_rho_descends_at_its_own_rate() -> None:
     ratio = magnitude_ratio(step.task, distance, feature)
     assert ratio is not None
     loss(step, memory)
-    expected = before - 0.1 / (1 + math.exp(-before)) * float(ratio) * float(distance)
+    expected = before - 0.1 / (1 + math.exp(-before)) * float(ratio) * float(distance.detach())
     assert float(memory.balance.rho) == pytest.approx(expected)  # type: ignore[union-attr,arg-type]
     assert not list(memory.parameters())  # no other optimizer moves it
 

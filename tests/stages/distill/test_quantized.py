@@ -60,7 +60,7 @@ def test_the_teacher_is_the_network_in_float(tmp_path: Path) -> None:
     prepared = QUANTIZE.run(state, QuantizeSettings(simulate=True, weights="int4", activations="float"), context)
     teacher = _teachers(prepared, context)[ITSELF]
     x = torch.from_numpy(noisy().inputs["x"][:4])
-    answer = next(iter(teacher.answer({"x": x}).outputs.values()))
+    answer = next(iter(teacher.answer({"x": x}, sample_ids=torch.arange(4)).outputs.values()))
     torch.testing.assert_close(answer, network(x))
     assert isinstance(prepared.form, PreparedForm)
     assert not torch.equal(answer, prepared.form.module(x))

@@ -33,7 +33,14 @@ OPEN_LICENCES = (
     "CC-BY-2.0", "CC-BY-2.5", "CC-BY-3.0", "CC-BY-4.0", "CDLA-Permissive-2.0",
 )  # fmt: skip
 # A file of integers differs a little between instruction sets (x86 without VNNI saturates), so a board may differ a little too.
-_INTEGERS: tuple[Precision, ...] = ("int8", "int8+fp16", "int8-dynamic", "int8-weights", "int4-weights")
+_INTEGERS: tuple[Precision, ...] = (
+    "int8",
+    "int8+fp16",
+    "int8-dynamic",
+    "int8-weights",
+    "int4-weights",
+    "ternary-weights",
+)
 COSINE: dict[Precision, float] = {"fp32": 0.9999, "fp16": 0.999, **dict.fromkeys(_INTEGERS, 0.98)}
 AGREEMENT: dict[Precision, float] = {"fp32": 0.99, "fp16": 0.95, **dict.fromkeys(_INTEGERS, 0.8)}
 

@@ -58,11 +58,15 @@ class PreparedForm:
     """
 
     kind: ClassVar[str] = "prepared"
-    precision: ClassVar[Precision] = "int8"
     base: Base
     module: fx.GraphModule
     simulation: Simulation
     edits: tuple[Edit, ...] = ()
+
+    @property
+    def precision(self) -> Precision:
+        """Return what is rounded to: `int8`, or the weights alone, as `int4-weights`."""
+        return self.simulation.precision
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Write `weights.safetensors`, scales and zero points with it; return what `state.json` keeps."""

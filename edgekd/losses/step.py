@@ -68,7 +68,8 @@ class Step:
     is the axis of the classes in the main output (1 for (N, C) and (N, C, H, W); -1 for token sequences (N, L, C)).
     `teacher` is the one answer that losses compare with: the only teacher's, or what the committee made of `teachers`.
     `sample_ids` (N,) are positions in the training part. `extras` are the data set's further arrays (modality masks,
-    correspondences, scores ...). `gather` concatenates a tensor over the processes of a distributed run, with gradients;
+    correspondences, scores ...). `task` is the task's own loss of the batch times its coefficient, with its gradient; None
+    where it has no part. `gather` concatenates a tensor over the processes of a distributed run, with gradients;
     alone it returns the tensor. `progress` goes from 0 to 1 over the phase.
     """
 
@@ -81,6 +82,7 @@ class Step:
     sample_ids: Tensor | None = None
     groups: Tensor | None = None
     extras: Mapping[str, Tensor] = field(default_factory=dict)
+    task: Tensor | None = None
     teacher_targets: Tensor | None = None  # of unpaired data: the labels of the teacher's own batch
     teacher_valid: Tensor | None = None  # `valid` of the batch that the teachers saw
     class_axis: int = 1

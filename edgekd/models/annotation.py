@@ -6,7 +6,9 @@ from typing import Any
 import torch
 from torch import fx
 
+from edgekd.errors import StageError
 from edgekd.models.exported_graph import CONVOLUTIONS, LAYERS, is_constant, value_of
+from edgekd.models.fake_quantization import Simulation
 from edgekd.models.pt2e import (
     FusedMovingAvgObsFakeQuantize,
     MovingAverageMinMaxObserver,
@@ -16,6 +18,8 @@ from edgekd.models.pt2e import (
     Quantizer,
     SharedQuantizationSpec,
 )
+from edgekd.models.weight_rounder import WeightRounder
+from edgekd.models.weight_rounding import HIGHEST
 from edgekd.target import QuantizationScheme
 
 aten = torch.ops.aten
@@ -53,10 +57,11 @@ class SchemeQuantizer(Quantizer):  # type: ignore[misc]  # torchao has no types
     a runtime moves the integers. Everything else, and the outputs of the network, stay in float.
     """
 
-    def __init__(self, scheme: QuantizationScheme, keep_float: Sequence[str], least_channels: int) -> None:
+    def __init__(self, simulation: Simulation) -> None:
         super().__init__()
-        self._scheme, self._keep_float, self._least_channels = scheme, set(keep_float), least_channels
-        self._activation = _activation(scheme)
+        self._simulation, self._keep_float = simulation, set(simulation.keep_float)
+        self._operators = set(simulation.scheme.operators if simulation.activations == "int8" else ())
+        self._activation = _activation(simulation.scheme)
 
     def annotate(self, model: fx.GraphModule) -> fx.GraphModule:
         """Say for every node of a graph which of its inputs are rounded, and how."""
@@ -64,7 +69,10 @@ class SchemeQuantizer(Quantizer):  # type: ignore[misc]  # torchao has no types
             if not self._is_integer(node):
                 continue
             if node.target in LAYERS:
-                self._layer(model, node)
+                if self._is_rounded(model, node):
+                    self._layer(model, node)
+            elif self._simulation.activations == "float":
+                continue
             elif node.target in _TAKERS:
                 inputs = node.args[0] if node.target == aten.cat.default else node.args[:2]
                 if all(_varies(one) for one in inputs):
@@ -79,23 +87,46 @@ class SchemeQuantizer(Quantizer):  # type: ignore[misc]  # torchao has no types
     def _is_integer(self, node: fx.Node) -> bool:
         """Return whether the scheme has integers for an operator, and nobody wants it in float."""
         names = set(OPERATORS.get(node.target, ()))
-        wanted = names & set(self._scheme.operators) if self._scheme.operators else names
+        wanted = names & self._operators if self._operators else names
         return bool(wanted) and not self._keep_float & (names | set(modules_of(node)))
+
+    def _is_rounded(self, model: fx.GraphModule, node: fx.Node) -> bool:
+        """Return whether a layer's weights are constants, and not too few or, where they are ternary, of a convolution."""
+        x, weight = node.args[:2]
+        if not isinstance(x, fx.Node) or not isinstance(weight, fx.Node) or not is_constant(weight):
+            return False
+        if node.target not in CONVOLUTIONS:
+            return True
+        channels = value_of(model, weight).shape[1]
+        groups = node.args[6] if len(node.args) > 6 else 1
+        narrow = CONVOLUTIONS[node.target] == 0 and groups == 1 and channels < self._simulation.least_channels
+        return not narrow and self._simulation.weights != "ternary"
 
     def _layer(self, model: fx.GraphModule, node: fx.Node) -> None:
         x, weight = node.args[:2]
-        if not isinstance(x, fx.Node) or not isinstance(weight, fx.Node) or not is_constant(weight):
-            return
-        channels = value_of(model, weight).shape[1]
-        groups = node.args[6] if len(node.args) > 6 else 1
-        if (
-            node.target in CONVOLUTIONS
-            and CONVOLUTIONS[node.target] == 0
-            and groups == 1
-            and channels < self._least_channels
-        ):
-            return
-        self._round(node, (x,), {weight: _weight(self._scheme, LAYERS[node.target])})
+        assert isinstance(x, fx.Node) and isinstance(weight, fx.Node)
+        self._check_shared(model, weight)
+        shape = tuple(value_of(model, weight).shape)
+        inputs = (x,) if self._simulation.activations == "int8" else ()
+        self._round(node, inputs, {weight: _weight(self._simulation, shape, LAYERS[node.target])})
+
+    def _check_shared(self, model: fx.GraphModule, weight: fx.Node) -> None:
+        """Refuse a weight that something else uses in float."""
+        while weight.op != "get_attr":  # behind it the scale of a batch norm
+            weight = weight.all_input_nodes[0]
+        users = [user for user in weight.users if user.op == "call_function" and not is_constant(user)]
+        floating = [
+            user
+            for user in users
+            if not (user.target in LAYERS and self._is_integer(user) and self._is_rounded(model, user))
+        ]
+        if floating:
+            where = ", ".join(dict.fromkeys((modules_of(user) or [user.name])[-1] for user in floating))
+            layers = ", ".join(dict.fromkeys(f'"{modules_of(user)[-1]}"' for user in users if user not in floating))
+            raise StageError(
+                f"{weight.target} is one weight of several layers, and {where} uses it in float; "
+                f"set keep_float = [{layers}], so that all do"
+            )
 
     def _round(self, node: fx.Node, inputs: Sequence[fx.Node], more: dict[fx.Node, Any] | None = None) -> None:
         for one in inputs:
@@ -146,7 +177,18 @@ def _activation(scheme: QuantizationScheme) -> QuantizationSpec:
     )
 
 
-def _weight(scheme: QuantizationScheme, axis: int) -> QuantizationSpec:
+def _weight(simulation: Simulation, shape: tuple[int, ...], axis: int) -> QuantizationSpec:
+    scheme = simulation.scheme
+    if not simulation.plain:
+        highest = HIGHEST[simulation.weights]
+        return QuantizationSpec(
+            dtype=torch.int8,
+            quant_min=-highest,
+            quant_max=highest,
+            observer_or_fake_quant_ctr=WeightRounder.with_args(
+                weights=simulation.weights, shape=shape, axis=axis, block=simulation.block, scales=simulation.scales
+            ),
+        )
     symmetric = scheme.weight_symmetric
     observer: Any = MovingAverageMinMaxObserver
     kind = torch.per_tensor_symmetric if symmetric else torch.per_tensor_affine

@@ -17,23 +17,40 @@ from edgekd.models.exported_graph import (
     set_training,
     value_of,
 )
+from edgekd.models.precision import ALONE, Precision
 from edgekd.models.signature import Signature
+from edgekd.models.weight_rounding import Activations, Scales, Weights
 from edgekd.target import QuantizationScheme
 
 
 class Simulation(BaseModel):
     """What a fake-quantized graph simulates, so that the same one can be made again.
 
+    `weights` and `activations` are what is rounded to; `block` weights of an output channel share a scale, 0: all of them.
     `keep_float` names modules and ONNX operators; `calibrators` are those among which the ranges were chosen.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     scheme: QuantizationScheme
+    weights: Weights = "int8"
+    activations: Activations = "int8"
+    block: int = 0
+    scales: Scales = "absmax"
     keep_float: tuple[str, ...] = ()
     least_channels: int = 1
     calibrators: tuple[str, ...] = ("min-max",)
     percentile: float = 99.99
+
+    @property
+    def precision(self) -> Precision:
+        """Return what is rounded to, in a word: of integers that are multiplied the wider one, else the weights alone."""
+        return "int8" if self.activations == "int8" else ALONE[self.weights]
+
+    @property
+    def plain(self) -> bool:
+        """Return whether weights are rounded as static quantization does: 8 bits with the scheme's own ranges."""
+        return self.weights == "int8" and self.activations == "int8" and self.scales == "absmax"
 
 
 def prepare_graph(module: nn.Module, signature: Signature, simulation: Simulation) -> fx.GraphModule:
@@ -51,7 +68,7 @@ def prepare_graph(module: nn.Module, signature: Signature, simulation: Simulatio
 
     graph = export_graph(module, signature)
     scale_weights(graph)
-    quantizer = SchemeQuantizer(simulation.scheme, simulation.keep_float, simulation.least_channels)
+    quantizer = SchemeQuantizer(simulation)
     prepared: fx.GraphModule = prepare_qat_pt2e(graph, quantizer)
     set_training(prepared, False)
     for node in prepared.graph.find_nodes(op="call_module"):  # what is rounded has the shape of what it was
@@ -70,6 +87,38 @@ def rounded_weights(graph: fx.GraphModule) -> dict[str, torch.Tensor]:
     return {node.target: value_of(graph, node.args[0]) for node in nodes if is_constant(node.args[0])}
 
 
+@torch.no_grad()
+def set_weight_ranges(graph: fx.GraphModule) -> None:
+    """Set the ranges of all weights from what they are now: to their extremes, or as their rounders say."""
+    known = rounders(graph)
+    for name, weight in rounded_weights(graph).items():
+        rounder = known[name]
+        if hasattr(rounder, "observe"):
+            rounder.observe(weight)
+            continue
+        rows = weight.transpose(0, rounder.ch_axis).flatten(1) if rounder.is_per_channel else weight.flatten()
+        set_range(rounder, *torch.aminmax(rows, dim=-1))
+
+
+def zero_ratios(graph: nn.Module) -> dict[str, float]:
+    """Return the share of weights that are zero now, of every layer with ternary weights, by the name of the weight."""
+    assert isinstance(graph, fx.GraphModule)
+    known = rounders(graph)
+    found = {}
+    for node in graph.graph.find_nodes(op="call_module"):
+        rounder = known.get(str(node.target))
+        if getattr(rounder, "weights", None) == "ternary":
+            found[weight_of(node)] = rounder.zero_ratio(value_of(graph, node.args[0]))  # type: ignore[union-attr]
+    return found
+
+
+def weight_of(node: fx.Node) -> str:
+    """Return the name of the weight that a node is computed from, the scale of its batch norm aside."""
+    while node.op != "get_attr":
+        node = node.all_input_nodes[0]
+    return str(node.target)
+
+
 def set_range(rounder: Any, low: torch.Tensor, high: torch.Tensor) -> None:
     """Set a rounder's scale and zero point so that it covers a range: scalars, or (channels,) for weights."""
     observer = rounder.activation_post_process
@@ -82,12 +131,14 @@ def set_range(rounder: Any, low: torch.Tensor, high: torch.Tensor) -> None:
 
 def integer_graph(prepared: fx.GraphModule) -> fx.GraphModule:
     """Return a copy of a prepared graph with integer weights and explicit quantization, ready for export."""
+    from edgekd.models.explicit_weights import make_weights_explicit
     from edgekd.models.pt2e import convert_pt2e
 
     graph = copy.deepcopy(prepared)
     set_training(graph, False)
     absorb_norms(graph)
     fold_constants(graph)
+    make_weights_explicit(graph)
     converted: fx.GraphModule = convert_pt2e(graph)
     return converted
 

@@ -15,6 +15,8 @@ from onnx import TensorProto, helper, numpy_helper, shape_inference
 from edgekd.errors import InputError
 from edgekd.models.signature import Preprocessing, Signature, TensorSpec, make_signature, tensor_spec
 
+LEVELS = "_levels_"  # in the names of the integer weights that training left, behind what they are rounded to
+
 _DTYPES = {
     TensorProto.FLOAT: "float32",
     TensorProto.FLOAT16: "float16",
@@ -94,14 +96,15 @@ def fixed_batch(model: onnx.ModelProto) -> int | None:
 def count_parameters(model: onnx.ModelProto) -> int:
     """Return the number of weights: the elements of float and integer initializers with more than one element.
 
-    Scales and zero points in front of DequantizeLinear are none.
+    Of those packed in bytes it is the number of what they hold. Scales and zero points in front of DequantizeLinear are none.
     """
     grids = {name for node in model.graph.node if node.op_type == "DequantizeLinear" for name in node.input[1:]}
-    sizes = (
-        math.prod(tensor.dims)
-        for tensor in model.graph.initializer
-        if tensor.data_type in _WEIGHTS and tensor.name not in grids
-    )
+    held = [
+        tensor for tensor in model.graph.initializer if LEVELS not in tensor.name or tensor.name.endswith("_levels")
+    ]
+    packed = [tensor for tensor in model.graph.initializer if LEVELS in tensor.name and tensor.name.endswith("_shape")]
+    sizes = [math.prod(one.dims) for one in held if one.data_type in _WEIGHTS and one.name not in grids]
+    sizes += [int(np.prod(numpy_helper.to_array(tensor))) for tensor in packed]
     return sum(size for size in sizes if size > 1)
 
 

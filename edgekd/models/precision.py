@@ -6,7 +6,12 @@ from typing import Literal
 import onnx
 from onnx import TensorProto
 
-Precision = Literal["fp32", "fp16", "int8", "int8+fp16", "int8-dynamic", "int8-weights", "int4-weights"]
+from edgekd.models.onnx_graph import LEVELS
+from edgekd.models.weight_rounding import Weights
+
+Precision = Literal[
+    "fp32", "fp16", "int8", "int8+fp16", "int8-dynamic", "int8-weights", "int4-weights", "ternary-weights"
+]
 
 # What a runtime must run of each, in the words of a target's `precisions`.
 NEEDS: dict[Precision, tuple[str, ...]] = {
@@ -17,7 +22,9 @@ NEEDS: dict[Precision, tuple[str, ...]] = {
     "int8-dynamic": ("int8",),
     "int8-weights": ("int8",),
     "int4-weights": ("int4",),
+    "ternary-weights": ("fp32",),  # unpacked when the file is opened
 }
+ALONE: dict[Weights, Precision] = {"int8": "int8-weights", "int4": "int4-weights", "ternary": "ternary-weights"}
 DYNAMIC = {"MatMul": "MatMulInteger", "LSTM": "DynamicQuantizeLSTM", "Attention": "QAttention"}
 _STATIC = {"QuantizeLinear", "QLinearConv", "QLinearMatMul"}
 _FOUR_BITS = (TensorProto.INT4, TensorProto.UINT4)
@@ -35,6 +42,9 @@ def precision_of(model: onnx.ModelProto) -> Precision:
         return "int8+fp16" if TensorProto.FLOAT16 in kinds.values() or _casts_to_half(model) else "int8"
     if operators & {"DynamicQuantizeLinear", *DYNAMIC.values()}:
         return "int8-dynamic"
+    for kind, name in ALONE.items():
+        if any(one.startswith(f"{kind}{LEVELS}") for one in kinds):  # packed, after training
+            return name
     rounded = {kinds.get(node.input[0]) for node in model.graph.node if node.op_type == "DequantizeLinear"} - {None}
     widths = {_attribute(node, "bits", 4) for node in model.graph.node if node.op_type == "MatMulNBits"}
     if rounded or widths:

@@ -21,6 +21,7 @@ def _quiet() -> Iterator[None]:
 
 with _quiet():
     from torchao.quantization.pt2e import (
+        FakeQuantizeBase,
         FusedMovingAvgObsFakeQuantize,
         MovingAverageMinMaxObserver,
         MovingAveragePerChannelMinMaxObserver,
@@ -34,6 +35,7 @@ with _quiet():
     )
 
 __all__ = [
+    "FakeQuantizeBase",
     "FusedMovingAvgObsFakeQuantize",
     "MovingAverageMinMaxObserver",
     "MovingAveragePerChannelMinMaxObserver",

@@ -14,7 +14,9 @@ from edgekd.data.dataset import Augmentation
 from edgekd.errors import InputError, StageError
 from edgekd.losses import Answer, Setup
 from edgekd.models.exported_graph import is_adapting, is_exported, set_adapting, set_training
+from edgekd.models.fake_quantization import zero_ratios
 from edgekd.models.signature import class_axis
+from edgekd.models.weight_rounding import zero_ratio_alarm
 from edgekd.teachers.teacher import Teacher
 from edgekd.training.apart import check_apart, structure
 from edgekd.training.augment import Variants
@@ -234,6 +236,7 @@ class _Course:
                         self._stop("the weights are not finite")
                     objective.end_epoch(epoch)
                     self._note(phase, sums, steps, epoch, epochs, combined)
+                    self._watch_zeros()
                     stop = keeper.end_epoch(epoch)
                     interrupted()
                     if stop:
@@ -331,6 +334,17 @@ class _Course:
         kept = path is not None and path.exists()
         where = f"; the weights after epoch {len(self.history.loss)} are kept in {path}" if kept else ""
         raise StageError(f"{problem} in epoch {len(self.history.loss) + 1}{which}; lower learning_rate{where}")
+
+    def _watch_zeros(self) -> None:
+        """Say how many ternary weights are zero, and where that is too few or too many."""
+        if not is_exported(self.student):
+            return
+        ratios = zero_ratios(self.student)
+        if ratios:
+            self.history.zero_ratio = {name: round(ratio, 4) for name, ratio in ratios.items()}
+            least, most = min(ratios.values()), max(ratios.values())
+            said = zero_ratio_alarm(ratios) or f"{least:.0%} to {most:.0%} of a layer's weights are zero"
+            self.context.log(f"{self.description}: {said}")
 
     def _note(
         self, phase: Phase, sums: Mapping[str, float], steps: int, epoch: int, epochs: int, combined: Together

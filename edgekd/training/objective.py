@@ -155,6 +155,7 @@ class Objective(nn.Module):
         coefficient = phase.task.at(moment.progress)
         if coefficient and has_task_loss(task, labelled=batch.targets is not None):
             terms["task"] = coefficient * self._task(student, batch)
+            step = replace(step, task=terms["task"])
         for position, method in enumerate(phase.losses):
             coefficient = method.weight.at(moment.progress)
             if not coefficient:

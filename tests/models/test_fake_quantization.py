@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from edgekd.errors import StageError
 from edgekd.models.exported_graph import value_of
 from edgekd.models.fake_quantization import (
     Simulation,
@@ -11,7 +12,9 @@ from edgekd.models.fake_quantization import (
     rounded_weights,
     rounders,
     set_range,
+    set_weight_ranges,
     unknown_names,
+    zero_ratios,
 )
 from edgekd.models.signature import Signature, TensorSpec
 from edgekd.target import QuantizationScheme
@@ -163,3 +166,68 @@ def test_weights_copy_back_and_what_the_graph_has_not_stays() -> None:
 
 def test_names_that_nothing_has_are_found() -> None:
     assert unknown_names(Small(), ("head", "Conv", "stem.0", "convolution")) == ["convolution"]
+
+
+def test_weights_alone_are_rounded_where_activations_are_in_float() -> None:
+    graph = prepare_graph(
+        Small().eval(), SIGNATURE, Simulation(scheme=UNSIGNED, weights="int4", activations="float", block=16)
+    )
+    assert rounders(graph).keys() == rounded_weights(graph).keys() and len(rounders(graph)) == 4
+
+
+def test_ternary_weights_are_those_of_linear_layers() -> None:
+    simulation = Simulation(scheme=UNSIGNED, weights="ternary", activations="float", block=128)
+    graph = prepare_graph(Small().eval(), SIGNATURE, simulation)
+    set_weight_ranges(graph)
+    (ratio,) = zero_ratios(graph).items()
+    assert ratio[0] == "head.weight" and 0 < ratio[1] < 1
+    (rounded_weight,) = (rounders(graph)[name](weight) for name, weight in rounded_weights(graph).items())
+    assert all(len(row.detach().abs().unique()) == 2 for row in rounded_weight)  # zero and one magnitude
+
+
+class Tied(nn.Module):
+    """Tokens whose embedding is the weight of the layer behind, and two layers of one weight."""
+
+    def __init__(self, embeds: bool) -> None:
+        super().__init__()
+        self.table, self.first, self.second = nn.Embedding(8, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+        self.second.weight = self.first.weight
+        if embeds:
+            self.first.weight = self.table.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(self.table(x)).relu())
+
+
+TOKENS = Signature(inputs=(TensorSpec(name="x", shape=("batch", 3), dtype="int64"),))
+
+
+def test_one_weight_of_two_layers_has_one_rounder_and_one_of_a_rounded_and_a_float_layer_is_refused() -> None:
+    simulation = Simulation(scheme=UNSIGNED, weights="int4")
+    graph = prepare_graph(Tied(False).eval(), TOKENS, simulation)
+    assert len(rounded_weights(graph)) == 1
+    with pytest.raises(
+        StageError, match=r'one weight of several layers, and table uses it .* keep_float = \["first"\]'
+    ):
+        prepare_graph(Tied(True).eval(), TOKENS, simulation)
+    with pytest.raises(StageError, match="and first uses it in float"):
+        prepare_graph(Tied(False).eval(), TOKENS, simulation.model_copy(update={"keep_float": ("first",)}))
+    kept = simulation.model_copy(update={"keep_float": ("first", "second")})
+    assert not rounded_weights(prepare_graph(Tied(True).eval(), TOKENS, kept))
+
+
+class Branching(nn.Module):
+    """What runs depends on the values of the input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x) if x.sum() > 0 else x
+
+
+def test_what_cannot_be_traced_is_refused() -> None:
+    signature = Signature(inputs=(TensorSpec(name="x", shape=("batch", 8)),))
+    with pytest.raises(StageError, match="torch cannot trace this network"):
+        prepare_graph(Branching().eval(), signature, Simulation(scheme=UNSIGNED))

@@ -1,4 +1,4 @@
-"""Writing a fake-quantized graph as int8 ONNX, in Q/DQ form."""
+"""Writing a fake-quantized graph as ONNX with integer weights, in Q/DQ form where activations are rounded, too."""
 
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from torch import fx
 from edgekd.models.fake_quantization import integer_graph
 from edgekd.models.signature import Signature
 from edgekd.stages.export.onnx_writer import write_onnx
+from edgekd.stages.export.packed_weights import pack_weights
 
 _LARGEST = 2**31 - 1
 
@@ -17,12 +18,15 @@ _LARGEST = 2**31 - 1
 def write_prepared(prepared: fx.GraphModule, signature: Signature, path: Path, *, opset: int | None = None) -> None:
     """Write a prepared graph as one ONNX file with integer weights and biases; the graph itself stays as it is.
 
+    Weights of less than 8 bits are packed.
+
     Raises:
         StageError: the exporter cannot translate the network.
     """
     write_onnx(integer_graph(prepared), signature, path, opset=opset)
     model = onnx.load(str(path))
     round_biases(model)
+    pack_weights(model)
     onnx.save(model, str(path))
 
 

@@ -4,6 +4,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from edgekd.models.precision import ALONE, Precision
+from edgekd.models.weight_rounding import GROUP, Activations, Scales, Weights
 from edgekd.recipe import StageSettings
 from edgekd.target import QuantizationScheme
 
@@ -19,13 +21,30 @@ class QuantizeSettings(StageSettings):
     fewer input channels gain nothing from int8.
 
     Simulated quantization rounds to the nearest: training makes up for what rounding, bias_correction, float_noise and
-    float_share do otherwise.
+    float_share do otherwise. It alone has weights of 4 bits and ternary ones, and activations in float. Ternary weights are
+    those of linear layers; all else stays in float.
     """
 
     kind: Literal["quantize"] = "quantize"
     simulate: bool = Field(
         default=False,
         description="leave a fake-quantized graph that a later distill stage trains; it is rounded at export",
+    )
+    weights: Weights | None = Field(
+        default=None, description="simulated: what weights are rounded to; not set: as the target's scheme has them"
+    )
+    activations: Activations | None = Field(
+        default=None,
+        description="simulated: float rounds weights alone; not set: int8, and float where weights are ternary or in blocks",
+    )
+    block: int | None = Field(
+        default=None,
+        ge=0,
+        description="simulated: how many weights of an output channel share a scale, 0 all of them; not set: 0, ternary 128",
+    )
+    scales: Scales | None = Field(
+        default=None,
+        description="simulated: scales of weights from the greatest one, or learned beside them; not set: absmax",
     )
     calibrators: tuple[Calibrator, ...] = Field(
         default=("min-max", "percentile", "mse", "entropy"),
@@ -82,4 +101,41 @@ class QuantizeSettings(StageSettings):
     def _trained_or_searched(self) -> Self:
         if self.simulate and self.accuracy_drop is not None:
             raise ValueError("accuracy_drop is held by a search, simulate by training: leave one of them out")
+        only = [name for name in ("weights", "activations", "block", "scales") if getattr(self, name) is not None]
+        if only and not self.simulate:
+            raise ValueError(
+                f"{', '.join(only)}: what is trained afterwards has these; set simulate = true, then distill"
+            )
+        if self.rounded_activations == "float":
+            return self
+        if self.activations == "int8" and self.weights == "ternary":
+            raise ValueError('ternary weights go with activations in float; set activations = "float"')
+        if self.activations == "int8" and self.block:
+            raise ValueError(
+                "block: integers cannot be added up over groups with scales of their own; set block = 0, or "
+                'activations = "float"'
+            )
         return self
+
+    @model_validator(mode="after")
+    def _learned_or_ternary(self) -> Self:
+        if self.weights == "ternary" and self.scales == "learned":
+            raise ValueError(
+                "scales: learned scales of ternary weights drift until nearly all weights, or none, are zero; leave scales out"
+            )
+        return self
+
+    @property
+    def rounded_activations(self) -> Activations:
+        """Return what activations are rounded to where that is simulated."""
+        return self.activations or ("float" if self.weights == "ternary" or self.block else "int8")
+
+    @property
+    def group(self) -> int:
+        """Return how many weights of an output channel share a scale, 0 for all."""
+        return self.block if self.block is not None else GROUP if self.weights == "ternary" else 0
+
+    @property
+    def precision(self) -> Precision:
+        """Return what the stage leaves."""
+        return ALONE[self.weights or "int8"] if self.rounded_activations == "float" else "int8"

@@ -11,7 +11,7 @@ from torch import fx, nn
 
 from edgekd.context import Context
 from edgekd.data import Part
-from edgekd.errors import InputError
+from edgekd.errors import InputError, StageError
 from edgekd.evaluate import deciding_metric, run_module
 from edgekd.models.fake_quantization import (
     Simulation,
@@ -19,9 +19,12 @@ from edgekd.models.fake_quantization import (
     rounded_weights,
     rounders,
     set_range,
+    set_weight_ranges,
     unknown_names,
+    zero_ratios,
 )
 from edgekd.models.signature import Signature
+from edgekd.models.weight_rounding import Weights, zero_ratio_alarm
 from edgekd.stages.quantize.calibration import Range, choose_range
 from edgekd.stages.quantize.choice import Score, best, in_words, score
 from edgekd.stages.quantize.observation import Histogram, count_values, ends_of
@@ -36,19 +39,48 @@ def simulation_of(settings: QuantizeSettings, scheme: QuantizationScheme) -> Sim
     """Return what settings and a target's scheme ask to simulate.
 
     Raises:
-        InputError: the scheme is not one of 8 bits.
+        InputError: the scheme has activations, or weights, that cannot be trained.
     """
-    if scheme.weight_dtype != "int8" or scheme.activation_dtype == "int16":
+    weights: Weights = settings.weights or scheme.weight_dtype
+    activations = settings.rounded_activations
+    if activations == "int8" and scheme.activation_dtype == "int16":
         raise InputError(
-            f"{scheme.weight_dtype} weights with {scheme.activation_dtype} activations cannot be trained, 8 bits can; "
-            "put distill before quantize"
+            'int16 activations cannot be trained, those of 8 bits can: set activations = "float", or put distill before quantize'
         )
-    return Simulation(
+    if weights == "int8":
+        scheme = scheme.model_copy(update={"weight_dtype": "int8"})
+    simulation = Simulation(
         scheme=scheme,
+        weights=weights,
+        activations=activations,
+        block=settings.group,
+        scales=settings.scales or "absmax",
         keep_float=settings.keep_float,
         least_channels=settings.least_channels,
-        calibrators=settings.calibrators,
+        calibrators=settings.calibrators if activations == "int8" else settings.calibrators[:1],
         percentile=settings.percentile,
+    )
+    if activations == "int8" and not simulation.plain and not (scheme.per_channel and scheme.weight_symmetric):
+        raise InputError(
+            f"this target wants one scale a tensor, or zero points, for weights, and {weights} weights with "
+            f'{simulation.scales} scales have one a channel and none; set activations = "float"'
+        )
+    return simulation
+
+
+def described(simulation: Simulation, samples: int) -> str:
+    """Return what is simulated, in words."""
+    if simulation.block:
+        groups = f"in groups of {simulation.block}"
+    else:
+        groups = "per-channel" if simulation.scheme.per_channel or not simulation.plain else "per-tensor"
+    scales = ", learned scales" if simulation.scales == "learned" else ""
+    weights = f"simulated {simulation.weights} weights, {groups}{scales}"
+    if simulation.activations == "float":
+        return f"{weights}, activations in float; rounded at export"
+    return (
+        f"{weights}, {simulation.scheme.activation_dtype} activations, {samples} calibration samples, "
+        f"{len(simulation.calibrators)} calibrators; rounded at export"
     )
 
 
@@ -71,9 +103,17 @@ def prepare(
     picks, as in static quantization. The ranges of weights are their extremes, a channel or a tensor each.
 
     Raises:
-        StageError: torch cannot trace the network with a free batch size.
+        StageError: torch cannot trace the network with a free batch size, it has nothing to round, or its weights are not finite.
     """
+    infinite = [name for name, tensor in form.module.named_parameters() if not torch.isfinite(tensor).all()]
+    if infinite:
+        raise StageError(f"{infinite[0]} is not finite, so it has no range to round to; train the network anew")
     graph = prepare_graph(form.module, signature, simulation)
+    if not rounded_weights(graph):
+        raise StageError(
+            f"nothing is rounded: no layer has {simulation.weights} weights here"
+            + ("; ternary are those of linear layers alone" if simulation.weights == "ternary" else "")
+        )
     part = context.parts.validation
     metric = deciding_metric(context.metric, part)
     settings = QuantizeSettings(calibrators=simulation.calibrators, percentile=simulation.percentile)  # type: ignore[arg-type]
@@ -86,11 +126,12 @@ def prepare(
         for calibrator in settings.calibrators:
             _set_ranges(graph, histograms, calibrator, settings)
             scores[calibrator] = score(run_module(graph, part), reference, part, metric)
-            context.log(f"quantize: {calibrator}: {in_words(scores[calibrator], metric)}")
+            said = calibrator if histograms else f"{simulation.weights} weights"
+            context.log(f"quantize: {said}: {in_words(scores[calibrator], metric)}")
             advance(1)
     chosen = best(scores, metric)
     _set_ranges(graph, histograms, chosen, settings)
-    notes = {
+    notes: dict[str, Any] = {
         "simulated": True,
         "calibrator": chosen,
         "validation": {name: [round(value, 4) for value in pair] for name, pair in scores.items()},
@@ -98,6 +139,10 @@ def prepare(
         "kept_float": list(simulation.keep_float),
         "calibration_samples": len(context.parts.calibration),
     }
+    if ratios := zero_ratios(graph):
+        notes["zero_ratio"] = {name: round(ratio, 4) for name, ratio in ratios.items()}
+        if said := zero_ratio_alarm(ratios):
+            context.log(f"quantize: {said}")
     return PreparedForm(form.base, graph, simulation, form.edits), notes
 
 
@@ -153,10 +198,8 @@ def _set_ranges(
     graph: fx.GraphModule, histograms: dict[str, Histogram], calibrator: Calibrator, settings: QuantizeSettings
 ) -> None:
     """Set the ranges of all rounders: activations as a calibrator says, weights to their extremes."""
+    set_weight_ranges(graph)
     known = rounders(graph)
-    for name, weight in rounded_weights(graph).items():
-        rows = weight.transpose(0, known[name].ch_axis).flatten(1) if known[name].is_per_channel else weight.flatten()
-        set_range(known[name], *torch.aminmax(rows, dim=-1))
     for name, histogram in histograms.items():
         low, high = choose_range(histogram, calibrator, settings)
         set_range(known[name], torch.tensor(low), torch.tensor(high))

@@ -19,7 +19,7 @@ from edgekd.stages.quantize.executors import Candidate, Quantizer, executor_of
 from edgekd.stages.quantize.preparation import prepare
 from edgekd.stages.quantize.sensitivity import Sensitivity, measure_sensitivity
 from edgekd.stages.quantize.settings import QuantizeSettings
-from edgekd.stages.quantize.simulation import check_names, simulation_of
+from edgekd.stages.quantize.simulation import check_names, described, simulation_of
 from edgekd.stages.quantize.simulation import prepare as simulate
 from edgekd.stages.stage import Stage, from_float
 from edgekd.state import ModelState, OnnxForm, TorchForm
@@ -231,10 +231,7 @@ def _describe(settings: StageSettings, context: Context) -> str:
     scheme = scheme_of(settings, context)
     weights = "per-channel" if scheme.per_channel else "per-tensor"
     if settings.simulate:
-        return (
-            f"simulated int8, {scheme.activation_dtype} activations, {weights} weights, {len(context.parts.calibration)} "
-            f"calibration samples, {len(settings.calibrators)} calibrators; rounded at export"
-        )
+        return described(simulation_of(settings, scheme), len(context.parts.calibration))
     weights = f"{'7-bit ' if scheme.weight_range == 'seven-bit' else ''}{weights}"
     return (
         f"static int8 ({executor_of(context).description}), {scheme.activation_dtype} activations, {weights} weights, "
@@ -249,8 +246,9 @@ def _produces(settings: StageSettings, form: str) -> str:
 
 
 def _becomes(settings: StageSettings, precision: Precision) -> Precision:
+    assert isinstance(settings, QuantizeSettings)
     from_float(precision)
-    return "int8"
+    return settings.precision
 
 
 STAGE = Stage(

@@ -1,6 +1,7 @@
 import copy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,7 +12,7 @@ from torch import nn
 from edgekd.context import Context
 from edgekd.data import Part
 from edgekd.device.runtimes import open_session
-from edgekd.errors import InputError
+from edgekd.errors import InputError, StageError
 from edgekd.evaluate import run_module, run_onnx
 from edgekd.models.exported_graph import set_adapting, set_training
 from edgekd.models.fake_quantization import rounders
@@ -19,7 +20,7 @@ from edgekd.request import Request, prepare
 from edgekd.stages.export.prepared_writer import write_prepared
 from edgekd.stages.quantize import STAGE, QuantizeSettings
 from edgekd.stages.quantize.simulation import simulation_of
-from edgekd.state import ModelState, OnnxForm, PreparedForm
+from edgekd.state import ModelState, OnnxForm, PreparedForm, load_state, save_state
 from edgekd.target import QuantizationScheme
 
 SETTINGS = QuantizeSettings(simulate=True, calibrators=("min-max", "mse"))
@@ -200,6 +201,74 @@ def test_what_cannot_be_simulated_is_refused(given: tuple[ModelState, Context], 
         STAGE.check(QuantizeSettings(simulate=True, keep_float=("stam",)), state, context)
     with pytest.raises(InputError, match="cannot be trained"):
         STAGE.check(SETTINGS, replace(state, form=OnnxForm(tmp_path / "model.onnx")), context)
+    wide = QuantizationScheme(activation_dtype="int16")
     with pytest.raises(InputError, match="put distill before quantize"):
-        simulation_of(SETTINGS, QuantizationScheme(weight_dtype="int4"))
+        simulation_of(SETTINGS, wide)
+    assert simulation_of(QuantizeSettings(simulate=True, activations="float"), wide).activations == "float"
+    with pytest.raises(InputError, match="one scale a tensor"):
+        simulation_of(QuantizeSettings(simulate=True, weights="int4"), QuantizationScheme(per_channel=False))
     assert "rounded at export" in STAGE.describe(SETTINGS, context)
+
+
+@pytest.mark.parametrize(
+    ("settings", "weights", "activations", "block"),
+    [
+        ({}, "int8", "int8", 0),
+        ({"weights": "int4"}, "int4", "int8", 0),
+        ({"weights": "int4", "block": 32}, "int4", "float", 32),
+        ({"weights": "ternary"}, "ternary", "float", 128),
+        ({"weights": "ternary", "block": 0}, "ternary", "float", 0),
+    ],
+)
+def test_what_is_not_said_suits_what_is(settings: dict[str, Any], weights: str, activations: str, block: int) -> None:
+    made = simulation_of(QuantizeSettings(simulate=True, **settings), QuantizationScheme())
+    assert (made.weights, made.activations, made.block, made.scales) == (weights, activations, block, "absmax")
+
+
+def test_a_scheme_of_four_bits_is_simulated_so() -> None:
+    assert simulation_of(SETTINGS, QuantizationScheme(weight_dtype="int4")).weights == "int4"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"simulate": False, "weights": "int4"}, "set simulate = true"),
+        ({"weights": "ternary", "activations": "int8"}, 'set activations = "float"'),
+        ({"weights": "int4", "activations": "int8", "block": 32}, "set block = 0"),
+        ({"weights": "ternary", "scales": "learned"}, "leave scales out"),
+    ],
+)
+def test_contradictions_are_refused_with_the_way_out(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        QuantizeSettings.model_validate({"simulate": True, **settings})
+
+
+def test_low_bits_train_are_stored_and_come_back(given: tuple[ModelState, Context], tmp_path: Path) -> None:
+    state, context = given
+    settings = QuantizeSettings(simulate=True, weights="ternary", least_channels=1)
+    made = STAGE.run(state, settings, context)
+    assert made.notes["rounded"] == {"weights": 1, "activations": 0} and form_of(made).precision == "ternary-weights"
+    assert made.notes["zero_ratio"].keys() == {"classifier.weight"}
+    assert 0.15 < made.notes["zero_ratio"]["classifier.weight"] < 0.6
+    form = trained(form_of(made), context, 1, adapting=True)
+    save_state(replace(made, form=form), tmp_path)
+    loaded = form_of(load_state(tmp_path, form.base))
+    assert loaded.simulation == form.simulation
+    part = context.parts.validation
+    assert np.array_equal(run_module(loaded.module, part)["output"], run_module(form.module, part)["output"])
+
+
+def test_a_network_without_the_layers_is_refused(given: tuple[ModelState, Context]) -> None:
+    state, context = given
+    settings = QuantizeSettings(simulate=True, weights="ternary", keep_float=("classifier",))
+    with pytest.raises(StageError, match="ternary are those of linear layers alone"):
+        STAGE.run(state, settings, context)
+
+
+def test_the_ranges_of_a_network_that_is_not_finite_are_refused(given: tuple[ModelState, Context]) -> None:
+    state, context = given
+    form = copy.deepcopy(state.torch)
+    with torch.no_grad():
+        form.module.classifier.weight[0, 0] = float("nan")
+    with pytest.raises(StageError, match="classifier.weight is not finite"):
+        STAGE.run(replace(state, form=form), SETTINGS, context)

@@ -1,0 +1,104 @@
+"""Weights of less than 8 bits in an ONNX file: several in a byte, and operators of the standard that unpack them.
+
+ONNX Runtime unpacks them once, when it opens the file: what it then runs has integer weights of 8 bits where activations are
+integers (a convolution behind a 4-bit type of ONNX would run in float), else weights in float.
+"""
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from edgekd.models.onnx_graph import LEVELS
+from edgekd.models.weight_rounding import BITS, HIGHEST, Weights
+
+
+def pack_weights(model: onnx.ModelProto) -> None:
+    """Pack the levels of weights, and replace what dequantizes them where activations are in float, in place."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    integers = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
+    nodes: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        name = node.input[0] if node.op_type == "DequantizeLinear" else ""
+        kind, found, _ = name.partition(LEVELS)
+        if not found or name not in constants or kind not in BITS:
+            nodes.append(node)
+            continue
+        builder = _Builder(name, kind, nodes, model.graph)  # type: ignore[arg-type]
+        levels, scales = (numpy_helper.to_array(constants[one]) for one in node.input[:2])
+        axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
+        builder.dequantize(levels, scales, axis, node.output[0], integers=integers)
+    used = {value.name for value in model.graph.output}
+    wanted: list[onnx.NodeProto] = []
+    for node in reversed(nodes):
+        if used & set(node.output):
+            wanted.insert(0, node)
+            used |= set(node.input)
+    del model.graph.node[:]
+    model.graph.node.extend(wanted)
+    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+
+
+def packed(levels: NDArray[np.int8], kind: Weights) -> NDArray[np.uint8]:
+    """Return levels as bytes (1, bytes): of the values put on end in 8 / bits equal parts, the first part has the lowest bits."""
+    bits = BITS[kind]
+    count = 8 // bits
+    values = (levels.astype(np.int16) + HIGHEST[kind]).astype(np.uint8).reshape(-1)
+    parts = np.pad(values, (0, -len(values) % count)).reshape(count, -1)
+    shifted = parts << (bits * np.arange(count, dtype=np.uint8))[:, None]
+    found: NDArray[np.uint8] = np.bitwise_or.reduce(shifted, axis=0, keepdims=True)
+    return found
+
+
+class _Builder:
+    """Adds the nodes of one weight to a list, and what they need to a graph."""
+
+    def __init__(self, name: str, kind: Weights, nodes: list[onnx.NodeProto], graph: onnx.GraphProto) -> None:
+        self._name, self._kind, self._nodes, self._graph = name, kind, nodes, graph
+
+    def dequantize(
+        self, levels: NDArray[np.int8], scales: NDArray[np.float32], axis: int, output: str, *, integers: bool
+    ) -> None:
+        """Add what makes weights of levels: DequantizeLinear of 8 bits where a runtime has integers, else a product."""
+        unpacked = self._unpacked(levels, "INT8" if integers else "FLOAT")
+        scale = scales if integers else scales.reshape([-1 if one == axis else 1 for one in range(levels.ndim)])
+        half = scale.astype(np.float16)
+        lossless = not integers and bool((half == scale).all())  # a runtime's integers need scales in float32
+        stored = self._constant("scale", half if lossless else scale)
+        if lossless:
+            stored = self._node("Cast", [stored], "scales", to=TensorProto.FLOAT)
+        if integers:
+            self._nodes.append(helper.make_node("DequantizeLinear", [unpacked, stored], [output], output, axis=axis))
+        else:
+            self._nodes.append(helper.make_node("Mul", [unpacked, stored], [output], output))
+
+    def _unpacked(self, levels: NDArray[np.int8], kind: str) -> str:
+        to = getattr(TensorProto, kind)
+        bits = BITS[self._kind]
+        if bits == 8:
+            stored = self._constant("levels", levels)
+            return stored if kind == "INT8" else self._node("Cast", [stored], "values", to=to)
+        shifts = (bits * np.arange(8 // bits, dtype=np.uint8))[:, None]
+        inputs = [self._constant("packed", packed(levels, self._kind)), self._constant("shifts", shifts)]
+        found = self._node("BitShift", inputs, "shifted", direction="RIGHT")
+        found = self._node("BitwiseAnd", [found, self._constant("mask", np.uint8(2**bits - 1))], "masked")
+        if levels.size % (8 // bits):
+            found = self._node("Reshape", [found, self._constant("flat", np.array([-1]))], "flattened")
+            ends = [self._constant(name, np.array([end])) for name, end in (("start", 0), ("end", levels.size))]
+            found = self._node("Slice", [found, *ends], "whole")
+        found = self._node("Reshape", [found, self._constant("shape", np.array(levels.shape))], "shaped")
+        found = self._node("Cast", [found], "unsigned", to=TensorProto.FLOAT)
+        found = self._node("Sub", [found, self._constant("offset", np.float32(HIGHEST[self._kind]))], "values")
+        return found if kind == "FLOAT" else self._node("Cast", [found], "integers", to=to)
+
+    def _constant(self, name: str, value: NDArray[np.generic] | np.generic) -> str:
+        name = f"{self._name}_{name}"
+        self._graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+    def _node(self, operator: str, inputs: list[str], output: str, **attributes: object) -> str:
+        output = f"{self._name}_{output}"
+        self._nodes.append(helper.make_node(operator, inputs, [output], output, **attributes))
+        return output

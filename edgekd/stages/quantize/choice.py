@@ -20,14 +20,18 @@ class Drop:
     part: Part
     metric: Metric
 
-    def __call__(self, outputs: Outputs, positions: Sequence[int] | None = None) -> float:
-        """Return the drop of outputs of the whole part, or of the samples at these positions of it."""
-        part, reference = self.part, self.reference
-        if positions is not None:
-            part = replace(part, indices=part.indices[list(positions)])
-            reference = {name: array[list(positions)] for name, array in reference.items()}
-        before, after = (judge_outputs(one, reference, part, self.metric) for one in (reference, outputs))
+    def __call__(self, outputs: Outputs) -> float:
+        """Return the drop of outputs of the whole part."""
+        before, after = (
+            judge_outputs(one, self.reference, self.part, self.metric) for one in (self.reference, outputs)
+        )
         return self.metric.drop(before, after)
+
+    def at(self, positions: Sequence[int]) -> "Drop":
+        """Return the same on the samples at these positions of the part."""
+        chosen = list(positions)
+        reference = {name: array[chosen] for name, array in self.reference.items()}
+        return Drop(reference, replace(self.part, indices=self.part.indices[chosen]), self.metric)
 
 
 def score(outputs: Outputs, reference: Outputs, part: Part, metric: Metric) -> Score:

@@ -8,7 +8,6 @@ import importlib.util
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from edgekd.context import Context
 from edgekd.data import Part
 from edgekd.errors import EdgekdError, InputError, StageError, ToolMissing
+from edgekd.evaluate import judge_outputs
 from edgekd.models.onnx_graph import fixed_batch
 from edgekd.stages.export.onnx_writer import IR_VERSION
 from edgekd.stages.quantize.accuracy_search import Found
@@ -67,11 +67,11 @@ class NncfQuantizer(Quantizer):
         """Let NNCF take layers back to float, first those whose rounding costs most, until the drop is small enough."""
         path = file.with_name("held.onnx")
 
-        def value(model: onnx.ModelProto, chosen: Iterable[int]) -> tuple[float, None]:
-            positions = list(chosen)
+        def value(model: onnx.ModelProto, positions: Iterable[int]) -> tuple[float, None]:
             onnx.save(model, str(path))
-            part = replace(drop.part, indices=drop.part.indices[positions])
-            return -drop(self.run(path, part), positions), None  # a value that falls with the accuracy
+            few = drop.at(list(positions))
+            found = judge_outputs(self.run(path, few.part), few.reference, few.part, drop.metric)
+            return (found if drop.metric.higher_is_better else -found), None
 
         with _nncf() as nncf:
             restoring = nncf.AdvancedAccuracyRestorerParameters(ranking_subset_size=RANKED, num_ranking_workers=1)
@@ -86,7 +86,8 @@ class NncfQuantizer(Quantizer):
                 **self._arguments(keep_float),
             )
         before, after = _integer_nodes(onnx.load(str(file))), _integer_nodes(model)
-        reached = -value(model, range(len(drop.part)))[0]
+        onnx.save(model, str(path))
+        reached = drop(self.run(path, drop.part))
         path.unlink()
         layers = tuple(name for name in before if name not in after)
         self.context.log(f"quantize: NNCF took {len(layers)} of {len(before)} nodes back to float: drop {reached:.3g}")

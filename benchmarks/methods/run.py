@@ -14,7 +14,7 @@ import numpy as np
 
 from edgekd import host
 from edgekd.verbs.methods.bench import NONE, read_arms, run_bench
-from edgekd.verbs.methods.statistics import holm, paired
+from edgekd.verbs.statistics import holm, paired
 
 HERE = Path(__file__).parent
 SEEDS = {

@@ -13,6 +13,7 @@ COMMANDS = {
     "init": "Write a commented recipe and the model's sidecar.",
     "plan": "Say what compress would do, what is missing, and how long it takes.",
     "compress": "Compress a model for a target, with measured evidence.",
+    "bench": "Try prune, quantize and distill alone, together and in every order.",
     "prune": "Only remove channels.",
     "distill": "Only train towards a teacher.",
     "quantize": "Only go to 8-bit integers.",
@@ -28,7 +29,7 @@ COMMANDS = {
     "doctor": "Say what this machine and installation can do.",
     "completion": "Print the shell completion for bash, zsh or fish.",
 }
-WORKING = ("compress", "prune", "distill", "quantize", "export")  # they keep a run directory
+WORKING = ("compress", "bench", "prune", "distill", "quantize", "export")  # they keep a run directory
 
 
 class LazyGroup(click.Group):

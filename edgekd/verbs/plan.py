@@ -92,15 +92,19 @@ def check_order(state: ModelState, recipe: Recipe, context: Context, *, arms: bo
         form, maker = stage.leaves(settings, form), f"{settings.kind} leaves"
 
 
-def plan(prepared: Prepared, context: Context) -> Plan:
-    """Return what would run for one target; a problem is part of the plan, not an error."""
+def plan(prepared: Prepared, context: Context, *, rate: float | None = None) -> Plan:
+    """Return what would run for one target; a problem is part of the plan, not an error.
+
+    `rate` is `forward_seconds`, for a caller that has measured it.
+    """
     state, recipe, budget = prepared.opened.state, prepared.recipe, prepared.budget
     problem = None
     try:
         check_order(state, recipe, context, arms=prepared.request.arms)
     except InputError as error:
         problem = str(error)
-    rate = _forward_seconds(state) if isinstance(state.form, TorchForm) and problem is None else None
+    if rate is None and isinstance(state.form, TorchForm) and problem is None:
+        rate = forward_seconds(state)
     known = prepared.request.resume and problem is None and prepared.directory.is_dir()
     stored = stored_stages(prepared, context) if known else [False] * len(recipe.stages)
     steps, share = [], 1.0
@@ -141,7 +145,7 @@ def plan(prepared: Prepared, context: Context) -> Plan:
 
 
 @torch.no_grad()
-def _forward_seconds(state: ModelState) -> float:
+def forward_seconds(state: ModelState) -> float:
     """Return the seconds that one sample takes forward, from the fastest of a few batches."""
     inputs = example_inputs(state.signature, 32)
     run_network(state.torch.module, inputs)

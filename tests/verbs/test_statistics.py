@@ -1,6 +1,6 @@
 import pytest
 
-from edgekd.verbs.methods.statistics import holm, paired, t_cdf, t_quantile
+from edgekd.verbs.statistics import holm, paired, t_cdf, t_quantile
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,149 @@
+"""What the cells came to: means over the seeds, differences from the recipe's order, and which are worth choosing."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from edgekd.metrics import Metric
+from edgekd.verbs.bench.cells import BASELINE, Cell
+from edgekd.verbs.statistics import Compared, Mean, compared, mean_of
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One file of one seed: score, MB, p50 of its latency in ms, and how many times as fast as the baseline's it is."""
+
+    score: float
+    megabytes: float
+    milliseconds: float
+    speedup: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """A cell with its measurements, a seed each, or the problem why there are none.
+
+    `against` compares its scores with those of the reference. `front`: no other row is, in its means, at least as good in
+    score, size and latency and better in one.
+    """
+
+    cell: Cell
+    measured: tuple[Measurement, ...]
+    problem: str | None = None
+    against: Compared | None = None
+    front: bool = False
+
+    def mean(self, figure: str) -> Mean:
+        """Return the mean of one field of the measurements; of what no seed changes, the first, without an interval."""
+        values = [getattr(one, figure) for one in self.measured]
+        return mean_of(values if self.cell.trained or figure in ("milliseconds", "speedup") else values[:1])
+
+    def score_per(self, figure: str) -> Mean:
+        """Return the mean of the score divided by a field of the measurements."""
+        return mean_of([one.score / getattr(one, figure) for one in self.measured])
+
+    def to_json(self, *, ratios: bool) -> dict[str, Any]:
+        """Return plain JSON; `ratios` says whether a score per ms or MB means something."""
+        content: dict[str, Any] = {
+            "name": self.cell.name,
+            "stages": [stage.model_dump(mode="json") for stage in self.cell.stages],
+            "trained": self.cell.trained,
+            "problem": self.problem,
+        }
+        if not self.measured:
+            return content
+        figures = {"score": "score", "size_mb": "megabytes", "latency_p50_ms": "milliseconds", "speedup": "speedup"}
+        for key, figure in figures.items():
+            content[key] = {**asdict(self.mean(figure)), "seeds": [getattr(one, figure) for one in self.measured]}
+        if ratios:
+            content["score_per_ms"] = asdict(self.score_per("milliseconds"))
+            content["score_per_mb"] = asdict(self.score_per("megabytes"))
+        content["difference"] = None if self.against is None else asdict(self.against.difference)
+        content["p_holm"] = None if self.against is None else self.against.corrected
+        return {**content, "pareto_front": self.front}
+
+
+@dataclass(frozen=True)
+class Table:
+    """All cells. `latency_on` says what latency was measured on, `on_target` whether that is the target itself."""
+
+    model: str
+    target: str
+    data: str
+    samples: int
+    metric: Metric
+    epochs: Mapping[str, int]
+    seeds: tuple[int, ...]
+    reference: str
+    latency_on: str
+    on_target: bool
+    rows: tuple[Row, ...]
+
+    @property
+    def ratios(self) -> bool:
+        """Return whether a score per ms or MB means something: more of it is better."""
+        return self.metric.higher_is_better
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON, without what made it (host, software)."""
+        return {
+            "schema": SCHEMA,
+            "model": self.model,
+            "target": self.target,
+            "data": {"origin": self.data, "evaluation": self.samples},
+            "metric": {
+                "name": self.metric.name,
+                "unit": self.metric.unit,
+                "higher_is_better": self.metric.higher_is_better,
+            },
+            "epochs": dict(self.epochs),
+            "seeds": list(self.seeds),
+            "reference": self.reference,
+            "latency": {"measured_on": self.latency_on, "on_target": self.on_target},
+            "cells": [row.to_json(ratios=self.ratios) for row in self.rows],
+        }
+
+
+def make_rows(
+    cells: Sequence[Cell],
+    measured: Mapping[str, Sequence[Measurement]],
+    problems: Mapping[str, str],
+    reference: str,
+    metric: Metric,
+) -> tuple[Row, ...]:
+    """Return the rows; with one seed nothing is compared."""
+    scores = {name: [one.score for one in found] for name, found in measured.items() if name not in problems}
+    others = {name: found for name, found in scores.items() if name != reference and len(found) > 1}
+    against = compared(others, scores[reference], higher_is_better=metric.higher_is_better)
+    rows = [
+        Row(cell, () if cell.name in problems else tuple(measured[cell.name]), problems.get(cell.name))
+        for cell in cells
+    ]
+    front = _front([row for row in rows if row.measured], metric)
+    return tuple(
+        Row(row.cell, row.measured, row.problem, against.get(row.cell.name), row.cell.name in front) for row in rows
+    )
+
+
+def reference_of(own: str, measured: Mapping[str, Any], problems: Mapping[str, str]) -> str:
+    """Return the cell that the others are compared with: the recipe's own order, else the baseline."""
+    return own if own in measured and own not in problems else BASELINE
+
+
+def _front(rows: Sequence[Row], metric: Metric) -> set[str]:
+    """Return the names of the rows that no other one dominates, by their means."""
+    sign = 1 if metric.higher_is_better else -1
+    costs = {
+        row.cell.name: (-sign * row.mean("score").mean, row.mean("megabytes").mean, row.mean("milliseconds").mean)
+        for row in rows
+    }
+
+    def dominated(name: str) -> bool:
+        return any(
+            other != costs[name] and all(a <= b for a, b in zip(other, costs[name], strict=True))
+            for other in costs.values()
+        )
+
+    return {name for name in costs if not dominated(name)}

@@ -69,14 +69,7 @@ def _preview(bench: "Bench", as_json: bool) -> None:
         return
     for remark in bench.prepared.remarks:
         say(remark)
-    rows = [
-        (
-            one.cell.name,
-            f"left out: {one.problem}" if one.problem else "\n".join(step.description for step in one.steps),
-        )
-        for one in planned
-    ]
-    print_table(["cell", "what"], rows)
-    results.print(
-        f"with {plural(len(bench.seeds), 'seed')} about {time_in_words(seconds)} for what is trained, and a minute a seed to measure"
-    )
+    rows = [(one.cell.name, f"left out: {one.problem}" if one.problem else one.cell.in_words()) for one in planned]
+    print_table(["cell", "stages, and epochs of training"], rows)
+    time = "not known" if seconds is None else f"about {time_in_words(seconds)}, and to measure some minutes more"
+    results.print(f"{plural(len(bench.seeds), 'seed')}: {time}")

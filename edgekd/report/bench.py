@@ -7,13 +7,15 @@ from edgekd.report.console import plural, print_table, results
 from edgekd.verbs.bench.table import Row, Table
 from edgekd.verbs.statistics import Mean
 
+Lines = tuple[str, ...]
+
 
 @dataclass(frozen=True)
 class _Column:
-    """A column: its head, and what stands in it for a row, as one or more lines."""
+    """A column: its head, and what stands in it for a row that has measurements, one or two lines each."""
 
-    head: tuple[str, ...]
-    lines: Callable[[Row], tuple[str, ...]]
+    head: Lines
+    lines: Callable[[Row], Lines]
     right: bool = True
 
 
@@ -21,7 +23,7 @@ def show(table: Table) -> None:
     """Print the table, and what its figures are."""
     columns = _columns(table)
     heads = [(">" if column.right else "") + "\n".join(column.head) for column in columns]
-    rows = [["\n".join(column.lines(row)) for column in columns] for row in table.rows]
+    rows = [["\n".join(lines) for lines in _cells(columns, row)] for row in table.rows]
     print_table(heads, rows, title=f"{table.model} for {table.target}")
     for line in _notes(table):
         results.print(line)
@@ -32,11 +34,10 @@ def markdown(table: Table) -> str:
     columns = _columns(table)
     heads = [" ".join(column.head) for column in columns]
     rules = ["---:" if column.right else "---" for column in columns]
-    rows = [["<br>".join(column.lines(row)).replace("|", "\\|") for column in columns] for row in table.rows]
+    rows = [["<br>".join(lines).replace("|", "\\|") for lines in _cells(columns, row)] for row in table.rows]
     lines = [f"| {' | '.join(cells)} |" for cells in (heads, rules, *rows)]
-    return "\n".join(
-        [f"# {table.model} for {table.target}\n", *lines, "", *(f"- {note}" for note in _notes(table)), ""]
-    )
+    notes = [f"- {note}" for note in _notes(table)]
+    return "\n".join([f"# {table.model} for {table.target}\n", *lines, "", *notes, ""])
 
 
 def _columns(table: Table) -> list[_Column]:
@@ -44,55 +45,49 @@ def _columns(table: Table) -> list[_Column]:
     where = f"on {table.target}" if table.on_target else "on this machine"
     columns = [
         _Column(("cell",), lambda row: (row.cell.name,), right=False),
-        _Column((f"{table.metric.name} {unit}".rstrip(), "95 % interval"), _of("score", 2)),
+        _Column((f"{table.metric.name} {unit}".rstrip(), "95 % interval"), lambda row: _mean(row.mean("score"), 2)),
         _Column((f"against {table.reference}", "95 % interval"), _difference),
         _Column(("p (Holm)",), lambda row: ("" if row.against is None else f"{row.against.corrected:.3f}",)),
-        _Column(("MB",), lambda row: _lines(row, Mean(row.mean("megabytes").mean, None, None), 3)),
-        _Column((f"p50 ms {where}", "95 % interval"), _of("milliseconds", 3)),
-        _Column(("times as fast", "as the baseline"), _of("speedup", 2)),
+        _Column(("MB",), lambda row: (f"{row.mean('megabytes').mean:.3f}",)),
+        _Column((f"p50 ms {where}", "95 % interval"), lambda row: _mean(row.mean("milliseconds"), 3)),
+        _Column(("times as fast", "as the baseline"), lambda row: _mean(row.mean("speedup"), 2)),
     ]
     if table.ratios:
+        per = unit or table.metric.name
         columns += [
-            _Column((f"{unit or table.metric.name} per ms",), _per("milliseconds")),
-            _Column((f"{unit or table.metric.name} per MB",), _per("megabytes")),
+            _Column((f"{per} per ms",), lambda row: (f"{row.score_per('milliseconds').mean:,.0f}",)),
+            _Column((f"{per} per MB",), lambda row: (f"{row.score_per('megabytes').mean:,.0f}",)),
         ]
     return [
         *columns,
         _Column(("front",), lambda row: ("yes" if row.front else "",)),
-        _Column(("",), _said, right=False),
+        _Column(("verdict",), lambda row: ("" if row.against is None else row.against.verdict,), right=False),
     ]
 
 
-def _of(figure: str, digits: int) -> Callable[[Row], tuple[str, ...]]:
-    return lambda row: _lines(row, row.mean(figure), digits) if row.measured else ("",)
+def _cells(columns: list[_Column], row: Row) -> list[Lines]:
+    """Return what stands in every column; without measurements the reason stands in the last one."""
+    if row.measured:
+        return [column.lines(row) for column in columns]
+    return [(row.cell.name,), *[("",)] * (len(columns) - 2), (f"left out: {row.problem}",)]
 
 
-def _per(figure: str) -> Callable[[Row], tuple[str, ...]]:
-    return lambda row: (f"{row.score_per(figure).mean:,.0f}",) if row.measured else ("",)
-
-
-def _lines(row: Row, found: Mean, digits: int) -> tuple[str, ...]:
+def _mean(found: Mean, digits: int) -> Lines:
     mean = f"{found.mean:.{digits}f}"
     return (mean,) if found.low is None else (mean, f"{found.low:.{digits}f} to {found.high:.{digits}f}")
 
 
-def _difference(row: Row) -> tuple[str, ...]:
+def _difference(row: Row) -> Lines:
     return ("",) if row.against is None else row.against.difference.in_words()
-
-
-def _said(row: Row) -> tuple[str, ...]:
-    if row.problem is not None:
-        return (f"left out: {row.problem}",)
-    return ("" if row.against is None else row.against.verdict,)
 
 
 def _notes(table: Table) -> list[str]:
     split = ", ".join(f"{count} with {name}" for name, count in table.epochs.items())
     first, last = table.seeds[0], table.seeds[-1]
-    seeds = f"seeds {first} to {last}" if last > first else f"seed {first}, so nothing is told of its spread"
+    seeds = f"seeds {first} to {last}" if last > first else f"seed {first} alone, so nothing is told of the spread"
     return [
         f"{plural(sum(table.epochs.values()), 'epoch')} a trained cell: {split}; {seeds}; intervals are over the seeds",
-        f"{table.metric.name}: measured on the {plural(table.samples, 'evaluation sample')} of {table.data}",
+        f"{table.metric.name}: measured on {plural(table.samples, 'evaluation sample')} of {table.data}",
         f"latency: measured, interleaved, with {table.latency_on}"
         + ("" if table.on_target else f", which is no {table.target}"),
         "front: no other cell is, in its means, at least as good in score, MB and ms and better in one",

@@ -39,6 +39,16 @@ class Cell:
     trained: bool = True
     problem: str | None = None
 
+    def in_words(self) -> str:
+        """Return the stages in order, trainings with their epochs: `prune, labels 2, distill 4`."""
+        return ", ".join(_in_words(stage) for stage in self.stages)
+
+
+def _in_words(stage: StageSettings) -> str:
+    if not isinstance(stage, DistillSettings):
+        return stage.kind
+    return f"{'labels' if stage.losses == () else 'distill'} {stage.epochs}"
+
 
 def cells_of(recipe: Recipe, signature: Signature, epochs: int, orders: Sequence[Order] | None = None) -> list[Cell]:
     """Return the untrained cells, each technique, the combinations in the recipe's order, and the orders of all three.

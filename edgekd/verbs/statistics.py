@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 LEVEL = 0.05  # below it a corrected p tells two arms apart
+_LARGEST = 700.0  # whose exponential is a finite number
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,13 @@ def mean_of(values: Sequence[float]) -> Mean:
         return Mean(mean, None, None)
     half = t_quantile(0.975, len(values) - 1) * error
     return Mean(mean, mean - half, mean + half)
+
+
+def geometric_mean_of(values: Sequence[float]) -> Mean:
+    """Return the geometric mean of times or ratios with its 95 % interval: that of the logarithms."""
+    logs = mean_of([math.log(value) for value in values])
+    low, high = (None if end is None else math.exp(min(end, _LARGEST)) for end in (logs.low, logs.high))
+    return Mean(math.exp(logs.mean), low, high)
 
 
 def paired(differences: Sequence[float]) -> Paired:

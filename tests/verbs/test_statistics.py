@@ -1,6 +1,6 @@
 import pytest
 
-from edgekd.verbs.statistics import holm, paired, t_cdf, t_quantile
+from edgekd.verbs.statistics import compared, geometric_mean_of, holm, mean_of, paired, t_cdf, t_quantile
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,25 @@ def test_a_paired_comparison() -> None:
 def test_holm_multiplies_the_smallest_by_their_number() -> None:
     assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06})
     assert holm({"a": 0.9, "b": 0.8}) == {"a": 1.0, "b": 1.0}
+
+
+def test_a_mean_has_an_interval_from_two_values_on() -> None:
+    found = mean_of([1.0, 2.0, 3.0])
+    assert (found.mean, found.low) == (2, pytest.approx(2 - 4.3027 / 3**0.5, abs=1e-3))
+    assert mean_of([5.0]).low is None and mean_of([5.0]).high is None
+
+
+def test_a_geometric_mean_stays_above_zero() -> None:
+    found = geometric_mean_of([0.5, 2.0])
+    assert found.mean == pytest.approx(1) and found.low is not None and found.high is not None
+    assert found.low > 0 and found.low * found.high == pytest.approx(1)
+    assert geometric_mean_of([3.0]).mean == pytest.approx(3)
+
+
+def test_arms_are_compared_with_a_reference() -> None:
+    found = compared({"up": [3.0, 3.2, 3.0], "down": [0.0, 0.1, 0.1], "same": [1.0, 1.2, 0.9]}, [1.0, 1.1, 1.0])
+    assert {name: one.verdict for name, one in found.items()} == {
+        "up": "better", "down": "worse", "same": "not distinguishable",
+    }  # fmt: skip
+    less = compared({"up": [3.0, 3.1, 3.0]}, [1.0, 1.1, 1.2], higher_is_better=False)
+    assert less["up"].verdict == "worse" and less["up"].corrected == less["up"].difference.p

@@ -6,7 +6,7 @@ from typing import Any
 
 from edgekd.metrics import Metric
 from edgekd.verbs.bench.cells import BASELINE, Cell
-from edgekd.verbs.statistics import Compared, Mean, compared, mean_of
+from edgekd.verbs.statistics import Compared, Mean, compared, geometric_mean_of, mean_of
 
 SCHEMA = 1
 
@@ -35,14 +35,36 @@ class Row:
     against: Compared | None = None
     front: bool = False
 
-    def mean(self, figure: str) -> Mean:
-        """Return the mean of one field of the measurements; of what no seed changes, the first, without an interval."""
-        values = [getattr(one, figure) for one in self.measured]
-        return mean_of(values if self.cell.trained or figure in ("milliseconds", "speedup") else values[:1])
+    @property
+    def score(self) -> Mean:
+        """Return the mean score; what no seed changes has no interval."""
+        scores = [one.score for one in self.measured]
+        return mean_of(scores if self.cell.trained else scores[:1])
 
-    def score_per(self, figure: str) -> Mean:
-        """Return the mean of the score divided by a field of the measurements."""
-        return mean_of([one.score / getattr(one, figure) for one in self.measured])
+    @property
+    def megabytes(self) -> float:
+        """Return the mean size."""
+        return mean_of([one.megabytes for one in self.measured]).mean
+
+    @property
+    def milliseconds(self) -> Mean:
+        """Return the geometric mean of p50."""
+        return geometric_mean_of([one.milliseconds for one in self.measured])
+
+    @property
+    def speedup(self) -> Mean:
+        """Return the geometric mean of how many times as fast as the baseline it is."""
+        return geometric_mean_of([one.speedup for one in self.measured])
+
+    @property
+    def score_per_ms(self) -> float:
+        """Return the mean of the score per ms of p50."""
+        return mean_of([one.score / one.milliseconds for one in self.measured]).mean
+
+    @property
+    def score_per_mb(self) -> float:
+        """Return the mean of the score per MB."""
+        return mean_of([one.score / one.megabytes for one in self.measured]).mean
 
     def to_json(self, *, ratios: bool) -> dict[str, Any]:
         """Return plain JSON; `ratios` says whether a score per ms or MB means something."""
@@ -54,12 +76,14 @@ class Row:
         }
         if not self.measured:
             return content
-        figures = {"score": "score", "size_mb": "megabytes", "latency_p50_ms": "milliseconds", "speedup": "speedup"}
-        for key, figure in figures.items():
-            content[key] = {**asdict(self.mean(figure)), "seeds": [getattr(one, figure) for one in self.measured]}
+        content |= {
+            "score": {**asdict(self.score), "seeds": [one.score for one in self.measured]},
+            "size_mb": {"mean": self.megabytes, "seeds": [one.megabytes for one in self.measured]},
+            "latency_p50_ms": {**asdict(self.milliseconds), "seeds": [one.milliseconds for one in self.measured]},
+            "speedup": {**asdict(self.speedup), "seeds": [one.speedup for one in self.measured]},
+        }
         if ratios:
-            content["score_per_ms"] = asdict(self.score_per("milliseconds"))
-            content["score_per_mb"] = asdict(self.score_per("megabytes"))
+            content |= {"score_per_ms": self.score_per_ms, "score_per_mb": self.score_per_mb}
         content["difference"] = None if self.against is None else asdict(self.against.difference)
         content["p_holm"] = None if self.against is None else self.against.corrected
         return {**content, "pareto_front": self.front}
@@ -135,10 +159,7 @@ def reference_of(own: str, measured: Mapping[str, Any], problems: Mapping[str, s
 def _front(rows: Sequence[Row], metric: Metric) -> set[str]:
     """Return the names of the rows that no other one dominates, by their means."""
     sign = 1 if metric.higher_is_better else -1
-    costs = {
-        row.cell.name: (-sign * row.mean("score").mean, row.mean("megabytes").mean, row.mean("milliseconds").mean)
-        for row in rows
-    }
+    costs = {row.cell.name: (-sign * row.score.mean, row.megabytes, row.milliseconds.mean) for row in rows}
 
     def dominated(name: str) -> bool:
         return any(

@@ -31,12 +31,13 @@ def command(
 ) -> None:
     """Try prune, quantize and distill on MODEL alone, together and in every order, each with as many epochs.
 
-    Settings come from the recipe. The run directory gets bench.json, bench.md and everything that was made; run the command
+    Settings come from the recipe. The run directory gets bench.json, bench.md, bench.svg and everything that was made; run the command
     again and it goes on where it was.
     """
     from edgekd.files import write_atomic
     from edgekd.report.bench import markdown, show
     from edgekd.report.console import print_json
+    from edgekd.report.pareto import pareto_svg
     from edgekd.verbs.bench.bench import prepare_bench, run_bench
     from edgekd.verbs.bench.cells import read_order
 
@@ -51,6 +52,7 @@ def command(
         return
     table = run_bench(bench)
     write_atomic(bench.prepared.directory / "bench.md", markdown(table))
+    write_atomic(bench.prepared.directory / "bench.svg", pareto_svg(table))
     if as_json:
         print_json(table.to_json())
     else:

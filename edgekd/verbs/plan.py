@@ -1,6 +1,7 @@
 """The plan: what would run, what is skipped and why, and roughly how long it takes; made before any work begins."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,41 +93,18 @@ def check_order(state: ModelState, recipe: Recipe, context: Context, *, arms: bo
         form, maker = stage.leaves(settings, form), f"{settings.kind} leaves"
 
 
-def plan(prepared: Prepared, context: Context, *, rate: float | None = None) -> Plan:
-    """Return what would run for one target; a problem is part of the plan, not an error.
-
-    `rate` is `forward_seconds`, for a caller that has measured it.
-    """
+def plan(prepared: Prepared, context: Context) -> Plan:
+    """Return what would run for one target; a problem is part of the plan, not an error."""
     state, recipe, budget = prepared.opened.state, prepared.recipe, prepared.budget
     problem = None
     try:
         check_order(state, recipe, context, arms=prepared.request.arms)
     except InputError as error:
         problem = str(error)
-    if rate is None and isinstance(state.form, TorchForm) and problem is None:
-        rate = forward_seconds(state)
+    rate = forward_seconds(state) if isinstance(state.form, TorchForm) and problem is None else None
     known = prepared.request.resume and problem is None and prepared.directory.is_dir()
     stored = stored_stages(prepared, context) if known else [False] * len(recipe.stages)
-    steps, share = [], 1.0
-    for settings, is_stored in zip(recipe.stages, stored, strict=True):
-        stage = STAGES[type(settings)]
-        try:
-            description = stage.describe(settings, context)
-        except InputError as error:
-            description = str(error)
-        seconds = None
-        if settings.kind == "prune":
-            share = getattr(settings, "to_macs", None) or getattr(settings, "to_parameters", None) or share
-            seconds = 10.0
-        elif isinstance(settings, DistillSettings) and rate is not None:
-            epochs = settings.total_epochs(state.signature)
-            seconds = epochs * len(context.parts.train) * rate * (3 * share + 1)
-        elif isinstance(settings, QuantizeSettings):
-            tried = len(settings.calibrators) * (1 if settings.simulate else len(settings.rounding))
-            runs = 2 * len(context.parts.calibration) + (tried + 1) * len(context.parts.validation)
-            seconds = 5.0 + runs * (rate or 0)
-        seconds = 0.0 if is_stored else seconds
-        steps.append(Step(settings.kind, description, None if seconds is None else round(seconds, 1), is_stored))
+    steps = steps_of(prepared, context, rate, stored)
     exporter = EXPORTERS.get(context.runtime_name)
     steps.append(Step("export", exporter.description if exporter else "not there yet", 15.0 if exporter else None))
     sizes = context.parts.sizes()
@@ -142,6 +120,31 @@ def plan(prepared: Prepared, context: Context, *, rate: float | None = None) -> 
         limits = [name for name in ("latency_ms", "energy_mj", "memory_mb") if getattr(budget, name) is not None]
         notes += [f"budget {name}: cannot be judged here, so the run will end with exit code 3" for name in limits]
     return Plan(context.target.name, context.runtime_name, tuple(steps), tuple(notes), problem)
+
+
+def steps_of(prepared: Prepared, context: Context, rate: float | None, stored: Sequence[bool]) -> list[Step]:
+    """Return the stages of the recipe as steps; `rate` is `forward_seconds`, None where it is not known."""
+    steps, share = [], 1.0
+    for settings, is_stored in zip(prepared.recipe.stages, stored, strict=True):
+        stage = STAGES[type(settings)]
+        try:
+            description = stage.describe(settings, context)
+        except InputError as error:
+            description = str(error)
+        seconds = None
+        if settings.kind == "prune":
+            share = getattr(settings, "to_macs", None) or getattr(settings, "to_parameters", None) or share
+            seconds = 10.0
+        elif isinstance(settings, DistillSettings) and rate is not None:
+            epochs = settings.total_epochs(prepared.opened.state.signature)
+            seconds = epochs * len(context.parts.train) * rate * (3 * share + 1)
+        elif isinstance(settings, QuantizeSettings):
+            tried = len(settings.calibrators) * (1 if settings.simulate else len(settings.rounding))
+            runs = 2 * len(context.parts.calibration) + (tried + 1) * len(context.parts.validation)
+            seconds = 5.0 + runs * (rate or 0)
+        seconds = 0.0 if is_stored else seconds
+        steps.append(Step(settings.kind, description, None if seconds is None else round(seconds, 1), is_stored))
+    return steps
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ from edgekd.stages.distill.stage import has_targets
 from edgekd.state import OnnxForm
 from edgekd.verbs.bench.cells import BASELINE, SHARES, Cell, Order, cells_of, name_of, own_order, split_epochs
 from edgekd.verbs.bench.table import Measurement, Table, make_rows, reference_of
-from edgekd.verbs.plan import Step, check_order, forward_seconds, plan
+from edgekd.verbs.plan import Step, check_order, forward_seconds, steps_of
 
 EPOCHS, SEEDS = 10, 3
 
@@ -92,7 +92,7 @@ def prepare_bench(
         raise InputError("the bench measures on one target; give one --target")
     if processes.count() > 1:
         raise InputError("the bench runs in one process; start it without torchrun")
-    prepared = prepare(request)
+    prepared = prepare(request, trains=True)
     (context,) = prepared.contexts
     usual = prepared.directory.with_name(f"{prepared.directory.name}-bench")
     prepared = replace(prepared, request=replace(request, output=request.output or usual))
@@ -106,10 +106,9 @@ def prepare_bench(
 def preview(bench: Bench) -> tuple[list[Planned], float | None]:
     """Return what would run, and roughly the seconds of it all, None where the model's speed is not known.
 
-    What cells share counts once, what is stored already counts too.
+    What cells share counts once, what is stored already counts as well.
     """
     state, problems = bench.prepared.opened.state, bench.problems()
-    afresh = replace(bench.prepared.request, resume=False)
     rate = None if isinstance(state.form, OnnxForm) else forward_seconds(state)
     found: list[Planned] = []
     seconds: dict[str, float | None] = {}
@@ -117,8 +116,7 @@ def preview(bench: Bench) -> tuple[list[Planned], float | None]:
         if cell.name in problems:
             found.append(Planned(cell, (), problems[cell.name]))
             continue
-        here = replace(bench.only(cell), request=afresh)
-        *steps, _export = plan(here, bench.context, rate=rate).steps
+        steps = steps_of(bench.only(cell), bench.context, rate, [False] * len(cell.stages))
         found.append(Planned(cell, tuple(steps), None))
         runs = len(bench.seeds) if cell.trained else 1
         for count, step in enumerate(steps, 1):

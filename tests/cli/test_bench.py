@@ -42,6 +42,8 @@ def test_an_onnx_network_can_be_quantized_only(cli: Cli, exported: Path, data: P
     assert page.startswith("# model for raspberry-pi-5") and "p50 ms, this machine" in page
     picture = ElementTree.parse("run/bench.svg").getroot()
     assert len(picture.findall("{http://www.w3.org/2000/svg}circle")) == 4  # two files, two panels
+    (run,) = json.loads(cli("runs", "list", ".", "--json").out)["runs"]
+    assert (run["state"], run["model"], run["targets"]) == ("finished", "model", ["raspberry-pi-5"])
     again = cli(*options, "--json")
     assert json.loads(again.out)["cells"] == content["cells"] and "quantize: static" not in again.err
 

@@ -19,6 +19,7 @@ from edgekd.state import OnnxForm
 from edgekd.verbs.bench.cells import BASELINE, SHARES, Cell, Order, cells_of, name_of, own_order, split_epochs
 from edgekd.verbs.bench.table import Measurement, Table, make_rows, reference_of
 from edgekd.verbs.plan import Step, check_order, forward_seconds, steps_of
+from edgekd.verbs.runs import BENCH_REPORT
 
 EPOCHS, SEEDS = 10, 3
 
@@ -164,7 +165,7 @@ def run_bench(bench: Bench) -> Table:
             rows=make_rows(bench.cells, measured, problems, reference, metric),
         )
         made_by = {"host": machine.to_dict(), "software": code_version()}
-        write_json(bench.prepared.directory / "bench.json", {**table.to_json(), **made_by})
+        write_json(bench.prepared.directory / BENCH_REPORT, {**table.to_json(), **made_by})
     return table
 
 

@@ -31,8 +31,8 @@ def command(
 ) -> None:
     """Try prune, quantize and distill on MODEL alone, together and in every order, each with as many epochs.
 
-    Settings come from the recipe. The run directory gets bench.json, bench.md, bench.svg and everything that was made; run the command
-    again and it goes on where it was.
+    Settings come from the recipe. The run directory gets bench.json, bench.md, bench.svg and everything that was made; run
+    the command again and it goes on where it was.
     """
     from edgekd.files import write_atomic
     from edgekd.report.bench import markdown, show

@@ -125,6 +125,6 @@ def _notes(table: Table) -> list[str]:
         f"latency: measured, interleaved, with {table.latency_on}"
         + ("" if table.on_target else f", which is no {table.target}"),
         "times as fast: as the baseline in the same session; front: no other cell is, in its means, at least as good in score, "
-        "MB and ms and better in one",
+        "MB and ms (2 % are no difference) and better in one",
     ]
     return notes

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from edgekd.device.comparison import SMALLEST_DIFFERENCE
 from edgekd.metrics import Metric
 from edgekd.verbs.bench.cells import BASELINE, Cell
 from edgekd.verbs.statistics import Compared, Mean, compared, geometric_mean_of, mean_of
@@ -26,7 +27,7 @@ class Row:
     """A cell with its measurements, a seed each, or the problem why there are none.
 
     `against` compares its scores with those of the reference. `front`: no other row is, in its means, at least as good in
-    score, size and latency and better in one.
+    score, size and latency and better in one; sizes and latencies that differ by less than 2 % are equal.
     """
 
     cell: Cell
@@ -158,13 +159,12 @@ def reference_of(own: str, measured: Mapping[str, Any], problems: Mapping[str, s
 
 def _front(rows: Sequence[Row], metric: Metric) -> set[str]:
     """Return the names of the rows that no other one dominates, by their means."""
-    sign = 1 if metric.higher_is_better else -1
-    costs = {row.cell.name: (-sign * row.score.mean, row.megabytes, row.milliseconds.mean) for row in rows}
+    return {row.cell.name for row in rows if not any(_dominates(other, row, metric) for other in rows)}
 
-    def dominated(name: str) -> bool:
-        return any(
-            other != costs[name] and all(a <= b for a, b in zip(other, costs[name], strict=True))
-            for other in costs.values()
-        )
 
-    return {name for name in costs if not dominated(name)}
+def _dominates(one: Row, other: Row, metric: Metric) -> bool:
+    """Return whether one row is at least as good as another in score, size and latency, and better in one."""
+    gain = metric.drop(one.score.mean, other.score.mean)  # how much worse the other one is
+    ratios = (other.megabytes / one.megabytes, other.milliseconds.mean / one.milliseconds.mean)
+    alike = 1 + SMALLEST_DIFFERENCE
+    return gain >= 0 and min(ratios) >= 1 / alike and (gain > 0 or max(ratios) > alike)

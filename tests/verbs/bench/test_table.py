@@ -39,6 +39,17 @@ def test_the_front_is_what_no_other_cell_beats() -> None:
     assert {name for name, row in rows("mse").items() if row.front} == {"small"} | {"bad"}
 
 
+def test_two_percent_of_time_or_size_are_no_difference() -> None:
+    def front(**others: Measurement) -> set[str]:
+        measured = {"good": [Measurement(90, 1.0, 1.0, 1.0)]} | {name: [one] for name, one in others.items()}
+        made = make_rows([Cell(name) for name in measured], measured, {}, "good", METRICS["accuracy"])
+        return {row.cell.name for row in made if row.front}
+
+    assert front(bad=Measurement(50, 0.99, 0.99, 1.0)) == {"good"}
+    assert front(smaller=Measurement(50, 0.9, 1.0, 1.0)) == {"good", "smaller"}
+    assert front(same=Measurement(90, 1.0, 1.0, 1.0)) == {"good", "same"}
+
+
 def test_means_and_ratios() -> None:
     found = rows()
     score = found["own"].score

@@ -18,7 +18,7 @@ from edgekd.stages.rewrite.rewrite import REWRITES
 from edgekd.target import parse_target
 from edgekd.verbs.methods.bench import read_arms
 from edgekd.verbs.methods.catalogue import EVIDENCE, Method, catalogue
-from edgekd.verbs.methods.statistics import Paired, paired
+from edgekd.verbs.statistics import Paired, paired
 
 HERE = Path(__file__).parent
 NOTE = "<!-- made by docs/generate.py; change the code, not this page -->\n\n"

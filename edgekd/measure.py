@@ -37,7 +37,7 @@ def obtain_figures(run: Run, context: Context, chain: Sequence[Step], exported: 
     if exported is not None:
         files["exported"] = exported
     scores = scores_of(run, context, files)
-    timed = _timed(run, context, files, chain[-1].state.signature, machine)
+    timed = timings_of(run, context, files, chain[-1].state.signature, machine)
     threads = context.runtime.threads
     count = len(context.parts.evaluation)
     figures, comparisons = {}, {}
@@ -77,7 +77,7 @@ def _zeros(path: Path) -> Figure:
     return Figure("%", 100 * share, "counted")
 
 
-def _timed(
+def timings_of(
     run: Run, context: Context, files: dict[str, Path], signature: Signature, machine: Machine
 ) -> dict[str, dict[str, Any]]:
     """Time the files in one interleaved session, equal files once; return latencies, and speed-ups [file][other]."""

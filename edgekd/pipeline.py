@@ -43,12 +43,20 @@ class Places:
         return replace(context, workdir=self.workdir, checkpoint=self.checkpoint, teacher_cache=self.teacher_cache)
 
 
-def run_stages(run: Run, prepared: Prepared, context: Context) -> list[Step]:
-    """Run, or take from the run directory, the baseline and every stage."""
+def run_stages(run: Run, prepared: Prepared, context: Context, *, only_last_file: bool = False) -> list[Step]:
+    """Run, or take from the run directory, the baseline and every stage.
+
+    With `only_last_file` the ONNX file of the last one alone is written; the others' stay empty.
+    """
     state = prepared.opened.state
     stored, key = _stored(run, prepared, "baseline", _baseline_ingredients(prepared), lambda places: state)
-    chain = [Step("baseline", key, stored, _onnx_of(run, "baseline", key, stored, context))]
-    for settings in prepared.recipe.stages:
+    last = len(prepared.recipe.stages)
+
+    def file_of(position: int, kind: str, key: str, state: ModelState) -> Path:
+        return Path() if only_last_file and position < last else _onnx_of(run, kind, key, state, context)
+
+    chain = [Step("baseline", key, stored, file_of(0, "baseline", key, stored))]
+    for position, settings in enumerate(prepared.recipe.stages, 1):
         before, stage = chain[-1], STAGES[type(settings)]
 
         def make(
@@ -68,7 +76,7 @@ def run_stages(run: Run, prepared: Prepared, context: Context) -> list[Step]:
         )
         count = sum(step.state.lineage[-1:] == (kind,) for step in chain)
         name = f"{kind}-{count + 1}" if count else kind
-        chain.append(Step(name, key, stored, _onnx_of(run, kind, key, stored, context)))
+        chain.append(Step(name, key, stored, file_of(position, kind, key, stored)))
     return chain
 
 

@@ -93,8 +93,10 @@ class Prepared:
         return self.dataset.digest()
 
 
-def prepare(request: Request) -> Prepared:
+def prepare(request: Request, *, trains: bool = False) -> Prepared:
     """Read and check everything a request names, before any work.
+
+    With `trains` samples are left to train on even where no stage of the recipe does.
 
     Raises:
         InputError: anything in it is wrong.
@@ -121,7 +123,7 @@ def prepare(request: Request) -> Prepared:
         signature = signature.model_copy(update={"labels": dataset.labels})
     opened = replace(opened, state=replace(opened.state, signature=signature))
     cut = recipe.data
-    trains = any(STAGES[type(settings)].learns(settings) for settings in recipe.stages)
+    trains = trains or any(STAGES[type(settings)].learns(settings) for settings in recipe.stages)
     parts = split(
         dataset,
         signature,

@@ -14,7 +14,7 @@ from edgekd.losses.feature.cka import linear_cka
 from edgekd.training.phase import Phase
 from edgekd.verbs.methods.bench import NONE, TASK_ONLY, Arm, Bench
 from edgekd.verbs.methods.experiments import experiment
-from edgekd.verbs.methods.statistics import paired
+from edgekd.verbs.statistics import paired
 
 MIDDLE = {"middle": "middle"}
 LOSSES: dict[str, dict[str, object]] = {

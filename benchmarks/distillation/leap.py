@@ -19,7 +19,7 @@ from edgekd.teachers.live import LiveTeacher
 from edgekd.training.loop import Material, train
 from edgekd.training.phase import Phase
 from edgekd.training.settings import TrainingSettings
-from edgekd.verbs.methods.statistics import paired
+from edgekd.verbs.statistics import paired
 
 DEPTH, WEIGHT, THRESHOLD = 6, 5.0, 0.95  # weight and threshold were tuned with the seeds 100 and 101
 BLOCKS = tuple(f"blocks.{number}" for number in range(DEPTH))

@@ -27,7 +27,7 @@ from edgekd.training.loop import Material, train
 from edgekd.training.phase import Phase
 from edgekd.training.settings import TrainingSettings
 from edgekd.verbs.methods.experiments import training_context
-from edgekd.verbs.methods.statistics import paired
+from edgekd.verbs.statistics import paired
 
 WIDTH, CLASSES = 16, 6
 SETTINGS = TrainingSettings(epochs=40, batch_size=64, optimizer="adamw", learning_rate=3e-3, precision="float32")

@@ -20,7 +20,7 @@ from edgekd.training.loop import Material, train
 from edgekd.training.phase import Phase
 from edgekd.verbs.methods.bench import Bench
 from edgekd.verbs.methods.experiments import experiment, training_context
-from edgekd.verbs.methods.statistics import paired
+from edgekd.verbs.statistics import paired
 
 PHASE = Phase.model_validate({"task": 0.3, "losses": [{"kind": "kl", "weight": 0.7, "temperature": 4}]})
 FORMS: tuple[Literal["full", "top-k"], ...] = ("full", "top-k")

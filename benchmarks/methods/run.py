@@ -14,7 +14,7 @@ import numpy as np
 
 from edgekd import host
 from edgekd.verbs.methods.bench import NONE, read_arms, run_bench
-from edgekd.verbs.methods.statistics import holm, paired
+from edgekd.verbs.statistics import compared
 
 HERE = Path(__file__).parent
 SEEDS = {
@@ -30,15 +30,10 @@ BEYOND_KL = ("kl and hint", "kl and focused-hint")
 def against(table: dict[str, Any], names: tuple[str, ...], other: str) -> list[str]:
     """Return a line for each named arm: its paired difference from another arm, corrected for their number."""
     scores = {arm["name"]: arm["scores"] for arm in table["arms"]}
-    found = {
-        name: paired([a - b for a, b in zip(scores[name], scores[other], strict=True)])
-        for name in names
-        if len(scores.get(name, ())) == len(scores.get(other, ())) > 1
-    }
-    corrected = holm({name: one.p for name, one in found.items()})
+    pairs = {name: scores[name] for name in names if len(scores.get(name, ())) == len(scores.get(other, ())) > 1}
     return [
-        f"| {name} | {' | '.join(one.in_words())} | {one.p:.4f} | {corrected[name]:.4f} |"
-        for name, one in found.items()
+        f"| {name} | {' | '.join(one.difference.in_words())} | {one.difference.p:.4f} | {one.corrected:.4f} |"
+        for name, one in compared(pairs, scores.get(other, ())).items()
     ]
 
 

@@ -13,6 +13,7 @@ COMMANDS = {
     "init": "Write a commented recipe and the model's sidecar.",
     "plan": "Say what compress would do, what is missing, and how long it takes.",
     "compress": "Compress a model for a target, with measured evidence.",
+    "bench": "Try prune, quantize and distill alone, together and in every order.",
     "prune": "Only remove channels.",
     "mask": "Only set the least weights to zero.",
     "distill": "Only train towards a teacher.",
@@ -30,7 +31,16 @@ COMMANDS = {
     "doctor": "Say what this machine and installation can do.",
     "completion": "Print the shell completion for bash, zsh or fish.",
 }
-WORKING = ("compress", "prune", "mask", "distill", "quantize", "rewrite", "export")  # they keep a run directory
+WORKING = (
+    "compress",
+    "bench",
+    "prune",
+    "mask",
+    "distill",
+    "quantize",
+    "rewrite",
+    "export",
+)  # they keep a run directory
 
 
 class LazyGroup(click.Group):

@@ -124,13 +124,18 @@ def work_options(function: Callable[..., Any]) -> Callable[..., Any]:
     )
 
 
+recipe_option = click.option(
+    "--recipe", metavar="FILE|NAME", help="Recipe file or shipped recipe. Default: the target's."
+)
+
+
 def recipe_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the recipe and the budget."""
     more_than_none = click.FloatRange(min=0, min_open=True)
     return _all(
         function,
         (
-            click.option("--recipe", metavar="FILE|NAME", help="Recipe file or shipped recipe. Default: the target's."),
+            recipe_option,
             click.option(
                 "--accuracy-drop", type=float, metavar="POINTS", help="Budget: the metric may get this much worse."
             ),

@@ -60,29 +60,21 @@ def command(recipe: str | None, sensitivity: bool, samples: int, as_json: bool, 
 
 
 def _show(one: "Plan", directory: "Path") -> None:
-    from edgekd.report.console import print_table, results
+    from edgekd.report.console import print_table, results, time_in_words
     from edgekd.report.sensitivity import show_sensitivity
 
     results.print(f"plan for {one.target} with {one.runtime}")
     rows = [
-        (str(number), step.name, step.description, "stored" if step.stored else _time(step.seconds))
+        (str(number), step.name, step.description, "stored" if step.stored else time_in_words(step.seconds))
         for number, step in enumerate(one.steps, 1)
     ]
     print_table([">", "step", "what", ">roughly"], rows)
     known = [step.seconds for step in one.steps if step.seconds is not None]
     more = "" if len(known) == len(one.steps) else ", and the steps whose time is not known"
-    results.print(f"in all about {_time(sum(known))}{more}")
+    results.print(f"in all about {time_in_words(sum(known))}{more}")
     if any(step.stored for step in one.steps):
         results.print(f"stored: {directory} has this stage's output, it is taken from there")
     for note in one.notes:
         results.print(note)
     if one.sensitivity is not None:
         show_sensitivity(one.sensitivity)
-
-
-def _time(seconds: float | None) -> str:
-    if seconds is None:
-        return "not known"
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -94,3 +94,12 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: st
 def plural(count: int, one: str, many: str | None = None) -> str:
     """Return `1 layer`, `2 layers`."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def time_in_words(seconds: float | None) -> str:
+    """Return a rough time: `20 s`, `3 min`, `1.5 h`."""
+    if seconds is None:
+        return "not known"
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

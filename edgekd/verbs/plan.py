@@ -1,6 +1,7 @@
 """The plan: what would run, what is skipped and why, and roughly how long it takes; made before any work begins."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -123,31 +124,10 @@ def plan(prepared: Prepared, context: Context, *, sensitivity_samples: int | Non
         check_order(state, recipe, context, arms=prepared.request.arms)
     except InputError as error:
         problem = str(error)
-    rate = _forward_seconds(state) if isinstance(state.form, TorchForm) and problem is None else None
+    rate = forward_seconds(state) if isinstance(state.form, TorchForm) and problem is None else None
     known = prepared.request.resume and problem is None and prepared.directory.is_dir()
     stored = stored_stages(prepared, context) if known else [False] * len(recipe.stages)
-    steps, share = [], 1.0
-    for settings, is_stored in zip(recipe.stages, stored, strict=True):
-        stage = STAGES[type(settings)]
-        try:
-            description = stage.describe(settings, context)
-        except InputError as error:
-            description = str(error)
-        seconds = None
-        if settings.kind == "prune":
-            share = getattr(settings, "to_macs", None) or getattr(settings, "to_parameters", None) or share
-            seconds = 10.0
-        elif isinstance(settings, DistillSettings) and rate is not None:
-            epochs = settings.total_epochs(state.signature)
-            seconds = epochs * len(context.parts.train) * rate * (3 * share + 1)
-        elif isinstance(settings, MaskSettings):
-            seconds = 1.0 + settings.epochs * len(context.parts.train) * (rate or 0) * 3 * share
-        elif isinstance(settings, QuantizeSettings):
-            tried = len(settings.calibrators) * (1 if settings.simulate else len(settings.rounding))
-            runs = 2 * len(context.parts.calibration) + (tried + 1) * len(context.parts.validation)
-            seconds = 5.0 + runs * (rate or 0)
-        seconds = 0.0 if is_stored else seconds
-        steps.append(Step(settings.kind, description, None if seconds is None else round(seconds, 1), is_stored))
+    steps = steps_of(prepared, context, rate, stored)
     exporter = EXPORTERS.get(context.runtime_name)
     steps.append(Step("export", exporter.description if exporter else "not there yet", 15.0 if exporter else None))
     sizes = context.parts.sizes()
@@ -189,8 +169,35 @@ def _sensitivity(settings: PruneSettings, state: ModelState, context: Context, s
     )
 
 
+def steps_of(prepared: Prepared, context: Context, rate: float | None, stored: Sequence[bool]) -> list[Step]:
+    """Return the stages of the recipe as steps; `rate` is `forward_seconds`, None where it is not known."""
+    steps, share = [], 1.0
+    for settings, is_stored in zip(prepared.recipe.stages, stored, strict=True):
+        stage = STAGES[type(settings)]
+        try:
+            description = stage.describe(settings, context)
+        except InputError as error:
+            description = str(error)
+        seconds = None
+        if settings.kind == "prune":
+            share = getattr(settings, "to_macs", None) or getattr(settings, "to_parameters", None) or share
+            seconds = 10.0
+        elif isinstance(settings, DistillSettings) and rate is not None:
+            epochs = settings.total_epochs(prepared.opened.state.signature)
+            seconds = epochs * len(context.parts.train) * rate * (3 * share + 1)
+        elif isinstance(settings, MaskSettings):
+            seconds = 1.0 + settings.epochs * len(context.parts.train) * (rate or 0) * 3 * share
+        elif isinstance(settings, QuantizeSettings):
+            tried = len(settings.calibrators) * (1 if settings.simulate else len(settings.rounding))
+            runs = 2 * len(context.parts.calibration) + (tried + 1) * len(context.parts.validation)
+            seconds = 5.0 + runs * (rate or 0)
+        seconds = 0.0 if is_stored else seconds
+        steps.append(Step(settings.kind, description, None if seconds is None else round(seconds, 1), is_stored))
+    return steps
+
+
 @torch.no_grad()
-def _forward_seconds(state: ModelState) -> float:
+def forward_seconds(state: ModelState) -> float:
     """Return the seconds that one sample takes forward, from the fastest of a few batches."""
     inputs = example_inputs(state.signature, 32)
     run_network(state.torch.module, inputs)

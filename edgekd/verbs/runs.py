@@ -16,6 +16,7 @@ from edgekd.verbs.artifact_path import artifact_folder, artifact_folders
 
 REMOVED = ("stages", "onnx", "figures")  # what a run can make again
 REPORT = "report.json"
+BENCH_REPORT = "bench.json"
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def view(path: Path) -> RunView:
     begun = _json(path / MARKER)  # a killed run has nothing else; a run begun again may be about something else
     if begun.get("model") and isinstance(begun.get("targets"), list):
         models, targets = [str(begun["model"])], [str(one) for one in begun["targets"]]
-    changed = max((_changed(path / name) for name in (MARKER, "log.jsonl", REPORT)), default=0.0)
+    changed = max((_changed(path / name) for name in (MARKER, "log.jsonl", REPORT, BENCH_REPORT)), default=0.0)
     return RunView(
         path=str(path),
         model=models[0] if models else None,
@@ -118,8 +119,9 @@ def clean(path: Path, *, keep_artifact: bool = True) -> dict[str, int]:
 
 
 def _finished(path: Path) -> bool:
-    """Return whether the report belongs to the last run: every run writes its recipe first and its report last."""
-    return (path / REPORT).is_file() and _changed(path / REPORT) >= _changed(path / "recipe.json")
+    """Return whether the report belongs to the last run: a run writes its recipe first, a bench its marker; the report last."""
+    pairs = ((path / REPORT, path / "recipe.json"), (path / BENCH_REPORT, path / MARKER))
+    return any(report.is_file() and _changed(report) >= _changed(first) for report, first in pairs)
 
 
 def _locked(path: Path) -> bool:

@@ -31,7 +31,7 @@ from edgekd.training.loop import Material, train
 from edgekd.training.phase import Phase
 from edgekd.training.settings import TrainingSettings
 from edgekd.verbs.methods.experiments import Experiment, TeacherRecipe, experiment, training_context
-from edgekd.verbs.methods.statistics import Paired, holm, paired
+from edgekd.verbs.statistics import Compared, compared
 
 SHIPPED = Path(__file__).with_name("bench.toml")
 NONE = "no distillation"
@@ -65,15 +65,14 @@ class Arm:
 
 @dataclass(frozen=True)
 class Row:
-    """An arm's scores, a seed each, against the arm without distillation; `corrected` is p by Holm's rule.
+    """An arm's scores, a seed each, against the arm without distillation.
 
     `teacher_share` is how much of all teachers' work was done, 1 where all were run on every sample; None without a teacher.
     """
 
     name: str
     scores: tuple[float, ...]
-    difference: Paired | None
-    corrected: float | None
+    against: Compared | None
     problem: str | None = None
     teacher_share: float | None = None
 
@@ -115,8 +114,8 @@ class Table:
                 {
                     "name": row.name,
                     "scores": list(row.scores),
-                    "difference": None if row.difference is None else vars(row.difference),
-                    "p_holm": row.corrected,
+                    "difference": None if row.against is None else vars(row.against.difference),
+                    "p_holm": None if row.against is None else row.against.corrected,
                     "problem": row.problem,
                     "teacher_share": row.teacher_share,
                 }
@@ -129,14 +128,11 @@ def _cells(row: Row) -> tuple[str, ...]:
     if row.problem is not None:
         return (row.name, "", "", "", "", "", f"failed: {row.problem}")
     mean = f"{np.mean(row.scores):.2f}"
-    if row.difference is None or row.corrected is None:
+    if row.against is None:
         return (row.name, mean, "", "", "", "", "")
-    one = row.difference
-    verdict = "not distinguishable"
-    if row.corrected < 0.05:
-        verdict = "better" if one.mean > 0 else "worse"
+    one = row.against.difference
     return (
-        row.name, mean, *one.in_words(), f"{one.p:.4f}", f"{row.corrected:.4f}", verdict,
+        row.name, mean, *one.in_words(), f"{one.p:.4f}", f"{row.against.corrected:.4f}", row.against.verdict,
     )  # fmt: skip
 
 
@@ -300,19 +296,16 @@ class Bench:
                         problems[arm.name] = str(error)
                         self.say(f"{arm.data}: {arm.name}: failed: {error}")
                 advance(1)
-        sign = 1 if self.experiment.metric.higher_is_better else -1
-        compared = {
-            name: paired([sign * (one - other) for one, other in zip(found, scores[NONE], strict=True)])
-            for name, found in scores.items()
-            if name != NONE and name not in problems
-        }
-        corrected = holm({name: one.p for name, one in compared.items()})
+        against = compared(
+            {name: found for name, found in scores.items() if name != NONE and name not in problems},
+            scores[NONE],
+            higher_is_better=self.experiment.metric.higher_is_better,
+        )
         rows = tuple(
             Row(
                 name,
                 tuple(scores.get(name, ())),
-                compared.get(name),
-                corrected.get(name),
+                against.get(name),
                 problems.get(name),
                 float(np.mean(work[name])) if work.get(name) else None,
             )

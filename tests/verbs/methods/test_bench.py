@@ -39,7 +39,7 @@ def test_arms_are_compared_pair_by_pair_and_kept(file: Path, tmp_path: Path) -> 
     assert list(rows) == [NONE, "kl", "kl again", "wrong tap"]
     assert rows["kl"].scores == rows["kl again"].scores  # the same seeds give the same students
     assert rows["kl"].scores != rows[NONE].scores
-    assert rows["kl"].difference is not None and rows["kl"].difference.mean == pytest.approx(
+    assert rows["kl"].against is not None and rows["kl"].against.difference.mean == pytest.approx(
         sum(a - b for a, b in zip(rows["kl"].scores, rows[NONE].scores, strict=True)) / 2
     )
     assert rows["wrong tap"].problem is not None and "no module `nothing`" in rows["wrong tap"].problem

@@ -1,8 +1,20 @@
-"""Paired comparisons over a few seeds: Student's t, and Holm's correction for trying several methods."""
+"""Means and paired comparisons over a few seeds: Student's t, and Holm's correction for trying several arms."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+LEVEL = 0.05  # below it a corrected p tells two arms apart
+_LARGEST = 700.0  # whose exponential is a finite number
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over seeds with its 95 % interval, which a single value has not."""
+
+    mean: float
+    low: float | None
+    high: float | None
 
 
 @dataclass(frozen=True)
@@ -20,6 +32,56 @@ class Paired:
         return f"{self.mean:+.{digits}f}", f"{self.low:+.{digits}f} to {self.high:+.{digits}f}"
 
 
+@dataclass(frozen=True)
+class Compared:
+    """An arm's paired difference from the reference, and its p corrected for the number of arms (Holm)."""
+
+    difference: Paired
+    corrected: float
+
+    @property
+    def verdict(self) -> str:
+        """Return `better`, `worse` or `not distinguishable`."""
+        if self.corrected >= LEVEL:
+            return "not distinguishable"
+        return "better" if self.difference.mean > 0 else "worse"
+
+
+def compared(
+    scores: Mapping[str, Sequence[float]], reference: Sequence[float], *, higher_is_better: bool = True
+) -> dict[str, Compared]:
+    """Compare arms with a reference, seed by seed; a difference above 0 is an improvement.
+
+    Args:
+        scores: of every arm, in the order of the reference's seeds.
+        reference: the scores of the arm that the others are compared with.
+        higher_is_better: of the score.
+    """
+    sign = 1 if higher_is_better else -1
+    found = {
+        name: paired([sign * (one - other) for one, other in zip(mine, reference, strict=True)])
+        for name, mine in scores.items()
+    }
+    corrected = holm({name: one.p for name, one in found.items()})
+    return {name: Compared(one, corrected[name]) for name, one in found.items()}
+
+
+def mean_of(values: Sequence[float]) -> Mean:
+    """Return the mean with its 95 % interval by Student's t."""
+    mean, error = _mean_and_error(values)
+    if error is None:
+        return Mean(mean, None, None)
+    half = t_quantile(0.975, len(values) - 1) * error
+    return Mean(mean, mean - half, mean + half)
+
+
+def geometric_mean_of(values: Sequence[float]) -> Mean:
+    """Return the geometric mean of times or ratios with its 95 % interval: that of the logarithms."""
+    logs = mean_of([math.log(value) for value in values])
+    low, high = (None if end is None else math.exp(min(end, _LARGEST)) for end in (logs.low, logs.high))
+    return Mean(math.exp(logs.mean), low, high)
+
+
 def paired(differences: Sequence[float]) -> Paired:
     """Compare two arms by the differences of their scores, one a seed (paired t-test).
 
@@ -27,15 +89,22 @@ def paired(differences: Sequence[float]) -> Paired:
         ValueError: less than two differences.
     """
     count = len(differences)
-    if count < 2:
+    mean, error = _mean_and_error(differences)
+    if error is None:
         raise ValueError("a paired test needs two pairs at least")
-    mean = sum(differences) / count
-    deviation = math.sqrt(sum((one - mean) ** 2 for one in differences) / (count - 1))
-    error = deviation / math.sqrt(count)
     if error <= 1e-9 * abs(mean):  # equal differences have no t; p is that of as many equal signs
         return Paired(mean, mean, mean, 2.0 ** (1 - count) if mean else 1.0, count)
     half = t_quantile(0.975, count - 1) * error
     return Paired(mean, mean - half, mean + half, 2 * (1 - t_cdf(abs(mean) / error, count - 1)), count)
+
+
+def _mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
+    """Return the mean and its standard error, None of a single value."""
+    count = len(values)
+    mean = sum(values) / count
+    if count < 2:
+        return mean, None
+    return mean, math.sqrt(sum((one - mean) ** 2 for one in values) / (count - 1) / count)
 
 
 def t_cdf(t: float, freedom: int) -> float:

@@ -1,0 +1,1 @@
+"""Orders and combinations of prune, quantize and distill against each other, with equal epochs."""

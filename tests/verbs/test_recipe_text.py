@@ -17,8 +17,13 @@ def test_the_text_is_the_recipe(name: str) -> None:
 
 def test_every_setting_is_there_and_says_what_it_does() -> None:
     recipe = load_recipe("prune-distill-quantize", KINDS)
-    rewrite = KINDS["rewrite"].model_validate({"rewrites": ["fold-batch-norm", {"kind": "low-rank", "rank": 4}]})
-    text = commented(recipe.model_copy(update={"stages": (*recipe.stages, rewrite)}), "edgekd compress")
+    required = {
+        "mask": {"sparsity": 0.5},
+        "rewrite": {"rewrites": ["fold-batch-norm", {"kind": "low-rank", "rank": 4}]},
+    }
+    used = {stage.kind for stage in recipe.stages}
+    others = [one.model_validate(required.get(kind, {})) for kind, one in KINDS.items() if kind not in used]
+    text = commented(recipe.model_copy(update={"stages": (*recipe.stages, *others)}), "edgekd compress")
     sections = [(kind, settings) for kind, settings in KINDS.items()]
     sections += [(name, type(getattr(Recipe(), name))) for name in ("data", "budget", "export")]
     for kind, settings in sections:

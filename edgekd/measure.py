@@ -11,6 +11,7 @@ from edgekd import host
 from edgekd.context import Context
 from edgekd.device.comparison import Interleaved
 from edgekd.device.machine import Machine
+from edgekd.device.runtimes import runtime_version
 from edgekd.evaluate import judge_outputs, run_onnx
 from edgekd.figures import Figure
 from edgekd.files import sha256
@@ -97,7 +98,7 @@ def timings_of(
 
     key = {
         "files": hashes,
-        "runtime": runtime,
+        "runtime": [runtime, runtime_version(runtime)],
         "threads": threads,
         "machine": [host.describe(machine), machine.system, machine.cores],
     }
@@ -137,7 +138,7 @@ def scores_of(run: Run, context: Context, files: dict[str, Path]) -> dict[str, f
         key = {
             "signature": part.signature.model_dump(mode="json"),
             "machine": on,
-            "runtime": runtime,
+            "runtime": [runtime, runtime_version(runtime)],
             "file": sha256(path),
             "baseline": sha256(files["baseline"]) if context.metric.fidelity else None,
             "metric": context.metric.identity,

@@ -72,8 +72,10 @@ def test_what_fits_is_not_refused() -> None:
 
 def test_a_target_without_its_export_says_which_one_is_there() -> None:
     jetson, _ = load_target("jetson-orin")
-    assert refusal(jetson, 1, "fp32", IMAGE, graph("N", "Relu"), None).reasons == (
-        "no export for tensorrt yet (--runtime onnxruntime is there)",
+    runtimes = {"tvm": jetson.runtime["tensorrt"], "onnxruntime": jetson.runtime["onnxruntime"]}
+    board = jetson.model_copy(update={"default_runtime": "tvm", "runtime": runtimes})
+    assert refusal(board, 1, "fp32", IMAGE, graph("N", "Relu"), None).reasons == (
+        "no export for tvm yet (--runtime onnxruntime is there)",
     )
 
 

@@ -2,6 +2,8 @@
 
 import shutil
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import onnx
@@ -204,6 +206,7 @@ def _depends_on(settings: StageSettings, context: Context) -> dict[str, object]:
     return {
         "data": True,
         "runtime": context.runtime_name,
+        "tools": {name: version(name) for name in executor_of(context).packages if find_spec(name)},
         "scheme": scheme_of(settings, context).model_dump(mode="json"),
         "opset": context.runtime.opset,
     }

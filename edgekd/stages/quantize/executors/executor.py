@@ -71,6 +71,7 @@ class Executor:
     """How one runtime gets its int8 file.
 
     `refusal(scheme)` says what of a scheme it cannot write, or None. `check` raises where what it needs is not installed.
+    `packages` change what it writes, beside those that every run depends on.
     `calibrate(prepared graph, scheme, settings, context)` shows it the calibration part.
     """
 
@@ -78,6 +79,7 @@ class Executor:
     refusal: Callable[[QuantizationScheme], str | None]
     check: Callable[[], None]
     calibrate: Callable[[onnx.ModelProto, QuantizationScheme, QuantizeSettings, Context], Quantizer]
+    packages: tuple[str, ...] = ()
 
 
 def refuse_foreign(scheme: QuantizationScheme) -> str | None:

@@ -30,6 +30,7 @@ from edgekd.target import QuantizationScheme
 from edgekd.telemetry import switch_off
 
 CALIBRATORS = ("min-max", "percentile", "mse")
+PACKAGES = ("nncf", "openvino")
 RANKED = 64  # samples of the validation part that NNCF ranks layers on
 
 
@@ -191,7 +192,7 @@ def _nncf() -> Iterator[Any]:
 
 
 def _check() -> None:
-    if missing := [name for name in ("nncf", "openvino") if importlib.util.find_spec(name) is None]:
+    if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
         raise ToolMissing(f'{" and ".join(missing)} not installed: pip install "edgekd[openvino]"')
 
 
@@ -201,4 +202,4 @@ def _refusal(scheme: QuantizationScheme) -> str | None:
     return refuse_foreign(scheme)
 
 
-EXECUTOR = Executor("NNCF, Q/DQ form", _refusal, _check, NncfQuantizer)
+EXECUTOR = Executor("NNCF, Q/DQ form", _refusal, _check, NncfQuantizer, PACKAGES)

@@ -70,7 +70,9 @@ class _Builder:
         if lossless:
             stored = self._node("Cast", [stored], "scales", to=TensorProto.FLOAT)
         if integers:
-            self._nodes.append(helper.make_node("DequantizeLinear", [unpacked, stored], [output], output, axis=axis))
+            zeros = self._constant("zeros", np.zeros(scale.shape, np.int8))  # without, ONNX Runtime makes no QGemm
+            inputs = [unpacked, stored, zeros]
+            self._nodes.append(helper.make_node("DequantizeLinear", inputs, [output], output, axis=axis))
         else:
             self._nodes.append(helper.make_node("Mul", [unpacked, stored], [output], output))
 

@@ -4,6 +4,7 @@ import pytest
 
 from edgekd.recipe import Recipe, load_recipe, parse_recipe, recipe_names
 from edgekd.stages import KINDS
+from edgekd.stages.prune.settings import BUDGETS
 from edgekd.verbs.recipe_text import commented, example
 
 
@@ -41,8 +42,10 @@ def test_the_examples_may_be_used() -> None:
     for number in candidates:
         name = lines[number].removeprefix("# ").split(" = ")[0]
         changed = [*lines[:number], lines[number].removeprefix("# "), *lines[number + 1 :]]
-        if name in ("to_parameters", "to_latency"):  # in place of to_macs
+        if name in BUDGETS:  # in place of to_macs
             changed = [line for line in changed if not line.startswith("to_macs")]
+        if name in ("weights", "activations", "block", "scales"):  # of what is trained
+            changed = [line.replace("simulate = false", "simulate = true") for line in changed]
         tomllib.loads("\n".join(changed))
         parse_recipe("\n".join(changed), KINDS)
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from judge import DRAWS, Judge
-from subjects import ROOT, TRAINED, folder_part, make
+from subjects import ROOT, TRAINED, TRAINING_IMAGES, folder_part, make
 
 from edgekd.data import Part, load_dataset
 from edgekd.data.idx import read_idx
@@ -29,7 +29,6 @@ from edgekd.models.signature import Signature, read_sidecar
 
 HERE = Path(__file__).parent
 NETWORK = "mobilenet-v2"
-TRAINING_IMAGES = 20_000  # of the 60,000, for calibration, validation and distillation
 PTQ = '[data]\nvalidation = 0.1\n[[stage]]\nkind = "quantize"\n'
 ARMS = {
     "int8": PTQ,

@@ -55,7 +55,7 @@ def prunable_groups(
     graph = graph_of(module, signature)
     names = {layer: name for name, layer in module.named_modules()}
     ignored = left_alone(graph, module, structure, keep, axes)
-    whole = {module.get_submodule(one.query): one for one in whole_heads(module, signature, structure)}
+    whole = {module.get_submodule(one.query): one for one in whole_heads(module, signature, structure, graph)}
     return [_named(group, names, structure, whole) for group in groups_of(graph, ignored)]
 
 

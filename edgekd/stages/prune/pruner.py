@@ -15,7 +15,7 @@ from edgekd.models.edits import Edit, prune_edit
 from edgekd.models.edits.heads import heads_edit
 from edgekd.models.network import example_inputs, run_network
 from edgekd.models.signature import Signature
-from edgekd.stages.prune.groups import Axis, left_alone, prunable_groups
+from edgekd.stages.prune.groups import Axis, Group, left_alone
 from edgekd.stages.prune.ranking import Ranking
 from edgekd.stages.prune.settings import PruneSettings
 from edgekd.stages.prune.structure import WEIGHTED, structure_of
@@ -36,6 +36,7 @@ def prune_until(
     met: Callable[[nn.Module], bool],
     calibration: Part | None = None,
     costs: Mapping[str, float] | None = None,
+    attentions: Sequence[WholeHeads] | None = None,
 ) -> list[list[Any]]:
     """Cut channels in small steps, in place, until `met` says so; return the history of cuts.
 
@@ -49,6 +50,7 @@ def prune_until(
         met: is asked before every step.
         calibration: samples, for importances that need them.
         costs: what a channel costs, by layer that loses it, in any unit: the importance is divided by it.
+        attentions: whose heads go as a whole; None: it is tried which can.
 
     Raises:
         InputError: the network cannot be traced, its weights or activations are not finite, a name in `keep` is no module,
@@ -59,8 +61,10 @@ def prune_until(
 
     _check_finite(module)
     structure = structure_of(module, signature)
-    ignored = left_alone(graph_of(module, signature), module, structure, settings.keep, settings.axes)
-    attentions = whole_heads(module, signature, structure)
+    graph = graph_of(module, signature)
+    ignored = left_alone(graph, module, structure, settings.keep, settings.axes)
+    if attentions is None:
+        attentions = whole_heads(module, signature, structure, graph)
     whole = {module.get_submodule(name) for one in attentions for name in (one.query, one.key, one.value)}
     together = settings.scope != "local"
     with warnings.catch_warnings():
@@ -99,16 +103,20 @@ def prune_to_shares(
     settings: PruneSettings,
     granularity: int,
     shares: Mapping[Axis, float],
+    groups: Sequence[Group],
+    attentions: Sequence[WholeHeads],
     calibration: Part | None = None,
 ) -> list[list[Any]]:
-    """Cut every group of some axes to a share of its channels at once, in place; return the history of cuts.
+    """Cut groups to a share of its channels at once, in place; return the history of cuts.
 
     Args:
         module: the network.
         signature: its inputs.
-        settings: how channels are ranked, and what is left alone.
+        settings: how channels are ranked.
         granularity: channel counts are the least multiples of it that are not below the shares.
-        shares: of the channels that stay, by axis; the other axes stay as they are.
+        shares: of the channels that stay, by axis; groups of other axes stay as they are.
+        groups: the network's, which may lack some of their layers by now.
+        attentions: whose heads go as a whole, likewise.
         calibration: samples, for importances that need them.
 
     Raises:
@@ -116,16 +124,18 @@ def prune_to_shares(
         StageError: as `prune_until`.
     """
     _check_finite(module)
-    groups = [one for one in prunable_groups(module, signature, settings.keep) if one.axis in shares]
-    attentions = whole_heads(module, signature)
+    there = dict(module.named_modules())
+    attentions = [one for one in attentions if one.query in there]
     graph, ranking = graph_of(module, signature), Ranking(module, settings, attentions, calibration, {})
     cuts = []
     for group in groups:
+        if group.axis is None or group.axis not in shares or group.root not in there:
+            continue
         layer = module.get_submodule(group.root)
         outwards = graph.get_pruner_of_module(layer).prune_out_channels
         values = ranking(graph.get_pruning_group(layer, outwards, list(range(group.channels))))
         width = group.channels // group.parts
-        wanted = shares[group.axis] * width  # type: ignore[index]
+        wanted = shares[group.axis] * width
         kept = legal_width(wanted, width, settings.largest_cut, group.multiple(granularity))
         if kept < width and values is not None:
             cuts.append((layer, outwards, least_important(values, group.parts, width - kept)))
@@ -146,7 +156,8 @@ def width_edits(module: nn.Module, history: Sequence[Sequence[Any]], attentions:
     """
     if not history:
         return []
-    counts = head_counts(module, [one for one in attentions if one.left(module) != one.heads])
+    there = dict(module.named_modules())
+    counts = head_counts(module, [one for one in attentions if one.query in there and one.left(module) != one.heads])
     return [prune_edit(history), *([heads_edit(counts)] if counts else [])]
 
 

@@ -32,7 +32,7 @@ from edgekd.stages.prune.depth import influences, order_of, rows_of
 from edgekd.stages.prune.groups import Axis, Group, prunable_groups
 from edgekd.stages.prune.pruner import prune_to_shares, width_edits
 from edgekd.stages.prune.settings import PruneSettings
-from edgekd.stages.prune.whole_heads import whole_heads
+from edgekd.stages.prune.whole_heads import WholeHeads, whole_heads
 from edgekd.stages.prune.widths import least_width
 from edgekd.state import ModelState, TorchForm
 from edgekd.teachers.live import LiveTeacher
@@ -53,7 +53,8 @@ class _Space:
 
     order: tuple[str, ...]
     blocks: int
-    groups: Mapping[Axis, Group]
+    groups: tuple[Group, ...]
+    attentions: tuple[WholeHeads, ...]
     values: Mapping[Axis, tuple[float, ...]]
 
     def gone(self, shape: Shape) -> list[str]:
@@ -72,7 +73,7 @@ class _Space:
             if axis == "depth":
                 sizes["blocks"] = self.blocks - len(self.gone(shape))
             else:
-                group = self.groups[axis]
+                group = next(group for group in self.groups if group.axis == axis)
                 sizes[axis] = round(share * group.channels / group.unit)
         return sizes
 
@@ -145,7 +146,6 @@ def _space(
     module: nn.Module, signature: Signature, settings: PruneSettings, granularity: int, context: Context
 ) -> _Space:
     values: dict[Axis, tuple[float, ...]] = {}
-    groups: dict[Axis, Group] = {}
     rows = rows_of(module, signature, settings.keep) if settings.cuts_depth else []
     names = [name for row in rows for name in row.removable]
     influence = influences(module, names, context.parts.calibration) if names else {}
@@ -154,19 +154,19 @@ def _space(
         context.log(f"prune: block {name}, influence {influence[name]:.4f}")
     if order:
         values["depth"] = tuple(1 - gone / len(order) for gone in range(len(order) + 1))
-    for group in prunable_groups(module, signature, settings.keep):
-        axis = group.axis
-        if axis in _WIDTHS and (not settings.axes or axis in settings.axes) and group.fits(granularity):
-            shares = _shares(group, granularity, settings.largest_cut)
-            if axis not in values or len(shares) < len(values[axis]):
-                values[axis] = shares
-            groups.setdefault(axis, group)
+    fitting = [one for one in prunable_groups(module, signature, settings.keep) if one.fits(granularity)]
+    wanted = [axis for axis in _WIDTHS if not settings.axes or axis in settings.axes]
+    for axis in wanted:
+        grids = [_shares(one, granularity, settings.largest_cut) for one in fitting if one.axis == axis]
+        if grids:
+            values[axis] = min(grids, key=len)
     values = {axis: _spread(shares) for axis, shares in values.items() if len(shares) > 1}
     if not values:
         raise BudgetMissed(
             f"no shape is smaller in multiples of {granularity}: lower granularity, raise largest_cut, or name other axes"
         )
-    return _Space(tuple(order), sum(len(row.blocks) for row in rows), groups, values)
+    attentions = whole_heads(module, signature)
+    return _Space(tuple(order), sum(len(row.blocks) for row in rows), tuple(fitting), tuple(attentions), values)
 
 
 def _shares(group: Group, granularity: int, largest_cut: float) -> tuple[float, ...]:
@@ -240,10 +240,17 @@ def _cut(
         edits.append(drop_edit(gone, "identity"))
         drop_modules(module, edits[0], state.signature)
     if shares:
-        attentions = whole_heads(module, state.signature)
-        part = context.parts.calibration
-        history = prune_to_shares(module, state.signature, settings, granularity, shares, part)
-        edits += width_edits(module, history, attentions)
+        history = prune_to_shares(
+            module,
+            state.signature,
+            settings,
+            granularity,
+            shares,
+            space.groups,
+            space.attentions,
+            context.parts.calibration,
+        )
+        edits += width_edits(module, history, space.attentions)
     return module.eval(), tuple(edits)
 
 

@@ -119,7 +119,7 @@ def _narrow(
             advance(1)
             return budget.met(candidate)
 
-        history = prune_until(module, signature, settings, multiple, met, context.parts.calibration, costs)
+        history = prune_until(module, signature, settings, multiple, met, context.parts.calibration, costs, attentions)
     return width_edits(module, history, attentions)
 
 

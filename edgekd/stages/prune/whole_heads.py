@@ -46,16 +46,19 @@ class WholeHeads:
             setattr(module.get_submodule(owner), name, self.left(module))
 
 
-def whole_heads(module: nn.Module, signature: Signature, structure: Structure | None = None) -> list[WholeHeads]:
+def whole_heads(
+    module: nn.Module, signature: Signature, structure: Structure | None = None, graph: Any = None
+) -> list[WholeHeads]:
     """Return the attentions of a network whose heads can go as a whole; none where a trial on a copy fails.
 
     The trial removes the first head of each, and compares the outputs with those of the network in which that head gives
-    zeros.
+    zeros. `structure` and `graph` are the network's, where they are known already.
     """
     structure = structure if structure is not None else structure_of(module, signature)
     if not structure.attentions:
         return []
-    graph, names = graph_of(module, signature), {layer: name for name, layer in module.named_modules()}
+    graph = graph if graph is not None else graph_of(module, signature)
+    names = {layer: name for name, layer in module.named_modules()}
     found = [one for attention in structure.attentions if (one := _found(attention, graph, module, names)) is not None]
     return found if found and _obeyed(module, signature, found) else []
 

@@ -83,7 +83,9 @@ class PruneSettings(StageSettings):
         return self
 
     @model_validator(mode="after")
-    def _search_ranks_once(self) -> "PruneSettings":
+    def _no_contradiction(self) -> "PruneSettings":
+        if self.latency_aware and not self.cuts_widths:
+            raise ValueError("latency_aware ranks channels, and axes cuts none of them; add a width, or leave it out")
         if self.search and self.latency_aware:
             raise ValueError(
                 "search tries whole shapes, which latency_aware does not rank; set to_latency or to_ms alone"

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from edgekd.context import Context
@@ -132,6 +133,11 @@ def test_a_depth_out_of_reach_says_why() -> None:
         BudgetMissed, match=r"\(the first and the last of a row stay\); raise to_parameters or largest_cut"
     ):
         dropped(state, context, to_parameters=0.1, axes=["depth"])
+
+
+def test_costs_of_channels_say_nothing_of_blocks() -> None:
+    with pytest.raises(ValidationError, match="latency_aware ranks channels, and axes cuts none of them"):
+        PruneSettings(to_macs=0.5, axes=("depth",), latency_aware=True)
 
 
 def test_depth_of_a_network_without_such_blocks_is_refused() -> None:

@@ -61,7 +61,7 @@ def _twice(images: Any) -> Any:
 TRAINED = {
     "resnet8": Recipe(lambda: ResNet8(in_channels=1), 10, 1e-2),
     "mobilenet-v2": Recipe(lambda: MobileNetV2(0.35, 10, in_channels=1), 8, 5e-3, _twice),
-    "vit": Recipe(lambda: ViT(28, 4, 96, 4, 4, 192, in_channels=1), 12, 2e-3),
+    "vit": Recipe(lambda: ViT(28, 4, 96, 4, 4, 192, in_channels=1), 8, 2e-3),
     "gru": Recipe(lambda: GruClassifier(28, 128, 1, 10), 12, 5e-3, lambda images: images[:, 0]),
 }
 SUBJECTS = ("fashion-mnist", *TRAINED, "efficientnet-lite0")
@@ -109,7 +109,7 @@ def train(recipe: Recipe) -> nn.Module:
     torch.manual_seed(0)
     images = (_raw(folder_part("train", "images"))[:TRAINING_IMAGES].astype(np.float32) / 255 - MEAN) / STD
     labels = torch.from_numpy(read_idx(folder_part("train", "labels"))[:TRAINING_IMAGES].astype(np.int64))
-    network = recipe.build()
+    network = recipe.build().to(memory_format=torch.channels_last)
     steps = len(labels) // BATCH
     optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=recipe.epochs * steps)
@@ -118,6 +118,8 @@ def train(recipe: Recipe) -> nn.Module:
         for batch in torch.randperm(len(labels))[: steps * BATCH].split(BATCH):
             moved = _augmented(torch.from_numpy(images[batch.numpy()]))
             inputs = torch.from_numpy(np.ascontiguousarray(recipe.as_inputs(moved.numpy())))
+            if inputs.ndim == 4:
+                inputs = inputs.contiguous(memory_format=torch.channels_last)
             loss = functional.cross_entropy(network(inputs), labels[batch])
             optimizer.zero_grad()
             loss.backward()
@@ -126,7 +128,7 @@ def train(recipe: Recipe) -> nn.Module:
             schedule.step()
             total += loss.item()
         print(f"{type(network).__name__} epoch {epoch + 1}: loss {total / steps:.4f}", flush=True)
-    return network.eval()
+    return network.eval().to(memory_format=torch.contiguous_format)
 
 
 def _augmented(images: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from edgekd.cli.stage_recipe import one_stage
 
 SETTINGS = (
     "epochs", "task", "optimizer", "learning_rate", "batch_size", "precision", "committee", "ema", "patience", "mixup", "freeze",
-    "teacher_inputs", "teacher_data", "cached_variants",
+    "teacher_correction", "teacher_inputs", "teacher_data", "cached_variants",
 )  # fmt: skip
 
 
@@ -43,6 +43,7 @@ SETTINGS = (
 @click.option("--patience", type=int, metavar="EPOCHS", help="Stop when validation gets no better for so long.")
 @click.option("--mixup", type=float, metavar="ALPHA", help="Mix pairs of samples.")
 @click.option("--freeze", multiple=True, metavar="MODULE", help="A module that is not trained.")
+@click.option("--teacher-correction", type=int, metavar="EPOCHS", help="Fine-tune the teacher on the labels first.")
 @click.option(
     "--teacher-inputs", multiple=True, metavar="NAME", help="Inputs or extras of the data that teachers take."
 )

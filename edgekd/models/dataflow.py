@@ -16,7 +16,7 @@ from edgekd.errors import InputError
 from edgekd.models.network import example_inputs, run_network
 from edgekd.models.signature import Signature
 
-_ADDS = (torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__iadd__, Tensor.__radd__)
+ADDS = (torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__iadd__, Tensor.__radd__)
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class _Recorder(TorchFunctionMode):
         if self._read or getattr(function, "__name__", "") == "__get__":  # inside a layer; an attribute such as shape
             return function(*args, **kwargs)
         terms = [self.number(one) for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)]
-        plain = function in _ADDS and not kwargs and all(isinstance(one, Tensor) or one == 0 for one in args)
+        plain = function in ADDS and not kwargs and all(isinstance(one, Tensor) or one == 0 for one in args)
         result = function(*args, **kwargs)
         self.flow.readers.update(terms)
         if isinstance(result, Tensor):

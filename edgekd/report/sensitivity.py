@@ -18,6 +18,13 @@ def show_sensitivity(found: "Sensitivity") -> None:
     )
     head = ["prunable group", ">channels", ">cut", ">MACs less", f">{found.metric}", ">drop"]
     print_table(head, [_cells(one) for one in found.groups])
+    if found.blocks:
+        results.print('\nblocks that may be left out (axes = ["depth"]), least influence first', markup=False)
+        rows = [
+            (one.block, f"{one.influence:.4f}", f"{one.macs:.1%}", f"{one.score:.2f}", f"{one.drop:.2f}")
+            for one in found.blocks
+        ]
+        print_table(["block", ">influence", ">MACs less", f">{found.metric}", ">drop"], rows)
 
 
 def _cells(one: "GroupSensitivity") -> tuple[str, ...]:

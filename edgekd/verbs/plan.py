@@ -179,12 +179,14 @@ def steps_of(prepared: Prepared, context: Context, rate: float | None, stored: S
         except InputError as error:
             description = str(error)
         seconds = None
-        if settings.kind == "prune":
-            share = getattr(settings, "to_macs", None) or getattr(settings, "to_parameters", None) or share
-            seconds = 10.0
+        if isinstance(settings, PruneSettings):
+            share = settings.to_macs or settings.to_parameters or share
+            tried = settings.search * settings.search_epochs * len(context.parts.train)
+            seconds = 10.0 + settings.search + tried * (rate or 0) * (3 * share + 1)
         elif isinstance(settings, DistillSettings) and rate is not None:
             epochs = settings.total_epochs(prepared.opened.state.signature)
-            seconds = epochs * len(context.parts.train) * rate * (3 * share + 1)
+            forwards = epochs * (3 * share + 1) + 3 * settings.teacher_correction
+            seconds = forwards * len(context.parts.train) * rate
         elif isinstance(settings, MaskSettings):
             seconds = 1.0 + settings.epochs * len(context.parts.train) * (rate or 0) * 3 * share
         elif isinstance(settings, QuantizeSettings):

@@ -37,6 +37,10 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         ),
         (("mask", "--pattern", "2:4", "--keep", "a"), {"zeros": 0.5, "group": (2, 4), "keep": ("a",)}),
         (
+            ("prune", "--to-macs", "0.5", "--axes", "depth", "--search", "4", "--search-epochs", "2"),
+            {"to_macs": 0.5, "axes": ("depth",), "search": 4, "search_epochs": 2},
+        ),
+        (
             ("prune", "--to-ms", "2", "--latency-aware", "--scope", "isomorphic", "--axes", "mlp", "--axes", "heads"),
             {"to_ms": 2.0, "latency_aware": True, "scope": "isomorphic", "axes": ("mlp", "heads")},
         ),

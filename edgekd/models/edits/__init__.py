@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from edgekd.models.edits import activations, batch_norms, branches, channels, factors
+from edgekd.models.edits import activations, batch_norms, branches, channels, factors, heads
 from edgekd.models.edits.channels import prune_edit
 from edgekd.models.signature import Signature
 
@@ -22,6 +22,7 @@ APPLY: dict[str, Callable[[nn.Module, Edit, Signature], nn.Module]] = {
     factors.JOINT: factors.factor_pairs,
     branches.MERGE: branches.merge_branches,
     branches.DROP: branches.drop_modules,
+    heads.KIND: heads.set_head_counts,
 }
 
 

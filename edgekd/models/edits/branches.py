@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgekd.models.edits.batch_norms import folded
-from edgekd.models.edits.layers import Zero
+from edgekd.models.edits.layers import Pass, Zero
 from edgekd.models.signature import Signature
 
 MERGE, DROP = "merge-branches", "drop-branches"
@@ -55,7 +55,7 @@ def merge_branches(module: nn.Module, edit: dict[str, Any], signature: Signature
 def drop_modules(module: nn.Module, edit: dict[str, Any], signature: Signature) -> nn.Module:
     """Take the modules of an edit out, in place, and return the network."""
     for name in edit["modules"]:
-        module.set_submodule(name, Zero() if edit["instead"] == "zero" else nn.Identity())
+        module.set_submodule(name, Zero() if edit["instead"] == "zero" else Pass())
     return module
 
 

@@ -1,5 +1,7 @@
 """Small layers that edits put in place of others."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -16,3 +18,11 @@ class Zero(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return 0, whatever comes."""
         return self.zero
+
+
+class Pass(nn.Identity):
+    """What comes first comes out; masks and the like that a block was given beside it do not matter."""
+
+    def forward(self, input: Tensor, *others: Any, **named: Any) -> Tensor:  # noqa: A002  # as torch calls it
+        """Return the first input."""
+        return input

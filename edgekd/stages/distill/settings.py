@@ -52,6 +52,15 @@ class DistillSettings(TrainingSettings, StageSettings):
         default=None, description="what is done to the gradients of sample groups", examples=["agreement-mask"]
     )
     freeze: tuple[str, ...] = Field(default=(), description="modules that are not trained, their statistics kept")
+    teacher_correction: int = Field(
+        default=0,
+        ge=0,
+        le=1000,
+        description=(
+            "passes over the train part in which teachers that are networks are fine-tuned on the labels first, with a tenth of "
+            "the learning rate; their files stay as they are"
+        ),
+    )
     teacher_inputs: tuple[str, ...] = Field(
         default=(),
         description="inputs or extras of the data that teachers take; not set: what they name, or the student's",

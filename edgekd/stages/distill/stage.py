@@ -14,6 +14,7 @@ from edgekd.data import Part
 from edgekd.errors import InputError
 from edgekd.files import digest
 from edgekd.recipe import StageSettings
+from edgekd.stages.distill.correction import check_correction, corrected
 from edgekd.stages.distill.settings import DistillSettings
 from edgekd.stages.stage import Stage, same_form
 from edgekd.state import ModelState, TorchForm
@@ -57,7 +58,10 @@ def distilled(
     form = copy.deepcopy(_trainable(state))
     settings = _suited(settings, state)
     phases = settings.resolved(state.signature)
-    material = _material(state, settings, context, phases, _teachers(state, context))
+    teachers = _teachers(state, context)
+    if settings.teacher_correction:
+        teachers = corrected(teachers, settings, context)
+    material = _material(state, settings, context, phases, teachers)
     material = replace(material, before_step=before_step)
     several = [phase.name for phase in phases if len(material.teachers) > 1 and _hears_the_first(phase)]
     if several:
@@ -203,6 +207,8 @@ def _check(settings: StageSettings, state: ModelState, context: Context) -> None
     phases = settings.resolved(state.signature)
     for phase in phases:
         _check_phase(phase, state, context)
+    if settings.teacher_correction:
+        check_correction(_teachers(state, context), state, context)
     if isinstance(state.form, TorchForm):
         student = copy.deepcopy(state.form.module)
         material = _material(
@@ -288,7 +294,8 @@ def _describe(settings: StageSettings, context: Context) -> str:
     if settings.precision == "auto" and precision != "float32":
         precision += " (float32 where the network is fake-quantized)"
     batches = f"{count:,} samples in batches of {batch_size(settings, count)}"
-    return f"train {epochs} epochs over {batches} towards {parts}, on {device} in {precision}"
+    first = f"fine-tune the teachers for {settings.teacher_correction} epochs; " if settings.teacher_correction else ""
+    return f"{first}train {epochs} epochs over {batches} towards {parts}, on {device} in {precision}"
 
 
 def _in_words(phase: Phase, *, several: bool) -> str:

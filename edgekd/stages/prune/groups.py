@@ -1,19 +1,20 @@
 """Groups of layers that lose channels together, and which of them may."""
 
 import difflib
-import warnings
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import nn
 
-from edgekd.errors import EdgekdError, InputError
-from edgekd.models.network import example_inputs
+from edgekd.errors import InputError
 from edgekd.models.signature import Signature
 from edgekd.stages.prune.structure import WEIGHTED, Structure, structure_of, tied_layers
+from edgekd.stages.prune.tracing import graph_of
+from edgekd.stages.prune.whole_heads import WholeHeads, whole_heads
 
-Axis = Literal["hidden", "heads", "mlp"]
+Axis = Literal["depth", "hidden", "heads", "mlp"]
 _NORMS = (nn.LayerNorm, nn.RMSNorm)
 
 
@@ -22,7 +23,8 @@ class Group:
     """One prunable group: the layer that names it, its channels, and every layer that loses channels with it.
 
     `axis` is the width of a transformer that it is: hidden, heads or mlp; None elsewhere. `parts` counts equal parts that
-    lose as many channels each: the heads of an attention, the groups of a convolution.
+    lose as many channels each: the groups of a convolution, or heads where only features of each can go. `unit` channels go
+    together: those of a head that goes as a whole.
     """
 
     root: str
@@ -30,10 +32,15 @@ class Group:
     members: tuple[str, ...]
     axis: Axis | None = None
     parts: int = 1
+    unit: int = 1
+
+    def multiple(self, granularity: int) -> int:
+        """Return what the channels of a part stay a multiple of."""
+        return math.lcm(granularity, self.unit)
 
     def fits(self, granularity: int) -> bool:
         """Return whether the group can lose channels in multiples of this."""
-        return self.channels // self.parts > granularity
+        return self.channels // self.parts > self.multiple(granularity)
 
 
 def prunable_groups(
@@ -48,27 +55,8 @@ def prunable_groups(
     graph = graph_of(module, signature)
     names = {layer: name for name, layer in module.named_modules()}
     ignored = left_alone(graph, module, structure, keep, axes)
-    return [_named(group, names, structure) for group in _groups(graph, ignored)]
-
-
-def graph_of(module: nn.Module, signature: Signature) -> Any:
-    """Return Torch-Pruning's dependency graph.
-
-    Raises:
-        InputError: the network cannot be traced.
-    """
-    import torch_pruning as tp
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return tp.DependencyGraph().build_dependency(module, tuple(example_inputs(signature).values()))
-        except EdgekdError:
-            raise
-        except Exception as error:  # whatever the tracing of a strange network raises
-            raise InputError(
-                f"cannot trace the network for pruning: {error}; distill and quantize still work"
-            ) from error
+    whole = {module.get_submodule(one.query): one for one in whole_heads(module, signature, structure, graph)}
+    return [_named(group, names, structure, whole) for group in groups_of(graph, ignored)]
 
 
 def left_alone(
@@ -87,12 +75,12 @@ def left_alone(
     kept: Iterator[nn.Module] = (layer for name in keep for layer in modules[name].modules())
     ignored = [*structure.outputs, *structure.fused, *kept]
     found: set[Axis | None] = set()
-    for group in _groups(graph, ignored):
-        axis = _axis(group, structure)
+    for group in groups_of(graph, ignored):
+        axis = axis_of(group, structure)
         found.add(axis)
         if any(dep.target.module in structure.tied for dep, _ in group) or (axes and axis not in axes):
             ignored += [layer for layer in _narrowed(group) if layer not in ignored]
-    missing = [axis for axis in axes if axis not in found]
+    missing = [axis for axis in axes if axis not in found and axis != "depth"]  # blocks are no groups
     if missing:
         there = ", ".join(sorted(axis for axis in found if axis)) or "no transformer's"
         raise InputError(
@@ -121,16 +109,27 @@ def tied_names(module: nn.Module) -> list[str]:
     return [name for name, layer in module.named_modules() if layer in tied]
 
 
-def _groups(graph: Any, ignored: Sequence[nn.Module]) -> list[Any]:
+def groups_of(graph: Any, ignored: Sequence[nn.Module]) -> list[Any]:
+    """Return Torch-Pruning's groups, without those that would change an ignored layer."""
     return list(graph.get_all_groups(ignored_layers=list(ignored), root_module_types=list(WEIGHTED)))
 
 
-def _named(group: Any, names: dict[nn.Module, str], structure: Structure) -> Group:
+def whole_of(group: Any, whole: Mapping[nn.Module, WholeHeads]) -> WholeHeads | None:
+    """Return the attention whose heads go as a whole that a group is; `whole` has them by query layer."""
+    return next((whole[layer] for layer in _narrowed(group) if layer in whole), None)
+
+
+def _named(
+    group: Any, names: dict[nn.Module, str], structure: Structure, whole: Mapping[nn.Module, WholeHeads]
+) -> Group:
     members = dict.fromkeys(names[dep.target.module] for dep, _ in group if dep.target.module in names)
+    root, channels, axis = names[group[0].dep.target.module], len(group[0].idxs), axis_of(group, structure)
+    heads = whole_of(group, whole)
+    if heads is not None:
+        return Group(root, channels, tuple(members), axis, unit=heads.features)
     parts = [structure.heads.get(layer, getattr(layer, "groups", 1)) for layer in _narrowed(group)]
-    channels = len(group[0].idxs)
     shared = max((count for count in parts if count < channels), default=1)  # a depthwise layer has no parts
-    return Group(names[group[0].dep.target.module], channels, tuple(members), _axis(group, structure), shared)
+    return Group(root, channels, tuple(members), axis, shared)
 
 
 def _narrowed(group: Any) -> list[nn.Module]:
@@ -143,7 +142,7 @@ def _narrowed(group: Any) -> list[nn.Module]:
     ]
 
 
-def _axis(group: Any, structure: Structure) -> Axis | None:
+def axis_of(group: Any, structure: Structure) -> Axis | None:
     """Return which width of a transformer a group is, None where the network has no attention."""
     if not structure.heads and not structure.fused:
         return None

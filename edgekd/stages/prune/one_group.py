@@ -1,7 +1,6 @@
 """One group of layers cut alone, to see what it costs and what it is worth."""
 
 import copy
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from edgekd.models.signature import Signature
 from edgekd.stages.prune.groups import Group
 from edgekd.stages.prune.pruner import prune_until
 from edgekd.stages.prune.settings import PruneSettings
+from edgekd.stages.prune.widths import legal_width
 
 _SHARE = 0.5  # of a group's channels, largest_cut at most
 
@@ -46,16 +46,16 @@ def cut_alone(
     """
     if not group.fits(granularity):
         return None
-    width = group.channels // group.parts
-    kept = math.ceil(width * (1 - min(_SHARE, settings.largest_cut)) / granularity) * granularity
-    lost = width - min(kept, (width - 1) // granularity * granularity)
+    width, multiple = group.channels // group.parts, group.multiple(granularity)
+    kept = legal_width(width * (1 - _SHARE), width, settings.largest_cut, multiple)
+    lost = width - min(kept, (width - 1) // multiple * multiple)
     alone = settings.model_copy(
         update={
             "keep": (*settings.keep, *(other.root for other in groups if other != group)),
             "axes": (),
             "scope": "local",
             "steps": 1,
-            "largest_cut": lost / width - 1e-6,  # Torch-Pruning rounds what stays downwards
+            "largest_cut": lost / width,
         }
     )
     network = copy.deepcopy(module)

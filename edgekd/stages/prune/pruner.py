@@ -1,20 +1,27 @@
 """The dependency graph at work: cutting channels until a budget is met."""
 
+import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from edgekd.data import Part
 from edgekd.errors import EdgekdError, InputError, StageError
+from edgekd.models.edits import Edit, prune_edit
+from edgekd.models.edits.heads import heads_edit
 from edgekd.models.network import example_inputs, run_network
 from edgekd.models.signature import Signature
-from edgekd.stages.prune.groups import graph_of, left_alone
-from edgekd.stages.prune.importance import IMPORTANCES, Score
+from edgekd.stages.prune.groups import Axis, Group, left_alone
+from edgekd.stages.prune.ranking import Ranking
 from edgekd.stages.prune.settings import PruneSettings
 from edgekd.stages.prune.structure import WEIGHTED, structure_of
+from edgekd.stages.prune.tracing import graph_of
+from edgekd.stages.prune.whole_heads import WholeHeads, head_counts, whole_heads
+from edgekd.stages.prune.widths import least_important, legal_width
 
 _FIXED_WIDTH = (
     "where forward names a width, as x.view(-1, 320) does, write x.flatten(1), or name the layers before it in keep"
@@ -29,6 +36,7 @@ def prune_until(
     met: Callable[[nn.Module], bool],
     calibration: Part | None = None,
     costs: Mapping[str, float] | None = None,
+    attentions: Sequence[WholeHeads] | None = None,
 ) -> list[list[Any]]:
     """Cut channels in small steps, in place, until `met` says so; return the history of cuts.
 
@@ -42,6 +50,7 @@ def prune_until(
         met: is asked before every step.
         calibration: samples, for importances that need them.
         costs: what a channel costs, by layer that loses it, in any unit: the importance is divided by it.
+        attentions: whose heads go as a whole; None: it is tried which can.
 
     Raises:
         InputError: the network cannot be traced, its weights or activations are not finite, a name in `keep` is no module,
@@ -52,10 +61,12 @@ def prune_until(
 
     _check_finite(module)
     structure = structure_of(module, signature)
-    ignored = left_alone(graph_of(module, signature), module, structure, settings.keep, settings.axes)
+    graph = graph_of(module, signature)
+    ignored = left_alone(graph, module, structure, settings.keep, settings.axes)
+    if attentions is None:
+        attentions = whole_heads(module, signature, structure, graph)
+    whole = {module.get_submodule(name) for one in attentions for name in (one.query, one.key, one.value)}
     together = settings.scope != "local"
-    prices = {module.get_submodule(name): cost for name, cost in (costs or {}).items()}
-    shapes = _shapes(module, signature)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pruner = tp.pruner.BasePruner(
@@ -68,41 +79,139 @@ def prune_until(
             max_pruning_ratio=settings.largest_cut,
             iterative_steps=settings.steps,
             ignored_layers=ignored,
-            num_heads=structure.heads,
+            num_heads={layer: heads for layer, heads in structure.heads.items() if layer not in whole},
             in_channel_groups={},  # the defaults are shared by all pruners of a process, and grow
             out_channel_groups={},
             round_to=granularity,
             root_module_types=list(WEIGHTED),
         )
-        for _ in range(settings.steps):
-            if met(module):
-                break
-            score = IMPORTANCES[settings.importance].measure(module, calibration)
-            pruner.importance = _per_cost(score, prices)
-            try:
-                pruner.step()
-                after = _shapes(module, signature)
-            except EdgekdError:
-                raise
-            except Exception as error:  # whatever a forward raises that finds other widths than it was written for
-                first = (str(error).strip() or type(error).__name__).splitlines()[0]
-                raise StageError(f"the network does not run with fewer channels: {first}; {_FIXED_WIDTH}") from error
-            if after != shapes:  # the batch too: a view to a fixed width takes what is missing from it
-                raise StageError(f"pruning changed the outputs from {shapes} to {after}; {_FIXED_WIDTH}")
+        with _same_shapes(module, signature) as check:
+            for _ in range(settings.steps):
+                if met(module):
+                    break
+                ranking = Ranking(module, settings, attentions, calibration, costs or {})
+                pruner.importance = ranking
+                for group in pruner.step(interactive=True):
+                    _cut(pruner, group, ranking, granularity, settings.largest_cut)
+                check()
     return [list(entry) for entry in pruner.pruning_history()]
 
 
-def _per_cost(score: Score, prices: Mapping[nn.Module, float]) -> Score:
-    """Return the importance for each unit of cost; channels of a group that is zero everywhere are worth nothing."""
+def prune_to_shares(
+    module: nn.Module,
+    signature: Signature,
+    settings: PruneSettings,
+    granularity: int,
+    shares: Mapping[Axis, float],
+    groups: Sequence[Group],
+    attentions: Sequence[WholeHeads],
+    calibration: Part | None = None,
+) -> list[list[Any]]:
+    """Cut groups to a share of its channels at once, in place; return the history of cuts.
 
-    def divided(group: Any) -> Tensor | None:
-        values = score(group)
-        if values is None:
-            return None
-        price = next((prices[dep.target.module] for dep, _ in group if dep.target.module in prices), 1.0)
-        return values.nan_to_num(0.0) / price
+    Args:
+        module: the network.
+        signature: its inputs.
+        settings: how channels are ranked.
+        granularity: channel counts are the least multiples of it that are not below the shares.
+        shares: of the channels that stay, by axis; groups of other axes stay as they are.
+        groups: the network's, which may lack some of their layers by now.
+        attentions: whose heads go as a whole, likewise.
+        calibration: samples, for importances that need them.
 
-    return divided
+    Raises:
+        InputError: as `prune_until`.
+        StageError: as `prune_until`.
+    """
+    _check_finite(module)
+    there = dict(module.named_modules())
+    attentions = [one for one in attentions if one.query in there]
+    graph, ranking = graph_of(module, signature), Ranking(module, settings, attentions, calibration, {})
+    cuts = []
+    for group in groups:
+        if group.axis is None or group.axis not in shares or group.root not in there:
+            continue
+        layer = module.get_submodule(group.root)
+        outwards = graph.get_pruner_of_module(layer).prune_out_channels
+        values = ranking(graph.get_pruning_group(layer, outwards, list(range(group.channels))))
+        width = group.channels // group.parts
+        wanted = shares[group.axis] * width
+        kept = legal_width(wanted, width, settings.largest_cut, group.multiple(granularity))
+        if kept < width and values is not None:
+            cuts.append((layer, outwards, least_important(values, group.parts, width - kept)))
+    with _same_shapes(module, signature) as check:
+        for layer, outwards, indices in cuts:  # ranked before the first cut
+            _prune(graph.get_pruning_group(layer, outwards, indices), ranking)
+        check()
+    return [list(entry) for entry in graph.pruning_history()]
+
+
+def width_edits(module: nn.Module, history: Sequence[Sequence[Any]], attentions: Sequence[WholeHeads]) -> list[Edit]:
+    """Return the edits that do what a history of cuts did to a network: channels go, then attentions know their heads.
+
+    Args:
+        module: the network after the cuts.
+        history: of the cuts.
+        attentions: whose heads could go as a whole, as they were before.
+    """
+    if not history:
+        return []
+    there = dict(module.named_modules())
+    counts = head_counts(module, [one for one in attentions if one.query in there and one.left(module) != one.heads])
+    return [prune_edit(history), *([heads_edit(counts)] if counts else [])]
+
+
+def _cut(pruner: Any, group: Any, ranking: Ranking, granularity: int, largest_cut: float) -> None:
+    """Cut what Torch-Pruning proposes, or less where it would pass the limit, which it tests before a cut only."""
+    layer, function, graph = group[0].dep.target.module, group[0].dep.handler, pruner.DG
+    outwards = graph.is_out_channel_pruning_fn(function)
+    whole = (pruner.layer_init_out_ch if outwards else pruner.layer_init_in_ch)[layer]
+    now = (graph.get_out_channels if outwards else graph.get_in_channels)(layer)
+    heads = ranking.heads_of(group)
+    parts = max(
+        (pruner.out_channel_groups if graph.is_out_channel_pruning_fn(dep.handler) else pruner.in_channel_groups).get(
+            dep.target.module, 1
+        )
+        for dep, _ in group
+    )
+    multiple = math.lcm(granularity, heads.features) if heads is not None else granularity
+    wanted = (now - len(group[0].idxs)) / parts
+    cut = now // parts - legal_width(wanted, whole // parts, largest_cut, multiple)
+    if cut <= 0:
+        return
+    if heads is not None or cut * parts != len(group[0].idxs):
+        group = graph.get_pruning_group(layer, function, least_important(ranking.said(group), parts, cut))
+    _prune(group, ranking)
+
+
+def _prune(group: Any, ranking: Ranking) -> None:
+    heads = ranking.heads_of(group)
+    group.prune()
+    if heads is not None:
+        heads.recount(ranking.module)
+
+
+@contextmanager
+def _same_shapes(module: nn.Module, signature: Signature) -> Iterator[Callable[[], None]]:
+    """Give a function that checks that the network still runs, and makes outputs of the shapes that it made.
+
+    Raises:
+        StageError: it does not.
+    """
+    shapes = _shapes(module, signature)
+
+    def check() -> None:
+        after = _shapes(module, signature)
+        if after != shapes:  # the batch too: a view to a fixed width takes what is missing from it
+            raise StageError(f"pruning changed the outputs from {shapes} to {after}; {_FIXED_WIDTH}")
+
+    try:
+        yield check
+    except EdgekdError:
+        raise
+    except Exception as error:  # whatever a forward raises that finds other widths than it was written for
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise StageError(f"the network does not run with fewer channels: {first}; {_FIXED_WIDTH}") from error
 
 
 def _check_finite(module: nn.Module) -> None:

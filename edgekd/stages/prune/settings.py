@@ -10,7 +10,7 @@ BUDGETS = ("to_macs", "to_parameters", "to_latency", "to_ms")
 
 
 class PruneSettings(StageSettings):
-    """Remove channels until one budget is met: a share of MACs, of parameters or of the latency, or milliseconds.
+    """Remove channels, or blocks, until one budget is met: a share of MACs, of parameters or of the latency, or milliseconds.
 
     The layers that make the outputs are never cut, nor those whose weights another layer holds too.
     """
@@ -49,13 +49,23 @@ class PruneSettings(StageSettings):
             "machine"
         ),
     )
-    axes: tuple[Literal["hidden", "heads", "mlp"], ...] = Field(
+    axes: tuple[Literal["depth", "hidden", "heads", "mlp"], ...] = Field(
         default=(),
         description=(
-            "of a transformer, which widths may be cut: hidden, heads (features of each head; their number stays), mlp; "
-            "empty: all"
+            "what may be cut: depth (whole blocks of a residual network, by their influence) and, of a transformer, the widths "
+            "hidden, heads and mlp; empty: all widths, with search the depth too"
         ),
     )
+    search: int = Field(
+        default=0,
+        ge=0,
+        le=10,
+        description=(
+            "of a transformer: how many shapes (blocks, hidden, heads, mlp) of the budget are tried, each distilled shortly from "
+            "the uncut network; the best by validation stays; 0: none, one cut by rank"
+        ),
+    )
+    search_epochs: int = Field(default=1, ge=1, le=1000, description="with search: passes over the train part, a shape")
     granularity: int | None = Field(
         default=None, ge=1, le=256, description="channel counts stay multiples of it; not set: the target's"
     )
@@ -71,6 +81,28 @@ class PruneSettings(StageSettings):
         if len(given) != 1:
             raise ValueError(f"give exactly one of {', '.join(BUDGETS)} (given: {', '.join(given) or 'none'})")
         return self
+
+    @model_validator(mode="after")
+    def _no_contradiction(self) -> "PruneSettings":
+        if self.latency_aware and not self.cuts_widths:
+            raise ValueError("latency_aware ranks channels, and axes cuts none of them; add a width, or leave it out")
+        if self.search and self.latency_aware:
+            raise ValueError(
+                "search tries whole shapes, which latency_aware does not rank; set to_latency or to_ms alone"
+            )
+        if not self.search and "search_epochs" in self.model_fields_set:
+            raise ValueError("search_epochs needs search, the number of shapes to try")
+        return self
+
+    @property
+    def cuts_depth(self) -> bool:
+        """Return whether whole blocks may go."""
+        return "depth" in self.axes or (self.search > 0 and not self.axes)
+
+    @property
+    def cuts_widths(self) -> bool:
+        """Return whether channels may go."""
+        return set(self.axes) != {"depth"}
 
     @property
     def budget(self) -> str:

@@ -1,8 +1,8 @@
 """The prune stage."""
 
 import copy
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,39 +10,24 @@ from torch import nn
 
 from edgekd.context import Context
 from edgekd.errors import BudgetMissed, InputError
-from edgekd.models.edits import prune_edit
-from edgekd.models.network import count_macs, count_parameters
+from edgekd.models.edits import Edit, branches
+from edgekd.models.signature import Signature
 from edgekd.recipe import StageSettings
+from edgekd.stages.prune.budget import Budget, budget_of
 from edgekd.stages.prune.cost import channel_costs
+from edgekd.stages.prune.depth import drop_until, influences, order_of, rows_of
 from edgekd.stages.prune.groups import Group, prunable_groups, tied_names
 from edgekd.stages.prune.importance import IMPORTANCES
-from edgekd.stages.prune.latency import check_measurable, machine_identity, milliseconds_of, share_of
-from edgekd.stages.prune.pruner import prune_until
+from edgekd.stages.prune.latency import check_measurable, machine_identity
+from edgekd.stages.prune.pruner import prune_until, width_edits
+from edgekd.stages.prune.search import check_search, searched, trained_on
 from edgekd.stages.prune.settings import PruneSettings
+from edgekd.stages.prune.whole_heads import whole_heads
 from edgekd.stages.quantize.simulation import prepare
 from edgekd.stages.stage import Stage, same_form
 from edgekd.state import ModelState, PreparedForm, TorchForm
 
 _SHOWN = 5  # names in a message
-
-
-@dataclass(frozen=True)
-class _Budget:
-    """What `measure` may give at most: a share of the uncut network's, or milliseconds."""
-
-    name: str
-    limit: float
-    measure: Callable[[nn.Module], float]
-
-    @property
-    def note(self) -> str:
-        return "latency_ms" if self.name == "ms" else f"{self.name}_share"
-
-    def missed(self, after: float) -> str:
-        """Return what was asked for and what is left."""
-        if self.name == "ms":
-            return f"pruning cannot reach {self.limit:g} ms: {after:.3g} ms is left"
-        return f"pruning cannot reach {100 * self.limit:g}% of the {self.name}: {after:.1%} is left"
 
 
 def granularity(settings: PruneSettings, context: Context) -> int:
@@ -62,50 +47,98 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
     assert isinstance(settings, PruneSettings)
     if isinstance(state.form, PreparedForm):
         pruned = run(state.floating(), settings, context)
-        form, _ = prepare(pruned.torch, pruned.signature, state.form.simulation, context)
-        return replace(pruned, form=form)
+        prepared, _ = prepare(pruned.torch, pruned.signature, state.form.simulation, context)
+        return replace(pruned, form=prepared)
     torch.manual_seed(context.seed)
-    module = copy.deepcopy(state.torch.module).eval()
-    multiple = granularity(settings, context)
-    remarks = _uncut(module, prunable_groups(module, state.signature, settings.keep, settings.axes), multiple)
-    for remark in remarks:
-        context.log(f"prune: {remark}")
-    budget = _budget(settings, state, context)
-    costs = channel_costs(module, state.signature, settings, multiple, context) if settings.latency_aware else None
+    budget = budget_of(settings, state, context)
+    if settings.search:
+        return searched(state, settings, granularity(settings, context), budget, context)
+    module, edits = _cut(state, settings, budget, context)
+    form = TorchForm(state.torch.base, module, (*state.torch.edits, *edits))
+    notes = {budget.note: round(budget.measure(module), 4), "granularity": granularity(settings, context)}
+    gone = [name for edit in edits if edit["kind"] == branches.DROP for name in edit["modules"]]
+    return state.after("prune", form, notes | ({"dropped": gone} if gone else {}))
+
+
+def _cut(
+    state: ModelState, settings: PruneSettings, budget: Budget, context: Context
+) -> tuple[nn.Module, tuple[Edit, ...]]:
+    """Return a copy of the network within the budget, and the edits that made it: first blocks go, then channels."""
+    module, signature = copy.deepcopy(state.torch.module).eval(), state.signature
+    edits, remarks = [], []
+    if settings.cuts_depth:
+        edits += _drop(module, signature, settings, budget, context)
+    if settings.cuts_widths:
+        multiple = granularity(settings, context)
+        groups = prunable_groups(module, signature, settings.keep, settings.axes)
+        remarks = [*_uncut(module, groups, multiple), *_not_whole(groups)]
+        for remark in remarks:
+            context.log(f"prune: {remark}")
+        edits += _narrow(module, signature, settings, multiple, budget, context)
+    after = budget.measure(module)
+    if after > budget.limit:
+        raise BudgetMissed("; ".join([f"{budget.missed(after)} {_why(settings, edits, context)}", *remarks]))
+    return module.eval(), tuple(edits)
+
+
+def _drop(
+    module: nn.Module, signature: Signature, settings: PruneSettings, budget: Budget, context: Context
+) -> list[Edit]:
+    """Drop blocks, in place; where channels go too, the block that would pass the budget stays."""
+    rows = rows_of(module, signature, settings.keep)
+    names = [name for row in rows for name in row.removable]
+    influence = influences(module, names, context.parts.calibration)
+    order = order_of(rows, influence, settings.largest_cut)
+    with context.progress("drop blocks", len(order) + 1) as advance:
+
+        def met(candidate: nn.Module) -> bool:
+            advance(1)
+            return budget.met(candidate)
+
+        dropped = drop_until(module, signature, order, met, beyond=not settings.cuts_widths)
+    for name in sorted(names, key=lambda name: influence[name]):
+        what = "goes" if name in dropped else "stays"
+        context.log(f"prune: block {name} {what}, influence {influence[name]:.4f}")
+    return [branches.drop_edit(dropped, "identity")] if dropped else []
+
+
+def _narrow(
+    module: nn.Module,
+    signature: Signature,
+    settings: PruneSettings,
+    multiple: int,
+    budget: Budget,
+    context: Context,
+) -> list[Edit]:
+    """Remove channels, in place."""
+    costs = channel_costs(module, signature, settings, multiple, context) if settings.latency_aware else None
+    attentions = whole_heads(module, signature)
     with context.progress("prune", settings.steps) as advance:
 
         def met(candidate: nn.Module) -> bool:
             advance(1)
-            return budget.measure(candidate) <= budget.limit
+            return budget.met(candidate)
 
-        history = prune_until(module, state.signature, settings, multiple, met, context.parts.calibration, costs)
-    after = budget.measure(module)
-    if after > budget.limit:
-        why = (
-            f"when every layer that may be cut has lost what it may; raise {settings.budget}, largest_cut, or lower granularity"
-            if history
-            else f"because no layer of this network can lose channels in multiples of {multiple} (recurrent layers are not "
-            "pruned); lower granularity or leave pruning out"
+        history = prune_until(module, signature, settings, multiple, met, context.parts.calibration, costs, attentions)
+    return width_edits(module, history, attentions)
+
+
+def _why(settings: PruneSettings, edits: Sequence[Edit], context: Context) -> str:
+    """Return why no more could go, and what a person can change."""
+    if not settings.cuts_widths:
+        return (
+            "when every block that may go is gone (the first and the last of a row stay); raise "
+            f"{settings.budget} or largest_cut, or let axes name widths too"
         )
-        raise BudgetMissed("; ".join([f"{budget.missed(after)} {why}", *remarks]))
-    edits = (*state.torch.edits, prune_edit(history))
-    notes = {budget.note: round(after, 4), "granularity": multiple}
-    return state.after("prune", TorchForm(state.torch.base, module.eval(), edits), notes)
-
-
-def _budget(settings: PruneSettings, state: ModelState, context: Context) -> _Budget:
-    name = settings.budget.removeprefix("to_")
-    limit = getattr(settings, settings.budget)
-    if name == "latency":
-        return _Budget(name, limit, share_of(state.torch.module, state.signature, context))
-    if name == "ms":
-        return _Budget(name, limit, milliseconds_of(state.torch.module, state.signature, context))
-
-    def count(module: nn.Module) -> int:
-        return count_parameters(module) if name == "parameters" else count_macs(module, state.signature)
-
-    whole = count(state.torch.module)
-    return _Budget(name, limit, lambda module: count(module) / whole)
+    if edits:
+        return (
+            f"when every layer that may be cut has lost what it may; raise {settings.budget}, largest_cut, or lower "
+            "granularity"
+        )
+    return (
+        f"because no layer of this network can lose channels in multiples of {granularity(settings, context)} (recurrent "
+        "layers are not pruned); lower granularity or leave pruning out"
+    )
 
 
 def _uncut(module: nn.Module, groups: Sequence[Group], multiple: int) -> list[str]:
@@ -124,7 +157,21 @@ def _uncut(module: nn.Module, groups: Sequence[Group], multiple: int) -> list[st
     return remarks
 
 
+def _not_whole(groups: Sequence[Group]) -> list[str]:
+    """Return a remark on attentions that lose features of every head because their number cannot be changed."""
+    fixed = [group.root for group in groups if group.axis == "heads" and group.unit == 1]
+    if not fixed:
+        return []
+    more = f" and {len(fixed) - _SHOWN} more" if len(fixed) > _SHOWN else ""
+    return [
+        f"heads of {', '.join(fixed[:_SHOWN])}{more} lose as many features each and none goes as a whole: no attribute of the "
+        "attention that holds their number (heads, num_heads, ...) is obeyed by its forward"
+    ]
+
+
 def _width(group: Group) -> str:
+    if group.unit > 1:
+        return f"{group.channels // group.unit} whole heads of {group.unit} channels"
     return (
         f"{group.channels} channels"
         if group.parts == 1
@@ -136,8 +183,10 @@ def _depends_on(settings: StageSettings, context: Context) -> dict[str, Any]:
     assert isinstance(settings, PruneSettings)
     uses: dict[str, Any] = {
         "granularity": granularity(settings, context),
-        "data": IMPORTANCES[settings.importance].data,
+        "data": IMPORTANCES[settings.importance].data or settings.cuts_depth or settings.search > 0,
     }
+    if settings.search:
+        uses |= trained_on(settings, context)
     return {**uses, "machine": machine_identity()} if settings.measured else uses
 
 
@@ -151,19 +200,43 @@ def _check(settings: StageSettings, state: ModelState, context: Context) -> None
         raise InputError(
             f"the {settings.importance} importance needs labels and the data have none; use magnitude or activation"
         )
-    if isinstance(state.form, TorchForm):
-        prunable_groups(state.form.module, state.signature, settings.keep, settings.axes)
+    if not isinstance(state.form, TorchForm):
+        return
+    module = state.form.module
+    prunable_groups(module, state.signature, settings.keep, settings.axes)
+    if settings.search:
+        check_search(module, state.signature, settings, context)
+    elif settings.cuts_depth and not rows_of(module, state.signature, settings.keep):
+        raise InputError(
+            "axes: this network has no depth that may be cut: no container has three blocks of one class in a row of which one "
+            "in between adds to what it is given in the same shape"
+        )
 
 
 def _describe(settings: StageSettings, context: Context) -> str:
     assert isinstance(settings, PruneSettings)
     value = getattr(settings, settings.budget)
     to = f"{value:g} ms" if settings.budget == "to_ms" else f"{value:.0%} of the {settings.budget.removeprefix('to_')}"
+    if settings.search:
+        return (
+            f"try {settings.search} shapes of {to}, ranked by {settings.importance}, in multiples of "
+            f"{granularity(settings, context)}; distil each for {settings.search_epochs} epochs and keep the best by validation"
+        )
     per = " per millisecond" if settings.latency_aware else ""
-    only = f" of {', '.join(settings.axes)}" if settings.axes else ""
-    return (
-        f"remove channels{only} by {settings.importance}{per} to {to}, in multiples of {granularity(settings, context)}"
-    )
+    widths = [axis for axis in settings.axes if axis != "depth"]
+    only = f" of {', '.join(widths)}" if widths else ""
+    parts = ["drop blocks by influence"] if settings.cuts_depth else []
+    if settings.cuts_widths:
+        parts.append(f"remove channels{only} by {settings.importance}{per}")
+    multiples = f", in multiples of {granularity(settings, context)}" if settings.cuts_widths else ""
+    return f"{' and '.join(parts)} to {to}{multiples}"
 
 
-STAGE = Stage(PruneSettings, run, frozenset({"torch", "prepared"}), same_form, False, _depends_on, _check, _describe)
+def _searches(settings: StageSettings) -> bool:
+    assert isinstance(settings, PruneSettings)
+    return settings.search > 0
+
+
+STAGE = Stage(
+    PruneSettings, run, frozenset({"torch", "prepared"}), same_form, _searches, _depends_on, _check, _describe
+)

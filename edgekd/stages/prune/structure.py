@@ -16,6 +16,16 @@ WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear)
 _READ = ("__bool__", "__float__", "__int__", "__index__", "item", "tolist")  # a tensor's value becomes Python's
 
 
+@dataclass(frozen=True)
+class Attention:
+    """The layers that make query, key and value of an attention, and the number of its heads."""
+
+    query: nn.Module
+    key: nn.Module
+    value: nn.Module
+    heads: int
+
+
 class _Origins:
     """The weighted layers that made a tensor: the first ones met walking back through its autograd graph."""
 
@@ -56,7 +66,7 @@ class _WatchCalls(TorchFunctionMode):
 
     def __init__(self, origins: _Origins, own: set[int]) -> None:
         super().__init__()
-        self.heads: dict[nn.Module, int] = {}
+        self.attentions: list[Attention] = []
         self.fused: list[nn.Module] = []  # one layer makes query, key and value together
         self._origins = origins
         self._own = own  # ids of the network's own tensors: what they hold is no matter of the input
@@ -72,7 +82,8 @@ class _WatchCalls(TorchFunctionMode):
             layers = [self._origins.of(tensor) for tensor in args[:3]]
             flat = [layer for made in layers for layer in made]
             if len(flat) == 3 and len(set(flat)) == 3:
-                self.heads |= dict.fromkeys(flat, args[0].shape[1])
+                query, key, value = flat
+                self.attentions.append(Attention(query, key, value, args[0].shape[1]))
             else:
                 self.fused.extend(flat)
         return function(*args, **(kwargs or {}))
@@ -80,12 +91,17 @@ class _WatchCalls(TorchFunctionMode):
 
 @dataclass(frozen=True)
 class Structure:
-    """Output layers, attention heads by query, key and value layer, layers that make all three, layers with one weight."""
+    """Output layers, attentions, layers that make query, key and value together, layers with one weight."""
 
     outputs: tuple[nn.Module, ...]
-    heads: dict[nn.Module, int]
+    attentions: tuple[Attention, ...]
     fused: tuple[nn.Module, ...]
     tied: tuple[nn.Module, ...]
+
+    @property
+    def heads(self) -> dict[nn.Module, int]:
+        """Return the number of heads by query, key and value layer."""
+        return {layer: one.heads for one in self.attentions for layer in (one.query, one.key, one.value)}
 
 
 def structure_of(module: nn.Module, signature: Signature) -> Structure:
@@ -106,7 +122,7 @@ def structure_of(module: nn.Module, signature: Signature) -> Structure:
         layers = dict.fromkeys(layer for tensor in outputs.values() for layer in origins.of(tensor))
     finally:
         origins.close()
-    return Structure(tuple(layers), calls.heads, tuple(calls.fused), tied_layers(module))
+    return Structure(tuple(layers), tuple(calls.attentions), tuple(calls.fused), tied_layers(module))
 
 
 def tied_layers(module: nn.Module) -> tuple[nn.Module, ...]:

@@ -4,9 +4,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from edgekd.context import Context
 from edgekd.data import Dataset, Part
 from edgekd.models.network import learn_outputs
 from edgekd.models.signature import Signature, TensorSpec
+from edgekd.recipe import parse_recipe
+from edgekd.request import Request, prepare
+from edgekd.stages import KINDS
+from edgekd.state import ModelState
 
 
 def signed(network: nn.Module, *shape: int, dtype: str = "float32", task: str = "classification") -> Signature:
@@ -98,3 +103,11 @@ class Branching(nn.Module):
         else:
             chosen = bool(x.mean() > 0)
         return self.head((self.bright if chosen else self.dark)(x).relu().mean((2, 3)))
+
+
+def opened(network: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[ModelState, Context]:
+    """Return a network as a first state, and the context of a run on these samples."""
+    data = Dataset({"x": inputs.numpy()}, targets=targets.numpy())
+    recipe = parse_recipe("[data]\ncalibration = 40\nvalidation = 0.2", KINDS)
+    prepared = prepare(Request(network, ("generic-x86",), data=data, recipe=recipe, threads=1))
+    return prepared.opened.state, prepared.contexts[0]

@@ -2,10 +2,11 @@ import copy
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgekd.errors import InputError
 from edgekd.models.networks import NETWORKS
+from edgekd.models.networks.vit import SelfAttention
 from edgekd.stages.prune import PruneSettings
 from edgekd.stages.prune.groups import Group, prunable_groups, tied_names
 from edgekd.stages.prune.pruner import prune_until
@@ -13,9 +14,24 @@ from edgekd.stages.prune.pruner import prune_until
 from .networks import Branching, Tied, Twice, convolutions, signed
 
 
-def transformer() -> nn.Module:
+def transformer(depth: int = 2, heads: int = 2) -> nn.Module:
     torch.manual_seed(0)
-    return NETWORKS["vit"](image_size=8, dim=32, depth=2, heads=2, mlp_dim=64).eval()
+    return NETWORKS["vit"](image_size=8, dim=32, depth=depth, heads=heads, mlp_dim=64).eval()
+
+
+class Stubborn(SelfAttention):
+    """Splits into two heads, whatever its attribute says."""
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(2, (2, -1)).transpose(1, 2)
+
+
+def stubborn() -> nn.Module:
+    """Return a transformer of which no head goes as a whole."""
+    network = transformer()
+    for block in network.blocks:  # type: ignore[union-attr]
+        block.attention.__class__ = Stubborn
+    return network
 
 
 @pytest.mark.parametrize("axis", ["hidden", "heads", "mlp"])
@@ -31,11 +47,12 @@ def test_only_the_wanted_axes_of_a_transformer_are_cut(axis: str) -> None:
             "mlp": block.mlp[0].out_features,
         }
         assert widths == {"hidden": 32, "heads": 32, "mlp": 64} | {axis: 32 if axis == "mlp" else 16}
-        assert block.attention.heads == 2 and block.attention.value.out_features == widths["heads"]
+        assert block.attention.heads == (1 if axis == "heads" else 2)
+        assert block.attention.value.out_features == widths["heads"]
 
 
 def test_removing_features_of_heads_does_what_silencing_them_does() -> None:
-    network = transformer()
+    network = stubborn()
     signature = signed(network, 3, 8, 8)
     silenced = copy.deepcopy(network)
     settings = PruneSettings(to_macs=0.5, axes=("heads",), steps=1, scope="local", largest_cut=0.5)
@@ -53,8 +70,11 @@ def test_removing_features_of_heads_does_what_silencing_them_does() -> None:
 def test_groups_say_their_axis_and_parts() -> None:
     groups = prunable_groups(transformer(), signed(transformer(), 3, 8, 8))
     assert [(one.axis, one.channels, one.parts) for one in groups] == [
-        ("hidden", 32, 1), ("mlp", 64, 1), ("heads", 32, 2), ("mlp", 64, 1), ("heads", 32, 2),
+        ("hidden", 32, 1), ("mlp", 64, 1), ("heads", 32, 1), ("mlp", 64, 1), ("heads", 32, 1),
     ]  # fmt: skip
+    assert [one.unit for one in groups if one.axis == "heads"] == [16, 16]
+    fixed = prunable_groups(stubborn(), signed(stubborn(), 3, 8, 8))
+    assert [(one.parts, one.unit) for one in fixed if one.axis == "heads"] == [(2, 1), (2, 1)]
     assert all(one.axis is None for one in prunable_groups(convolutions(), signed(convolutions(), 1, 6, 6)))
 
 
@@ -66,9 +86,14 @@ def test_axes_of_a_network_without_attention_are_refused() -> None:
         prunable_groups(network, signed(network, 1, 6, 6), axes=("heads",))
 
 
-@pytest.mark.parametrize(("channels", "parts", "fits"), [(32, 1, True), (16, 1, False), (24, 1, True), (64, 4, False)])
-def test_a_group_fits_the_granularity_where_a_multiple_of_it_is_left(channels: int, parts: int, fits: bool) -> None:
-    assert Group("x", channels, ("x",), None, parts).fits(16) is fits
+@pytest.mark.parametrize(
+    ("channels", "parts", "unit", "fits"),
+    [(32, 1, 1, True), (16, 1, 1, False), (24, 1, 1, True), (64, 4, 1, False), (48, 1, 24, False), (96, 1, 24, True)],
+)
+def test_a_group_fits_the_granularity_where_a_multiple_of_it_is_left(
+    channels: int, parts: int, unit: int, fits: bool
+) -> None:
+    assert Group("x", channels, ("x",), None, parts, unit).fits(16) is fits
 
 
 def test_what_would_change_tied_weights_is_left_alone() -> None:

@@ -77,6 +77,17 @@ def test_groups_left_uncut_come_last_and_have_no_figures() -> None:
     assert [(one.group.root, one.cut, one.score is None) for one in found.groups] == [("3", 16, False), ("0", 0, True)]
 
 
+def test_blocks_that_may_be_left_out_have_their_influence() -> None:
+    network = transformer(depth=4)
+    signature = signed(network, 3, 8, 8)
+    samples = part(signature, torch.randn(30, 3, 8, 8), torch.arange(30) % 10)
+    metric = choose_metric(None, "classification", labelled=True)
+    found = sensitivity(network, signature, PruneSettings(to_macs=0.5), 8, [], samples, metric, None, silent)
+    assert {one.block for one in found.blocks} == {"blocks.1", "blocks.2"}
+    assert found.blocks[0].influence <= found.blocks[1].influence
+    assert all(0.2 < one.macs < 0.3 and one.drop == found.score - one.score for one in found.blocks)
+
+
 def test_of_a_file_the_target_gives_the_multiple_and_the_sidecar_the_data(example: Path, tmp_path: Path) -> None:
     target, _ = load_target("raspberry-pi-5")
     found = sensitivity_of(example / "model.pt", Opening(), [target], None, None, 20, silent)

@@ -12,6 +12,7 @@ Writes `depthwise.json` and `depthwise.md` beside this script; the network goes 
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -52,7 +53,8 @@ def write_data(path: Path) -> None:
 
 def compress(model: Path, data: Path, arm: str, seed: int, folder: Path, threads: int) -> tuple[Path, Path, Any]:
     """Run the command line; return the float file, the int8 file and the last stage's notes."""
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     recipe = folder / "recipe.toml"
     recipe.write_text(ARMS[arm], encoding="utf-8")
     command = [sys.executable, "-m", "edgekd", "compress", str(model), "--target", "generic-x86", "--threads"]

@@ -19,6 +19,7 @@ Needs Debian's dataset-fashion-mnist, and what examples/efficientnet_lite0/prepa
 
 import argparse
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,9 @@ def subject_files(
     """Let every tool write its files of one network; return them, the seconds they took, the data and the signature."""
     model = make(name, work / name / "subject", mate)
     run, data = work / name / "edgekd", model.parent / "data.npz"
+    shutil.rmtree(run, ignore_errors=True)
     command = [sys.executable, "-m", "edgekd", "compress", str(model), "--target", "generic-x86", "--threads"]
-    command += [str(threads), "--recipe", str(RECIPE), "--data", str(data), "-o", str(run), "--json", "--no-resume"]
+    command += [str(threads), "--recipe", str(RECIPE), "--data", str(data), "-o", str(run), "--json"]
     print(f"{name}\n  edgekd", flush=True)
     seconds: dict[str, float | None] = {"edgekd": call(command, threads, work / name / "edgekd.log")}
     (source,) = run.glob("onnx/baseline-*.onnx")

@@ -90,7 +90,7 @@ class PruneSettings(StageSettings):
             raise ValueError(
                 "search tries whole shapes, which latency_aware does not rank; set to_latency or to_ms alone"
             )
-        if not self.search and "search_epochs" in self.model_fields_set:
+        if not self.search and self.search_epochs != type(self).model_fields["search_epochs"].default:
             raise ValueError("search_epochs needs search, the number of shapes to try")
         return self
 

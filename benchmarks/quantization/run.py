@@ -180,14 +180,14 @@ def main() -> None:
     for name in arguments.only or SUBJECTS:
         files, seconds, parts, signature = subject_files(name, work, arguments.mate, arguments.threads)
         networks[name] = {"seconds": seconds, **measure(files, parts, signature, arguments.threads)}
-    results = {
-        "machine": machine.to_dict(),
-        "threads": arguments.threads,
-        "environments": PIP,
-        "networks": {name: networks[name] for name in SUBJECTS if name in networks},
-    }
-    kept.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    (HERE / "results.md").write_text(page(results), encoding="utf-8")
+        results = {
+            "machine": machine.to_dict(),
+            "threads": arguments.threads,
+            "environments": PIP,
+            "networks": {one: networks[one] for one in SUBJECTS if one in networks},
+        }
+        kept.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        (HERE / "results.md").write_text(page(results), encoding="utf-8")
     print(page(results))
 
 

@@ -29,6 +29,8 @@ _WEIGHTS = (
     TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8, TensorProto.UINT8, TensorProto.INT32, TensorProto.INT4,
     TensorProto.UINT4,
 )  # fmt: skip
+_RECURRENT = ("GRU", "LSTM", "RNN")
+_MOVES = ("Slice", "Concat", "Unsqueeze", "Squeeze", "Reshape", "Transpose", "Identity")
 MULTIPLIES = re.compile("Conv|MatMul|Gemm|GRU|LSTM|RNN|Attention|Einsum")
 
 
@@ -115,8 +117,13 @@ def zero_share(model: onnx.ModelProto) -> float | None:
     """
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     makers = {name: node for node in model.graph.node for name in node.output}
+    multiplying = [node for node in model.graph.node if MULTIPLIES.search(node.op_type)]
+    found: set[str] = set()
+    for node in multiplying:
+        weights = node.input[1:3] if node.op_type in _RECURRENT else node.input
+        found |= {name for given in weights for name in _sources(given, makers)}
     zeros, count = 0, 0
-    for name in {name for node in model.graph.node if MULTIPLIES.search(node.op_type) for name in node.input}:
+    for name in found:
         maker = makers.get(name)
         rounded = maker is not None and maker.op_type == "DequantizeLinear"
         tensor = constants.get(maker.input[0] if maker is not None and rounded else name)
@@ -129,6 +136,15 @@ def zero_share(model: onnx.ModelProto) -> float | None:
             return None
         zeros, count = zeros + int((values == 0).sum()), count + values.size
     return zeros / count if count else None
+
+
+def _sources(name: str, makers: Mapping[str, onnx.NodeProto]) -> list[str]:
+    """Return the tensors whose values a tensor holds in another order; torch cuts recurrent weights and joins them anew."""
+    maker = makers.get(name)
+    if maker is None or maker.op_type not in _MOVES:
+        return [name]
+    moved = maker.input if maker.op_type == "Concat" else maker.input[:1]
+    return [one for given in moved for one in _sources(given, makers)]
 
 
 def _zero_points(dequantize: onnx.NodeProto, constants: dict[str, TensorProto], rank: int) -> NDArray[np.int32]:

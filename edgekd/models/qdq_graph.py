@@ -4,7 +4,9 @@ A node reads an activation through QuantizeLinear and DequantizeLinear, and a we
 are undone for one reader without touching the others: it takes the tensor in front of the pair, or the float weight.
 """
 
-from collections.abc import Collection
+import re
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +17,8 @@ from onnx import helper, numpy_helper
 
 from edgekd.models.onnx_graph import MULTIPLIES, name_nodes
 
+ACTIVATIONS = ("Relu", "Clip")  # a quantizer may leave them to the rounding behind them
+_SIGNED = re.compile("Conv|Gemm|MatMul|^Add$|^Sub$|BatchNormalization")  # makers of values of both signs
 _NEAR = 0.5  # a rounded weight is this near to its own float weight, as a share of its length: 4 bits are at about 0.15
 
 
@@ -57,7 +61,7 @@ class QdqGraph:
     Args:
         quantized: the graph; nodes without a name get that of their first output.
         reference: the float graph, prepared in the same way (batch norms folded); its weights take the place of rounded
-            ones. None: what rounding did to weights stays.
+            ones. None: what rounding did to weights, and clipping to activations, stays.
     """
 
     def __init__(self, quantized: onnx.ModelProto, reference: onnx.ModelProto | None = None) -> None:
@@ -68,6 +72,9 @@ class QdqGraph:
         self._constants = {tensor.name: tensor for tensor in self.model.graph.initializer}
         self._floats: dict[str, NDArray[np.float32]] = {}
         self.unmatched: list[str] = []
+        if reference is not None:
+            self._restore(reference)
+        self._saturate()
         if reference is not None:
             self._match(reference)
         self.layers = tuple(
@@ -161,6 +168,49 @@ class QdqGraph:
 
     def _float(self, name: str) -> NDArray[np.float32]:
         return self._floats.get(name, self._dequantized(name))
+
+    def _restore(self, reference: onnx.ModelProto) -> None:
+        """Put activation functions back that rounding has taken over: values below a zero point of 0 are clipped anyway."""
+        uses = Counter(name for node in reference.graph.node for name in node.input)
+        floats = {tensor.name: tensor for tensor in reference.graph.initializer}
+        for node in reference.graph.node:
+            source, output = (node.input[0], node.output[0]) if node.op_type in ACTIVATIONS else ("", "")
+            if source not in self._makers or output in self._makers or uses[source] > 1:
+                continue
+            bounds = [floats[name] for name in node.input[1:] if name in floats and name not in self._constants]
+            self._insert(node, bounds)
+
+    def _saturate(self) -> None:
+        """Clip what a pair with the least zero point reads, as the pair does, where nothing else says that it is positive."""
+        spans: dict[str, float] = {}
+        for node in self.model.graph.node:
+            maker = self._makers.get(node.input[0])
+            if node.op_type != "QuantizeLinear" or maker is None or not _SIGNED.search(maker.op_type):
+                continue
+            scale, zero_point = (one.reshape(-1) for one in self._scale(node))
+            limits = np.iinfo(zero_point.dtype)
+            if zero_point.size == 1 and zero_point[0] == limits.min:
+                spans[node.input[0]] = float(scale[0]) * (limits.max - limits.min)
+        for source, high in spans.items():
+            names = [f"{source}/low", f"{source}/high"]
+            bounds = [
+                numpy_helper.from_array(np.float32(one), name) for one, name in zip((0, high), names, strict=True)
+            ]
+            self._insert(helper.make_node("Clip", [source, *names], [f"{source}/clipped"], f"{source}/clip"), bounds)
+
+    def _insert(self, function: onnx.NodeProto, constants: Sequence[onnx.TensorProto]) -> None:
+        """Let everything that reads a tensor read it behind a function."""
+        node = onnx.NodeProto.FromString(function.SerializeToString())
+        source, output = node.input[0], node.output[0]
+        place = list(self.model.graph.node).index(self._makers[source]) + 1
+        for reader in self.model.graph.node:
+            for position, name in enumerate(reader.input):
+                if name == source:
+                    reader.input[position] = output
+        self.model.graph.node.insert(place, node)
+        self.model.graph.initializer.extend(constants)
+        self._makers = {name: one for one in self.model.graph.node for name in one.output}
+        self._constants |= {tensor.name: tensor for tensor in self.model.graph.initializer}
 
     def _match(self, reference: onnx.ModelProto) -> None:
         """Find the float weights and biases of the nodes that multiply: those nearest to the rounded ones, each once."""

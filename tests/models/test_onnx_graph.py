@@ -132,3 +132,16 @@ def test_zeros_of_float_weights_are_counted_and_those_of_biases_are_not() -> Non
 def test_packed_or_missing_weights_have_no_zeros_to_count() -> None:
     assert zero_share(with_weight(LEVELS.astype(np.uint8))) is None
     assert zero_share(graph([helper.make_node("Relu", ["x"], ["y"])], {})) is None
+
+
+def test_zeros_of_recurrent_weights_are_counted_where_torch_joins_them_anew() -> None:
+    nodes = [
+        helper.make_node("Concat", ["w", "w"], ["joined"], axis=0),
+        helper.make_node("Unsqueeze", ["joined", "axes"], ["one"]),
+        helper.make_node("GRU", ["x", "one", "r", "b"], ["y"], hidden_size=1),
+    ]
+    made = graph(nodes, {"w": (3, 4), "r": (1, 3, 4), "b": (1, 6)})
+    for tensor in made.graph.initializer:
+        if tensor.name == "w":
+            tensor.CopyFrom(numpy_helper.from_array(np.zeros((3, 4), np.float32), "w"))
+    assert zero_share(made) == 0.5  # of w and r, once each; the bias is no weight

@@ -111,6 +111,29 @@ def test_nothing_rounded_is_the_float_network(part: Part, tmp_path: Path) -> Non
     np.testing.assert_allclose(found, outputs(floats(), part, tmp_path)["y"], rtol=1e-5, atol=1e-5)
 
 
+def without_relu() -> onnx.ModelProto:
+    """The rounded graph as a quantizer leaves it that takes a zero point of 0 for the Relu."""
+    graph = rounded()
+    (relu,) = [node for node in graph.graph.node if node.op_type == "Relu"]
+    for node in graph.graph.node:
+        node.input[:] = ["a" if name == "b" else name for name in node.input]
+    graph.graph.node.remove(relu)
+    return graph
+
+
+def test_an_activation_that_the_rounding_took_over_comes_back(part: Part, tmp_path: Path) -> None:
+    graph = QdqGraph(without_relu(), floats())
+    wanted = outputs(floats(), part, tmp_path)["y"]
+    np.testing.assert_allclose(outputs(graph.rounding(()), part, tmp_path)["y"], wanted, rtol=1e-5, atol=1e-5)
+    everything = outputs(graph.rounding([layer.name for layer in graph.layers]), part, tmp_path)["y"]
+    np.testing.assert_array_equal(everything, outputs(without_relu(), part, tmp_path)["y"])
+
+
+def test_alone_the_span_of_the_rounding_takes_its_place(part: Part, tmp_path: Path) -> None:
+    found = outputs(QdqGraph(without_relu()).rounding(()), part, tmp_path)["y"]
+    np.testing.assert_allclose(found, by_hand(w0=True, w1=True), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(("name", "roundings"), [("first", ("x", "w0")), ("second", ("b", "w1"))])
 def test_one_layer_reads_rounded_values_and_no_other(
     part: Part, tmp_path: Path, name: str, roundings: tuple[str, ...]

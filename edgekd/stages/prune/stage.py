@@ -203,6 +203,10 @@ def _check(settings: StageSettings, state: ModelState, context: Context) -> None
     if not isinstance(state.form, TorchForm):
         return
     module = state.form.module
+    if settings.importance == "batch-norm" and not any(
+        isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in module.modules()
+    ):
+        raise InputError("the batch-norm importance needs batch norms and the network has none; use magnitude")
     prunable_groups(module, state.signature, settings.keep, settings.axes)
     if settings.search:
         check_search(module, state.signature, settings, context)

@@ -4,11 +4,11 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_origin
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field, SerializeAsAny
+from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationInfo, field_validator
 from torch import nn
 
 from edgekd.context import Context
@@ -53,6 +53,13 @@ class Rewrite(Method):
         gt=0,
         description="largest difference of the outputs, as a share of the largest one, on validation",
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any, info: ValidationInfo) -> Any:
+        """Take one name for a list of one, as it is written on the command line."""
+        kind = cls.model_fields[str(info.field_name)].annotation
+        return (value,) if isinstance(value, str) and get_origin(kind) is tuple else value
 
     def check(self, state: ModelState, context: Context) -> None:
         """Refuse, before any work, what cannot fit the model that the run begins with.

@@ -188,6 +188,15 @@ def test_recurrent_layers_are_not_pruned_and_say_so(context: Context) -> None:
         STAGE.run(prepared.opened.state, PruneSettings(to_parameters=0.5), prepared.contexts[0])
 
 
+def test_an_importance_of_batch_norms_needs_them() -> None:
+    network = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 4))
+    prepared = prepare(
+        Request(network, ("generic-x86",), data=Dataset({"input": torch.randn(200, 8).numpy()}), threads=1)
+    )
+    with pytest.raises(InputError, match="the network has none; use magnitude"):
+        STAGE.check(PruneSettings(to_macs=0.5, importance="batch-norm"), prepared.opened.state, prepared.contexts[0])
+
+
 def test_latency_of_another_machine_is_no_budget(state: object, context: Context) -> None:
     elsewhere = prepare(Request(state.torch.module, ("raspberry-pi-5",), data=context.parts.train.dataset, threads=1))  # type: ignore[attr-defined]
     with pytest.raises(InputError, match="this machine is no Raspberry Pi 5"):

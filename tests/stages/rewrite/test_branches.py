@@ -5,7 +5,9 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.errors import InputError, StageError
+from edgekd.stages.rewrite.kinds.drop_branches import DropBranches
 from edgekd.stages.rewrite.kinds.merge_branches import mergeable
+from edgekd.stages.rewrite.settings import RewriteSettings
 
 from .helpers import RepVGG, begin, lively, outputs, rewritten, stored
 
@@ -103,3 +105,9 @@ def test_what_counts_and_what_is_not_there_is_refused(
     state, context = begin(Sided(), tmp_path, (6,))
     with pytest.raises(error, match=words):
         rewritten(state, context, {"kind": "drop-branches", **wanted})
+
+
+def test_one_module_is_a_list_of_one() -> None:
+    assert RewriteSettings.model_validate({"rewrites": [{"kind": "drop-branches", "modules": "side"}]}).rewrites == (
+        DropBranches(modules=("side",)),
+    )

@@ -81,11 +81,13 @@ def named_nodes(model: onnx.ModelProto, wanted: Sequence[str], setting: str) -> 
     Raises:
         InputError: a name is neither a node's nor an operator's; `setting` is where it stands.
     """
-    known = {node.name for node in model.graph.node} | {node.op_type for node in model.graph.node}
+    operators = sorted({node.op_type for node in model.graph.node})
+    known = {node.name for node in model.graph.node} | set(operators)
     for name in wanted:
         if name not in known:
-            near = ", ".join(get_close_matches(name, sorted(known), 3)) or "see the nodes in a viewer such as Netron"
-            raise InputError(f"{setting}: no node or operator {name!r}; nearest: {near}")
+            near = get_close_matches(name, sorted(known), 3)
+            hint = f"nearest: {', '.join(near)}" if near else f"its operators are {', '.join(operators)}"
+            raise InputError(f"{setting}: no node or operator {name!r}; {hint}")
     return {node.name for node in model.graph.node if node.name in wanted or node.op_type in wanted}
 
 

@@ -17,7 +17,10 @@ from onnx import helper, numpy_helper
 
 from edgekd.models.onnx_graph import MULTIPLIES, name_nodes
 
-ACTIVATIONS = ("Relu", "Clip")  # a quantizer may leave them to the rounding behind them
+ACTIVATIONS = (
+    "Relu",
+    "Clip",
+)  # rounded together with what makes their input; a quantizer may leave them to the rounding
 _SIGNED = re.compile("Conv|Gemm|MatMul|^Add$|^Sub$|BatchNormalization")  # makers of values of both signs
 _NEAR = 0.5  # a rounded weight is this near to its own float weight, as a share of its length: 4 bits are at about 0.15
 

@@ -18,10 +18,10 @@ from edgekd.data import Part
 from edgekd.device.runtimes import open_session
 from edgekd.errors import InputError
 from edgekd.models.onnx_graph import fixed_batch
+from edgekd.models.qdq_graph import ACTIVATIONS
 from edgekd.stages.quantize.layers import Layer, find_layers
 
 BINS = 2048
-ACTIVATIONS = ("Relu", "Clip")  # the executor quantizes them together with what makes their input
 _EXACT = 2**24  # torch counts in float32
 _BYTES = 256e6  # of activations at a time
 _MOST_INPUTS = 4096  # of a layer whose covariance is kept

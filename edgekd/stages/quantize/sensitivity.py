@@ -19,7 +19,7 @@ from onnx import helper
 from edgekd.data import Part
 from edgekd.evaluate import run_onnx
 from edgekd.models.onnx_graph import node_macs
-from edgekd.stages.quantize.observation import ACTIVATIONS
+from edgekd.models.qdq_graph import ACTIVATIONS
 
 
 @dataclass(frozen=True)

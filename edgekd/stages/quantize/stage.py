@@ -15,9 +15,9 @@ from edgekd.host import is_target, this_machine
 from edgekd.models.onnx_graph import MULTIPLIES, named_nodes
 from edgekd.models.precision import Precision, precision_of
 from edgekd.recipe import StageSettings
-from edgekd.stages.export.onnx_writer import write_onnx
 from edgekd.stages.quantize.choice import Drop, Score, best, in_words, score
 from edgekd.stages.quantize.executors import Candidate, Quantizer, executor_of
+from edgekd.stages.quantize.float_file import write_float_file
 from edgekd.stages.quantize.preparation import prepare
 from edgekd.stages.quantize.sensitivity import Sensitivity, measure_sensitivity
 from edgekd.stages.quantize.settings import QuantizeSettings
@@ -74,12 +74,9 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
         context.log("quantize: weights lie in -64..64: products of 8 bits could overflow without VNNI instructions")
     folder = context.workdir
     source = folder / "float.onnx"
-    if isinstance(state.form, OnnxForm):
-        if state.form.precision != "fp32":
-            raise InputError(f"the network is {state.form.precision} already")
-        shutil.copyfile(state.form.path, source)
-    else:
-        write_onnx(state.torch.module, state.signature, source, opset=context.runtime.opset)
+    if isinstance(state.form, OnnxForm) and state.form.precision != "fp32":
+        raise InputError(f"the network is {state.form.precision} already")
+    write_float_file(state, context, source)
     prepared = prepare(source, folder / "prepared.onnx", context.log)
     named_nodes(prepared, settings.keep_float, "quantize.keep_float")
     quantizer = executor_of(context).calibrate(prepared, scheme, settings, context)

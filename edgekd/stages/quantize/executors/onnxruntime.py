@@ -10,11 +10,11 @@ import onnx
 
 from edgekd.context import Context
 from edgekd.errors import StageError
+from edgekd.models.qdq_graph import ACTIVATIONS
 from edgekd.stages.export.onnx_writer import IR_VERSION
 from edgekd.stages.quantize.calibration import Range
 from edgekd.stages.quantize.executors.calibrated import CalibratedQuantizer
 from edgekd.stages.quantize.executors.executor import Executor, refuse_foreign
-from edgekd.stages.quantize.observation import ACTIVATIONS
 from edgekd.stages.quantize.preparation import quiet
 from edgekd.stages.quantize.rounding import RoundedLayer, with_rounded
 from edgekd.stages.quantize.settings import QuantizeSettings

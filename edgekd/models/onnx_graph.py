@@ -176,17 +176,15 @@ def node_macs(
 
     `sizes` are the batches of inputs that have another one. Shapes come from ONNX's shape inference, which knows nothing behind an operator that is not ONNX's own.
     """
-    inferred = at_batch(model, batch, sizes)
-    with contextlib.suppress(shape_inference.InferenceError):  # shapes that contradict each other are not known
-        inferred = shape_inference.infer_shapes(inferred, data_prop=True)
+    fixed = at_batch(model, batch, sizes)
     shapes: dict[str, list[int]] = {}
-    for value in (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output):
+    for value in inferred_values(fixed):
         axes = [axis.dim_value for axis in value.type.tensor_type.shape.dim]
         if value.type.tensor_type.HasField("shape") and all(size > 0 for size in axes):
             shapes[value.name] = axes
-    shapes |= {tensor.name: list(tensor.dims) for tensor in inferred.graph.initializer}
+    shapes |= {tensor.name: list(tensor.dims) for tensor in fixed.graph.initializer}
     found: list[tuple[onnx.NodeProto, int | None]] = []
-    for node in inferred.graph.node:
+    for node in fixed.graph.node:
         try:
             found.append((node, _node_macs(node, shapes)))
         except (KeyError, IndexError, ValueError):  # of a shape that is not known, or no shape for such a node
@@ -210,6 +208,14 @@ def _node_macs(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int | None
         steps, batch, _ = shapes[node.input[0]]
         return steps * batch * (math.prod(shapes[node.input[1]]) + math.prod(shapes[node.input[2]]))
     return None
+
+
+def inferred_values(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """Return the inputs, the inner tensors and the outputs, with the types and shapes that ONNX can infer."""
+    inferred = model
+    with contextlib.suppress(shape_inference.InferenceError):  # shapes that contradict each other are not known
+        inferred = shape_inference.infer_shapes(model, data_prop=True)
+    return [*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output]
 
 
 def external_files(path: Path) -> list[Path]:

@@ -230,7 +230,7 @@ class QdqGraph:
             distances = {
                 number: float(np.linalg.norm(numpy_helper.to_array(floats[other.input[1]]) - rounded)) / length
                 for number, other in enumerate(free)
-                if other.op_type == node.op_type and tuple(floats[other.input[1]].dims) == rounded.shape
+                if _kind(other) == _kind(node) and tuple(floats[other.input[1]].dims) == rounded.shape
             }
             nearest = min(distances, key=lambda number: distances[number], default=None)
             if nearest is None or distances[nearest] > _NEAR:
@@ -253,6 +253,11 @@ def exposing(model: onnx.ModelProto, tensors: Collection[str]) -> onnx.ModelProt
 
 def _rounds(node: onnx.NodeProto) -> bool:
     return node.op_type in ("QuantizeLinear", "DequantizeLinear")
+
+
+def _kind(node: onnx.NodeProto) -> str:
+    """Return the operator; a linear layer of a float graph may have become a Gemm."""
+    return "MatMul" if node.op_type == "Gemm" else str(node.op_type)
 
 
 def _axis(pair: onnx.NodeProto) -> int:

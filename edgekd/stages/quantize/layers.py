@@ -94,7 +94,7 @@ class Layer:
         return apart.permute(1, 2, 0, 3).reshape(self.groups, apart.shape[2], samples * count)
 
 
-def find_layers(model: onnx.ModelProto, operators: Collection[str] = ("Conv", "Gemm")) -> list[Layer]:
+def find_layers(model: onnx.ModelProto, operators: Collection[str] = ("Conv", "Gemm", "MatMul")) -> list[Layer]:
     """Return the layers of a graph whose weights nothing else uses, in its order; of MatMul those with one matrix."""
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     uses = Counter(name for node in model.graph.node for name in node.input)

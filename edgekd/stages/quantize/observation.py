@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edgekd.data import Part
 from edgekd.device.runtimes import open_session
 from edgekd.errors import InputError
-from edgekd.models.onnx_graph import fixed_batch
+from edgekd.models.onnx_graph import fixed_batch, inferred_values
 from edgekd.models.qdq_graph import ACTIVATIONS
 from edgekd.stages.quantize.layers import Layer, find_layers
 
@@ -90,8 +90,6 @@ class Watched:
         self.path = workdir / "watched.onnx"
         self._batch = fixed_batch(model)
         self._inputs = [value.name for value in model.graph.input]
-        inferred = onnx.shape_inference.infer_shapes(model)
-        values = (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output)
         made = {name for node in model.graph.node for name in node.output} | set(self._inputs)
         users: dict[str, list[str]] = {value.name: ["output"] for value in model.graph.output}
         for node in model.graph.node:
@@ -99,7 +97,7 @@ class Watched:
                 users.setdefault(name, []).append(node.op_type)
         tensors = {
             value.name: value
-            for value in values
+            for value in inferred_values(model)
             if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
             and value.name in made
             and (len(users.get(value.name, ())) != 1 or users[value.name][0] not in fused)

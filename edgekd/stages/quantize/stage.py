@@ -109,7 +109,9 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
         )
     left = {name: kind for name, kind in float_layers(model).items() if name not in kept}
     if left:
-        context.log(f"quantize: {', '.join(sorted(set(left.values())))} stays in float: there is no int8 for it here")
+        context.log(
+            f"quantize: {', '.join(sorted(set(left.values())))} stays in float: integers for it are missing here, or do not pay"
+        )
     notes = {
         **quantizer.notes(chosen, kept),
         "weight_range": scheme.weight_range,

@@ -125,3 +125,24 @@ def test_a_runtime_without_them_is_refused(
         return
     with pytest.raises(InputError, match=message):
         STAGE.check(settings, state, replace(context, target=target))
+
+
+def test_layers_with_relu_between_them_run_on_packed_weights(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("Gemm", ["x", "w", "b"], ["a"]),
+        helper.make_node("Relu", ["a"], ["c"]),
+        helper.make_node("Gemm", ["c", "v", "d"], ["e"]),
+        helper.make_node("Clip", ["e", "", "six"], ["f"]),
+        helper.make_node("Gemm", ["f", "u"], ["y"]),
+    ]
+    sizes = {"w": (16, 96), "b": (96,), "v": (96, 64), "d": (64,), "u": (64, 4), "six": ()}
+    weights = {name: random.normal(size=size) for name, size in sizes.items()}
+    weights["six"] = np.array(6.0)
+    given = graph_of(tmp_path, nodes, **weights)
+    made = after(given, WeightOnlySettings(bits=8), tmp_path / "made")
+    part = given[1].parts.validation
+    ran = [one.operator for one in node_times(file_of(made), part.take(1).inputs(), 1, calls=1)]
+    assert ran.count("MatMulNBits") == 3 and "DequantizeLinear" not in ran
+    reference = run_onnx(tmp_path / "given.onnx", part, 1)["y"]
+    assert signal_to_noise(run_onnx(file_of(made), part, 1)["y"], reference) > 30

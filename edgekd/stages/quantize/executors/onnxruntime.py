@@ -1,7 +1,7 @@
-"""ONNX Runtime as the executor: Q/DQ nodes around all that its kernels run in int8, biases in int32."""
+"""ONNX Runtime as the executor: Q/DQ nodes where its integer kernels pay, biases in int32."""
 
 import os
-from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,14 @@ import onnx
 
 from edgekd.context import Context
 from edgekd.errors import StageError
+from edgekd.models.onnx_graph import MULTIPLIES, named_nodes
 from edgekd.models.qdq_graph import ACTIVATIONS
 from edgekd.stages.export.onnx_writer import IR_VERSION
 from edgekd.stages.quantize.calibration import Range
 from edgekd.stages.quantize.executors.calibrated import CalibratedQuantizer
 from edgekd.stages.quantize.executors.executor import Executor, refuse_foreign
+from edgekd.stages.quantize.linear_layers import as_gemm
+from edgekd.stages.quantize.placement import Placement, place
 from edgekd.stages.quantize.preparation import quiet
 from edgekd.stages.quantize.rounding import RoundedLayer, with_rounded
 from edgekd.stages.quantize.settings import QuantizeSettings
@@ -46,9 +49,9 @@ def write_int8(
 
     kinds = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8, "int16": QuantType.QInt16, "int4": QuantType.QInt4}
     spans = {name: (np.float32(low), np.float32(high)) for name, (low, high) in ranges.items()}
-    kept = {node.name for node in prepared.graph.node if node.name in keep_float or node.op_type in keep_float}
-    operators = [name for name in scheme.operators or OPERATORS if name not in keep_float]
-    layers = [one for one in layers if one.layer.node not in kept and one.layer.kind in operators]
+    operators = scheme.operators or OPERATORS
+    placement = place(prepared, _able(prepared, operators, keep_float))
+    layers = [one for one in layers if one.layer.node in placement.integer]
     rounded = with_rounded(prepared, layers)
     for node in reversed(rounded.graph.node):  # the last of a row of them has a range of its own
         if node.op_type in ACTIVATIONS and node.output[0] in spans:
@@ -62,9 +65,11 @@ def write_int8(
                 kinds[scheme.weight_dtype],
                 kinds[scheme.activation_dtype],
                 TensorsData(CalibrationMethod.MinMax, spans),
-                [],  # all nodes of these operators ...
-                sorted(kept),  # ... but these
-                operators,
+                [],  # all nodes ...
+                sorted(
+                    node.name for node in prepared.graph.node if node.name not in placement.integer
+                ),  # ... but these
+                list(operators),
                 {
                     "ActivationSymmetric": scheme.activation_symmetric,
                     "WeightSymmetric": scheme.weight_symmetric,
@@ -77,7 +82,7 @@ def write_int8(
             proto = quantizer.model.model
     except Exception as error:  # its errors have no common base
         raise StageError(f"ONNX Runtime cannot quantize the graph: {error}") from error
-    _leave_outputs_float(proto)
+    _leave_float(proto, placement)
     proto.ir_version = min(proto.ir_version, IR_VERSION)
     del proto.metadata_props[:]
     del proto.graph.value_info[:]
@@ -95,27 +100,49 @@ def _steps(layers: list[RoundedLayer], scheme: QuantizationScheme, kind: Any) ->
     return overrides
 
 
-def _leave_outputs_float(proto: onnx.ModelProto) -> None:
-    """Take the rounding off outputs that a Gemm or MatMul makes: the integer kernels give floats as fast."""
+def _able(prepared: onnx.ModelProto, operators: Collection[str], keep_float: Collection[str]) -> set[str]:
+    """Return the nodes that integer kernels can run, but products of two activations, whose packing costs more than it saves."""
+    constants = {tensor.name for tensor in prepared.graph.initializer}
+    return {
+        node.name
+        for node in prepared.graph.node
+        if node.op_type in operators
+        and not {node.name, node.op_type} & set(keep_float)
+        and (not MULTIPLIES.search(node.op_type) or node.input[1] in constants)
+    }
+
+
+def _leave_float(proto: onnx.ModelProto, placement: Placement) -> None:
+    """Give floats that linear layers make to the readers that take floats, without rounding them in between."""
+    outputs = {value.name for value in proto.graph.output}
     makers = {name: node for node in proto.graph.node for name in node.output}
-    users = Counter(name for node in proto.graph.node for name in node.input)
-    for value in proto.graph.output:
-        last = makers.get(value.name)
-        rounding = makers.get(last.input[0]) if last is not None and last.op_type == "DequantizeLinear" else None
-        if last is None or rounding is None or rounding.op_type != "QuantizeLinear":
+    dequantizers = {node.input[0]: node for node in proto.graph.node if node.op_type == "DequantizeLinear"}
+    superfluous = []
+    for quantize in [node for node in proto.graph.node if node.op_type == "QuantizeLinear"]:
+        dequantize = dequantizers[quantize.output[0]]
+        name = dequantize.output[0] if dequantize.output[0] in outputs else quantize.input[0]
+        if name not in placement.float_outputs:
             continue
-        maker = makers.get(rounding.input[0])
-        alone = users[value.name] == 0 and users[rounding.output[0]] == users[rounding.input[0]] == 1
-        if maker is not None and maker.op_type in ("Gemm", "MatMul") and alone:
-            maker.output[0] = value.name
-            proto.graph.node.remove(last)
-            proto.graph.node.remove(rounding)
+        if name in outputs:  # the quantizer has put its pair in front of the name
+            makers[quantize.input[0]].output[0] = quantize.input[0] = name
+            dequantize.output[0] = f"{name}/rounded"
+        readers = [node for node in proto.graph.node if {name, dequantize.output[0]} & set(node.input)]
+        for node in readers:
+            wanted = dequantize.output[0] if node.name in placement.integer else name
+            taken = (name, dequantize.output[0])
+            if node is not quantize:
+                node.input[:] = [wanted if one in taken else one for one in node.input]
+        if not any(dequantize.output[0] in node.input for node in readers):
+            superfluous += [quantize, dequantize]
+    for node in superfluous:
+        proto.graph.node.remove(node)
 
 
 def _calibrate(
     prepared: onnx.ModelProto, scheme: QuantizationScheme, settings: QuantizeSettings, context: Context
 ) -> CalibratedQuantizer:
-    return CalibratedQuantizer(prepared, scheme, settings, context, write_int8)
+    kept = named_nodes(prepared, settings.keep_float, "quantize.keep_float")
+    return CalibratedQuantizer(as_gemm(prepared, kept), scheme, settings, context, write_int8)
 
 
 EXECUTOR = Executor("Q/DQ form, int32 biases", refuse_foreign, lambda: None, _calibrate)

@@ -18,6 +18,7 @@ from edgekd.stages.quantize.observation import Moments, Watched, first_pass
 from edgekd.stages.quantize.preparation import prepare
 from edgekd.stages.quantize.settings import Rounding
 from edgekd.stages.quantize.weight_only.blocks import Blocks, packed_bytes, round_blocks
+from edgekd.stages.quantize.weight_only.fusion import without_fusion
 from edgekd.stages.quantize.weight_only.settings import WeightOnlySettings
 from edgekd.stages.quantize.weight_only.weights import RECURRENT, Weight, find_weights, with_integers
 from edgekd.stages.stage import Stage, check_runtime, from_float
@@ -42,6 +43,7 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
     weights = find_weights(graph, settings.operators, named_nodes(graph, settings.keep_float, "keep_float"))
     if not weights:
         raise InputError(f"no weights of {', '.join(settings.operators)} can be rounded; {_what_there_is(graph)}")
+    graph = without_fusion(graph, {one.node for one in weights if one.operator in ("Gemm", "MatMul")})
     moments = _moments(graph, weights, context) if "least-output-error" in settings.rounding else {}
     metric = deciding_metric(context.metric, part)
     reference = run_onnx(source, part, context.threads)

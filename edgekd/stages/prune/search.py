@@ -62,7 +62,7 @@ class _Space:
         share = dict(zip(self.values, shape, strict=True)).get("depth", 1.0)
         return list(self.order[: round(len(self.order) * (1 - share))])
 
-    def shares(self, shape: Shape) -> dict[Axis, float]:
+    def shares(self, shape: Shape) -> dict[Axis | None, float]:
         """Return the shares of the widths that a shape cuts."""
         return {axis: one for axis, one in zip(self.values, shape, strict=True) if axis != "depth" and one < 1}
 
@@ -185,19 +185,19 @@ def _chosen(
     space: _Space, state: ModelState, settings: PruneSettings, granularity: int, budget: Budget, context: Context
 ) -> list[Shape]:
     """Return shapes near the budget: the evenest one first, then always the one farthest from those before it."""
-    corners = list(itertools.product(*((shares[0], shares[-1]) for shares in space.values.values())))
-    costs = {}
+    corners = list(itertools.product(*((shares[-1], shares[0]) for shares in space.values.values())))
+    costs: dict[Shape, float] = {}
     with context.progress("measure corners", len(corners)) as advance:
         for corner in corners:
             costs[corner] = budget.measure(_cut(space, corner, state, settings, granularity, context)[0])
+            if costs[corners[0]] > budget.limit * (1 + 1e-9):
+                raise BudgetMissed(
+                    f"{budget.missed(costs[corners[0]])} in the smallest shape; raise {settings.budget} or largest_cut, or "
+                    "lower granularity"
+                )
             advance(1)
     shapes = {shape: interpolated(costs, shape) for shape in itertools.product(*space.values.values())}
     within = [shape for shape, cost in shapes.items() if cost <= budget.limit * (1 + 1e-9)]
-    if not within:
-        raise BudgetMissed(
-            f"{budget.missed(min(shapes.values()))} in the smallest shape; raise {settings.budget} or largest_cut, or lower "
-            "granularity"
-        )
     nearest = max(shapes[shape] for shape in within)
     near = [shape for shape in within if shapes[shape] >= _NEAR * nearest]
     context.log(f"prune: {len(shapes):,} shapes, {len(near):,} of them near the budget; {settings.search} are tried")

@@ -229,6 +229,14 @@ def test_a_scheme_of_four_bits_is_simulated_so() -> None:
     assert simulation_of(SETTINGS, QuantizationScheme(weight_dtype="int4")).weights == "int4"
 
 
+def test_a_quantization_is_simulated_without_what_rounding_alone_has() -> None:
+    made = QuantizeSettings(
+        rounding=("nearest",), float_noise=1, calibrators=("mse",), keep_float=("Gemm",)
+    ).simulated()
+    assert made.model_fields_set == {"simulate", "calibrators", "keep_float"} and made.simulate
+    assert QuantizeSettings(simulate=True, calibrators=("mse",)).calibrators == ("mse",)  # ranges of activations
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -236,6 +244,10 @@ def test_a_scheme_of_four_bits_is_simulated_so() -> None:
         ({"weights": "ternary", "activations": "int8"}, 'set activations = "float"'),
         ({"weights": "int4", "activations": "int8", "block": 32}, "set block = 0"),
         ({"weights": "ternary", "scales": "learned"}, "leave scales out"),
+        ({"equalization": "try", "rounding": ("nearest",)}, "rounding, equalization: without effect"),
+        ({"bias_correction": False}, "bias_correction: without effect"),
+        ({"float_noise": 0.5}, "float_noise: without effect"),
+        ({"activations": "float", "calibrators": ("mse",)}, 'calibrators: .* set activations = "int8"'),
     ],
 )
 def test_contradictions_are_refused_with_the_way_out(settings: dict[str, Any], message: str) -> None:

@@ -13,7 +13,7 @@ from edgekd.errors import InputError
 from edgekd.evaluate import deciding_metric
 from edgekd.host import is_target, this_machine
 from edgekd.models.onnx_graph import MULTIPLIES, named_nodes
-from edgekd.models.precision import Precision, precision_of
+from edgekd.models.precision import ALONE, Precision, precision_of
 from edgekd.recipe import StageSettings
 from edgekd.stages.quantize.choice import Drop, Score, best, in_words, score
 from edgekd.stages.quantize.executors import Candidate, Quantizer, executor_of
@@ -23,7 +23,7 @@ from edgekd.stages.quantize.sensitivity import Sensitivity, measure_sensitivity
 from edgekd.stages.quantize.settings import QuantizeSettings
 from edgekd.stages.quantize.simulation import check_names, described, simulation_of
 from edgekd.stages.quantize.simulation import prepare as simulate
-from edgekd.stages.stage import Stage, from_float
+from edgekd.stages.stage import Stage, check_runtime, from_float
 from edgekd.state import ModelState, OnnxForm, TorchForm
 from edgekd.target import QuantizationScheme
 
@@ -213,15 +213,17 @@ def _check(settings: StageSettings, state: ModelState, context: Context) -> None
     """Refuse a target without int8, and a network that is quantized already."""
     assert isinstance(settings, QuantizeSettings)
     scheme = scheme_of(settings, context)
-    executor_of(context).check()
     if settings.simulate:
         simulation = simulation_of(settings, scheme)
+        if simulation.weights != "int8":  # several in a byte, whatever the activations are
+            check_runtime(ALONE[simulation.weights], context)
         if isinstance(state.form, OnnxForm):
             raise InputError(
                 "an ONNX network cannot be trained, so there is nothing to simulate for; leave simulate out"
             )
         if isinstance(state.form, TorchForm):
             check_names(simulation, state.form.module)
+    executor_of(context).check()
     if isinstance(state.form, OnnxForm) and state.form.precision != "fp32":
         raise InputError(f"the network is {state.form.precision} already; use --recipe export")
 

@@ -21,7 +21,7 @@ from edgekd.stages.export.prepared_writer import write_prepared
 from edgekd.stages.quantize import STAGE, QuantizeSettings
 from edgekd.stages.quantize.simulation import simulation_of
 from edgekd.state import ModelState, OnnxForm, PreparedForm, load_state, save_state
-from edgekd.target import QuantizationScheme
+from edgekd.target import QuantizationScheme, load_target
 
 SETTINGS = QuantizeSettings(simulate=True, calibrators=("min-max", "mse"))
 
@@ -208,6 +208,18 @@ def test_what_cannot_be_simulated_is_refused(given: tuple[ModelState, Context], 
     with pytest.raises(InputError, match="one scale a tensor"):
         simulation_of(QuantizeSettings(simulate=True, weights="int4"), QuantizationScheme(per_channel=False))
     assert "rounded at export" in STAGE.describe(SETTINGS, context)
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "tensorrt"])
+@pytest.mark.parametrize("settings", [{"weights": "int4"}, {"weights": "int4", "block": 32}, {"weights": "ternary"}])
+def test_a_runtime_that_unpacks_no_weights_is_refused_before_any_work(
+    settings: dict[str, Any], runtime: str, given: tuple[ModelState, Context]
+) -> None:
+    state, context = given
+    target = {"openvino": "generic-x86", "tensorrt": "jetson-orin"}[runtime]
+    other = replace(context, target=load_target(target)[0], runtime_name=runtime)
+    with pytest.raises(InputError, match="no int4; onnxruntime does"):
+        STAGE.check(QuantizeSettings(simulate=True, **settings), state, other)
 
 
 @pytest.mark.parametrize(

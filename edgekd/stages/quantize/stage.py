@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 
 from edgekd.context import Context
-from edgekd.errors import InputError
+from edgekd.errors import BudgetMissed, InputError
 from edgekd.evaluate import deciding_metric
 from edgekd.host import is_target, this_machine
 from edgekd.models.onnx_graph import MULTIPLIES, named_nodes
@@ -61,6 +61,7 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
     outputs against the float network. Where the metric itself compares with the float network, that ratio goes first.
 
     Raises:
+        BudgetMissed: `accuracy_drop` is held by the float network alone.
         InputError: the network is quantized already, nothing in it can be, or `keep_float` names nothing in it.
         StageError: the executor cannot quantize it.
     """
@@ -102,6 +103,11 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
         kept, held = _hold(quantizer, chosen, files[chosen], kept, drop, settings.accuracy_drop)
     form = OnnxForm(_only(files[chosen]), "int8")
     model = onnx.load(str(form.path))
+    if precision_of(model) != "int8" and held:
+        raise BudgetMissed(
+            f"quantize: accuracy_drop = {settings.accuracy_drop:g} is held with every layer in float alone; raise it, let a "
+            "training make up for it (simulate = true, then distill), or leave quantize out"
+        )
     if precision_of(model) != "int8":
         raise InputError(
             f"nothing in this network is rounded: its operators are {', '.join(sorted({node.op_type for node in model.graph.node}))}, "

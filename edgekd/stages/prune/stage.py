@@ -69,11 +69,8 @@ def _cut(
     state: ModelState, settings: PruneSettings, budget: Budget, context: Context
 ) -> tuple[nn.Module, tuple[Edit, ...], list[str]]:
     """Return a copy of the network within the budget, the edits that made it, and remarks: blocks go first, then channels."""
-    module, signature, multiple = (
-        copy.deepcopy(state.torch.module).eval(),
-        state.signature,
-        granularity(settings, context),
-    )
+    module = copy.deepcopy(state.torch.module).eval()
+    signature, multiple = state.signature, granularity(settings, context)
     groups = prunable_groups(module, signature, settings.keep, settings.axes) if settings.cuts_widths else []
     remarks = [*left_uncut(module, groups, multiple), *not_whole(groups)] if settings.cuts_widths else []
     for remark in remarks:

@@ -16,8 +16,10 @@ from edgekd.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from edgekd.stages.prune.groups import Group
     from edgekd.verbs.inspect import Inspection
 
+_WIDTH = 100  # of a terminal, in characters
 KINDS = {
     "module": "a whole network, pickled by torch.save",
     "state-dict": "weights, pickled by torch.save",
@@ -98,8 +100,7 @@ def _show(found: "Inspection") -> None:
     ]
     _section(["node" if found.format == "onnx" else "layer", "type", ">parameters", ">MACs", "output"], layers)
     _section(["tensor", "shape"], [(name, _shape(shape)) for name, shape in (found.tensors or {}).items()])
-    groups = [(group.root, str(group.channels), ", ".join(group.members)) for group in found.groups or ()]
-    _section(["prunable group", ">channels", "layers that change with it"], groups)
+    _show_groups(found.groups or ())
     if found.sensitivity is not None:
         show_sensitivity(found.sensitivity)
     if found.groups == ():
@@ -108,6 +109,26 @@ def _show(found: "Inspection") -> None:
     _section(["target", "runtime", "would refuse"], refusals)
     for note in found.notes:
         say(f"note: {note}")
+
+
+def _show_groups(groups: "Sequence[Group]") -> None:
+    """Print the prunable groups, each with as many of the layers that change with it as fit on the line."""
+    from edgekd.report.console import results
+
+    room = _WIDTH - max((len(group.root) for group in groups), default=0) - len("  channels    and 999 more")
+    members = [_fitting(group.members, room) for group in groups]
+    rows = [(group.root, str(group.channels), one) for group, one in zip(groups, members, strict=True)]
+    _section(["prunable group", ">channels", "layers that change with it"], rows)
+    if any(one != ", ".join(group.members) for group, one in zip(groups, members, strict=True)):
+        results.print("--json lists them all")
+
+
+def _fitting(names: Sequence[str], room: int) -> str:
+    """Return the first names that fit into so many characters, one at least, and how many there are besides."""
+    count = len(names)
+    while count > 1 and len(", ".join(names[:count])) > room:
+        count -= 1
+    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if count < len(names) else "")
 
 
 def _section(columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None:

@@ -13,7 +13,7 @@ Precision = Literal[
     "fp32", "fp16", "int8", "int8+fp16", "int8-dynamic", "int8-weights", "int4-weights", "ternary-weights"
 ]
 
-# What a runtime must run of each, in the words of a target's `precisions`.
+# What a runtime must run of each, in the words of a target's `precisions`: int4 is weights of less than 8 bits.
 NEEDS: dict[Precision, tuple[str, ...]] = {
     "fp32": ("fp32",),
     "fp16": ("fp16",),
@@ -22,7 +22,7 @@ NEEDS: dict[Precision, tuple[str, ...]] = {
     "int8-dynamic": ("int8",),
     "int8-weights": ("int8",),
     "int4-weights": ("int4",),
-    "ternary-weights": ("fp32",),  # unpacked when the file is opened
+    "ternary-weights": ("int4",),
 }
 ALONE: dict[Weights, Precision] = {"int8": "int8-weights", "int4": "int4-weights", "ternary": "ternary-weights"}
 DYNAMIC = {"MatMul": "MatMulInteger", "LSTM": "DynamicQuantizeLSTM", "Attention": "QAttention"}
@@ -54,6 +54,18 @@ def precision_of(model: onnx.ModelProto) -> Precision:
         if tensor.data_type in elements:
             elements[tensor.data_type] += prod(tensor.dims)
     return "fp16" if elements[TensorProto.FLOAT16] > elements[TensorProto.FLOAT] else "fp32"
+
+
+def needs(precision: Precision, model: onnx.ModelProto) -> set[str]:
+    """Return what a runtime must run of a graph, in the words of a target's `precisions`.
+
+    Weights that training left packed need int4 beside integer activations too: TensorRT's parser knows no BitShift, and
+    OpenVINO 2026.4 unpacks them wrongly without a word.
+    """
+    packed = any(
+        tensor.name.startswith(f"{kind}{LEVELS}") for tensor in model.graph.initializer for kind in ("int4", "ternary")
+    )
+    return {*NEEDS[precision], *(NEEDS["int4-weights"] if packed else ())}
 
 
 def _casts_to_half(model: onnx.ModelProto) -> bool:

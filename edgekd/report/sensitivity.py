@@ -12,8 +12,8 @@ def show_sensitivity(found: "Sensitivity") -> None:
     """Print the groups, most sensitive first."""
     unit = f" {found.unit}" if found.unit else ""
     results.print(
-        f"\nevery group cut alone, in multiples of {found.granularity}, nothing trained afterwards; {found.metric} of the whole "
-        f"network {found.score:.4g}{unit} on {found.samples:,} samples of the validation part",
+        f"\nevery group cut alone, in multiples of {found.granularity}, nothing trained afterwards;\n"
+        f"{found.metric} of the whole network {found.score:.4g}{unit} on {found.samples:,} samples of the validation part",
         markup=False,
     )
     head = ["prunable group", ">channels", ">cut", ">MACs less", f">{found.metric}", ">drop"]

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from edgekd.verbs.compress import Result
 
 UNCLEAR = "~"  # before a ratio that is not distinguishable from 1
+_SPARSE = 10  # % of zeros in the network that was given: it was masked before
 
 
 def show(result: "Result") -> None:
@@ -29,7 +30,7 @@ def show(result: "Result") -> None:
         results.print(f"{UNCLEAR} not distinguishable from equally fast")
     figure = report["final"]["figures"]["latency_p50_ms"]
     results.print(f"latency and {metric['name']}: measured on this machine ({figure['on']})", markup=False)
-    if any(stage["kind"] == "mask" for stage in report["recipe"]["stages"]):
+    if _is_sparse(report):
         zeros = report["final"]["figures"]["zeros"]
         value = zeros["reason"] if zeros["value"] is None else f"{zeros['value']:.2f} %"
         results.print(f"zeros among the weights of the final file: {value}", markup=False)
@@ -44,6 +45,13 @@ def show(result: "Result") -> None:
         value = "absent" if verdict.figure.value is None else f"{verdict.figure.value:.4g} {verdict.figure.unit}"
         results.print(f"budget {verdict.limit} <= {verdict.allowed:g}: {value}: {verdict.outcome}", markup=False)
     results.print(f"artifact: {result.artifact}", markup=False)
+
+
+def _is_sparse(report: dict[str, Any]) -> bool:
+    """Return whether weights were masked, here or before."""
+    before = report["stages"][0]["figures"]["zeros"]["value"]
+    masked = any(stage["kind"] == "mask" for stage in report["recipe"]["stages"])
+    return masked or (before is not None and before >= _SPARSE)
 
 
 def _row(name: str, stage: dict[str, Any]) -> list[str]:

@@ -23,7 +23,7 @@ from edgekd.models.loading.reading import shown
 from edgekd.models.loading.safetensors_file import load_safetensors
 from edgekd.models.loading.trust import trusted_globals
 from edgekd.models.network import count_macs, count_parameters, example_inputs, named_outputs
-from edgekd.models.precision import NEEDS, Precision, precision_of
+from edgekd.models.precision import NEEDS, Precision, needs, precision_of
 from edgekd.models.signature import Signature, TensorSpec, read_sidecar
 from edgekd.models.source import Opening, open_model
 from edgekd.stages.export import EXPORTERS, write_onnx
@@ -365,8 +365,9 @@ def refusal(
         reasons.append("the network cannot be written as ONNX")
     else:
         reasons += _wrong_graph(target, graph, opset)
-    if opset is not None and not set(NEEDS[precision]) <= set(runtime.precisions):
-        reasons.append(f"the file is {precision}, it runs {', '.join(runtime.precisions)}")
+    if opset is not None and graph is not None and not needs(precision, graph) <= set(runtime.precisions):
+        packed = " with packed weights" if needs(precision, graph) > set(NEEDS[precision]) else ""
+        reasons.append(f"the file is {precision}{packed}, it runs {', '.join(runtime.precisions)}")
     least = min((_BYTES[kind] for kind in runtime.precisions if kind in _BYTES), default=None)
     allowed = min((size for size in (target.limits.model_bytes, target.limits.memory_bytes) if size), default=None)
     if least is not None and allowed is not None and parameters * least > allowed:

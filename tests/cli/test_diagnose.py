@@ -49,7 +49,11 @@ def test_a_file_alone_takes_its_reference(cli: Cli, model: Path, quantized: Path
 
 @pytest.mark.parametrize(
     ("what", "words"),
-    [("model", "is no ONNX file"), ("exported", "are not rounded"), ("nothing.onnx", "does not exist|cannot")],
+    [
+        ("model", "is no ONNX file"),
+        ("exported", "is fp32: diagnose takes .* integer activations"),
+        ("nothing.onnx", "does not exist|cannot"),
+    ],
 )
 def test_what_cannot_be_diagnosed_is_said(cli: Cli, model: Path, exported: Path, what: str, words: str) -> None:
     import re

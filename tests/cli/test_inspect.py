@@ -1,5 +1,7 @@
 import json
+import re
 import shutil
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,15 @@ from torch import nn
 from edgekd.models.networks.resnet8 import ResNet8
 
 from .conftest import Cli
+
+
+class Residual(nn.Sequential):
+    """Adds the input of every second layer to what it makes."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self:
+            x = x + layer(x)
+        return x
 
 
 def test_a_network(cli: Cli, model: Path) -> None:
@@ -124,6 +135,20 @@ def test_sensitivity_of_every_group(cli: Cli, model: Path) -> None:
     assert json.loads(cli("inspect", model, "--json").out)["sensitivity"] is None
     text = cli(*asked).out
     assert "every group cut alone, in multiples of 16" in text and "MACs less" in text
+
+
+def test_groups_of_many_layers_fit_on_a_line(cli: Cli, tmp_path: Path) -> None:
+    network = nn.Sequential(*[layer for _ in range(3) for layer in (nn.Conv2d(4, 4, 1), nn.ReLU())])
+    names = [f"a_long_name_of_a_module_{number}" for number in range(len(network))]
+    wide = nn.Sequential(
+        nn.Conv2d(1, 4, 1), Residual(OrderedDict(zip(names, network, strict=True))), nn.Conv2d(4, 2, 1)
+    )
+    torch.save(wide, tmp_path / "wide.pt")
+    asked = ("inspect", tmp_path / "wide.pt", "--input", "Nx1x8x8", "--trust", Residual.__module__)
+    lines = cli(*asked).out.splitlines()
+    table = lines[next(number for number, line in enumerate(lines) if line.startswith("prunable group")) :]
+    assert all(len(line) <= 100 for line in table[: table.index("--json lists them all") + 1])
+    assert any(re.search(r"and \d+ more", line) for line in table)
 
 
 def test_sensitivity_without_data_says_so(cli: Cli, model: Path) -> None:

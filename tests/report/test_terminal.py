@@ -12,7 +12,7 @@ def figures(score: float, p50: float, p95: float | None) -> dict[str, Any]:
     spread = {"low": 0.98 * p50, "high": 1.02 * p50}
     slow = {"value": None, "reason": "30 calls"} if p95 is None else {"value": p95, "low": 0.9 * p95, "high": 1.1 * p95}
     return {
-        "score": {"value": score}, "size_kb": {"value": 1233.9}, "macs": {"value": 1234.5e6},
+        "score": {"value": score}, "size_kb": {"value": 1233.9}, "macs": {"value": 1234.5e6}, "zeros": {"value": 0.1},
         "latency_p50_ms": {"value": p50, "on": "ONNX Runtime, here", **spread}, "latency_p95_ms": slow,
     }  # fmt: skip
 
@@ -64,6 +64,12 @@ def test_zeros_are_shown_where_weights_were_masked(
     monkeypatch.setitem(REPORT["recipe"], "stages", [{"kind": "mask"}])  # type: ignore[arg-type]
     monkeypatch.setitem(REPORT["final"]["figures"], "zeros", figure)  # type: ignore[index]
     assert f"zeros among the weights of the final file: {words}" in shown(100, monkeypatch)
+
+
+def test_zeros_are_shown_where_the_given_network_was_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(REPORT["stages"][0]["figures"], "zeros", {"value": 70.0})  # type: ignore[index]
+    monkeypatch.setitem(REPORT["final"]["figures"], "zeros", {"value": 71.25})  # type: ignore[index]
+    assert "zeros among the weights of the final file: 71.25 %" in shown(100, monkeypatch)
 
 
 def test_no_sign_is_explained_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,9 @@ from edgekd.errors import InputError
 from edgekd.evaluate import run_onnx
 from edgekd.metrics import signal_to_noise
 from edgekd.models.precision import precision_of
+from edgekd.models.qdq_graph import QdqGraph
 from edgekd.stages.half import STAGE, HalfSettings
+from edgekd.stages.half.conversion import to_float
 from edgekd.stages.quantize import QuantizeSettings
 from tests.stages.quantize.other_precisions import Begun, after, file_of, graph_of, vit
 
@@ -64,6 +66,19 @@ def test_behind_int8_what_is_not_int8_goes_to_float16(transformer: Begun, tmp_pa
         return sum(name.startswith(("QLinear", "QGemm", "MatMulInteger")) for name in ran if name != "QLinearSoftmax")
 
     assert integers(file_of(made)) == integers(file_of(rounded)) > 0
+
+
+def test_float16_goes_back_to_float32_without_a_cast(transformer: Begun, tmp_path: Path) -> None:
+    rounded = after(transformer, QuantizeSettings(calibrators=("min-max",), rounding=("nearest",)), tmp_path / "a")
+    made = after((rounded, transformer[1]), HalfSettings(), tmp_path / "b")
+    wide = to_float(onnx.load(str(file_of(made))))
+    onnx.checker.check_model(wide, full_check=True)
+    onnx.save(wide, str(tmp_path / "wide.onnx"))
+    assert precision_of(wide) == "int8" and not any(node.op_type == "Cast" for node in wide.graph.node)
+    part = transformer[1].parts.validation
+    before, outputs = run_onnx(file_of(rounded), part, 1), run_onnx(tmp_path / "wide.onnx", part, 1)
+    assert all(signal_to_noise(outputs[name], before[name]) > 30 for name in before)
+    assert len(QdqGraph(wide).layers) == len(QdqGraph(onnx.load(str(file_of(rounded)))).layers)
 
 
 def test_what_float16_cannot_hold_stays_float32(tmp_path: Path) -> None:

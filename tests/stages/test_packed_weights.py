@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from edgekd.models.exported_graph import set_adapting, set_training
 from edgekd.models.fake_quantization import Simulation, prepare_graph
 from edgekd.models.onnx_graph import LEVELS, count_parameters
-from edgekd.models.precision import precision_of
+from edgekd.models.precision import needs, precision_of
 from edgekd.models.signature import Signature, TensorSpec
 from edgekd.models.weight_rounding import HIGHEST, Weights, stored_bits
 from edgekd.stages.export.packed_weights import packed
@@ -132,3 +132,10 @@ def test_scales_of_groups_are_halves_and_those_of_channels_are_not(tmp_path: Pat
         tensors = onnx.load(str(path)).graph.initializer
         kinds.append({numpy_helper.to_array(one).dtype.name for one in tensors if one.name.endswith("_scale")})
     assert kinds == [{"float32"}, {"float16"}]
+
+
+@pytest.mark.parametrize("mode", ["W4A8", "W4A16", "ternary", "W8A16"])
+def test_what_a_runtime_needs_for_a_file(mode: str, tmp_path: Path) -> None:
+    write_prepared(graph_of(Net(), SIGNATURE, **MODES[mode]), SIGNATURE, tmp_path / "model.onnx")
+    model = onnx.load(tmp_path / "model.onnx")
+    assert ("int4" in needs(precision_of(model), model)) == (mode != "W8A16")

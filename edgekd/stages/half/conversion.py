@@ -91,6 +91,47 @@ def to_half(model: onnx.ModelProto, chosen: Collection[str]) -> onnx.ModelProto:
     return made
 
 
+def to_float(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a graph with all its float16 in float32: the same values of constants, and no Cast between the two."""
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    typed = onnx.shape_inference.infer_shapes(made).graph
+    kinds = {value.name: value.type.tensor_type.elem_type for value in (*typed.value_info, *typed.input, *typed.output)}
+    kinds |= {tensor.name: tensor.data_type for tensor in typed.initializer}
+    outputs = {value.name for value in made.graph.output}
+    same: dict[str, str] = {}
+    nodes: list[onnx.NodeProto] = []
+    for node in made.graph.node:
+        for position, name in enumerate(node.input):
+            node.input[position] = same.get(name, name)
+        target = next((one for one in node.attribute if node.op_type == "Cast" and one.name == "to"), None)
+        if target is not None and target.i in _TYPES.values() and kinds.get(node.input[0]) in _TYPES.values():
+            if node.output[0] not in outputs:
+                same[node.output[0]] = node.input[0]
+                continue
+            node.op_type = "Identity"
+            del node.attribute[:]
+        elif target is not None and target.i == TensorProto.FLOAT16:
+            target.i = TensorProto.FLOAT
+        for attribute in node.attribute:
+            if attribute.t.data_type == TensorProto.FLOAT16:
+                attribute.t.CopyFrom(_widened(attribute.t))
+        nodes.append(onnx.NodeProto.FromString(node.SerializeToString()))
+    tensors = [_widened(one) if one.data_type == TensorProto.FLOAT16 else one for one in made.graph.initializer]
+    copies = [TensorProto.FromString(one.SerializeToString()) for one in tensors]
+    del made.graph.node[:], made.graph.initializer[:], made.graph.value_info[:]
+    made.graph.node.extend(nodes)
+    made.graph.initializer.extend(copies)
+    for value in (*made.graph.input, *made.graph.output):
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT16:
+            value.type.tensor_type.elem_type = TensorProto.FLOAT
+    return made
+
+
+def _widened(tensor: TensorProto) -> TensorProto:
+    return numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name)
+
+
 def float_tensors(model: onnx.ModelProto) -> set[str]:
     """Return the float32 tensors of a graph whose shapes are inferred, constants among them."""
     graph = model.graph

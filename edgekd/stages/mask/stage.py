@@ -32,9 +32,8 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
         StageError: training diverged.
     """
     assert isinstance(settings, MaskSettings)
-    weights, dense = _chosen(state.floating().torch.module, settings)
-    if dense and settings.group is not None:
-        context.log(f"mask: {', '.join(dense)} stay dense: their inputs are no multiple of {settings.group[1]}")
+    before = state.floating().torch.module
+    weights, unfit = _chosen(before, settings)
 
     def clear(module: nn.Module, share: float) -> None:
         set_zeros(_tensors(module, weights), settings, share)
@@ -52,13 +51,17 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
         clear(form.module, settings.zeros)
         if isinstance(state.form, PreparedForm):
             form, _ = prepare(form, state.signature, state.form.simulation, context)
+    zeros_in = {one.name for one in weights if (form.module.get_parameter(one.name) == 0).any()}
+    dense = _without_zeros(before, zeros_in, weights, unfit, settings)
+    for why, names in dense.items():
+        context.log(f"mask: {', '.join(names)} stay dense: {why}")
     masked = [tensor for tensor, _ in _tensors(form.module, weights)]
     zeros, count = sum(int((one == 0).sum()) for one in masked), sum(one.numel() for one in masked)
     notes |= {
         "zeros": zeros,
         "zeros_share": round(zeros / count, 6),
         "masked": [one.name for one in weights],
-        "dense": dense,
+        "dense": [name for names in dense.values() for name in names],
     }
     return state.after("mask", form, notes)
 
@@ -67,6 +70,27 @@ def _chosen(module: nn.Module, settings: MaskSettings) -> tuple[list[Weight], li
     """Return the weights to mask, and the names of those that the pattern does not fit."""
     weights, dense = fitting(maskable(module, settings.keep), settings.group)
     return weights, [one.name for one in dense]
+
+
+def _without_zeros(
+    module: nn.Module, zeros_in: set[str], weights: Sequence[Weight], unfit: Sequence[str], settings: MaskSettings
+) -> dict[str, list[str]]:
+    """Return the parameters that have no zeros, by the reason; of biases and norms, which are single rows, nobody asks."""
+    kept = tuple(f"{name}." for name in settings.keep)
+    found: dict[str, list[str]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.ndim < 2 or name in zeros_in:
+            continue
+        if name.startswith(kept):
+            why = "keep names them"
+        elif name in unfit and settings.group is not None:
+            why = f"their inputs are no multiple of {settings.group[1]}"
+        elif any(name == one.name for one in weights):
+            why = "the least weights are all in others"
+        else:
+            why = "only weights of convolutions, linear and recurrent layers are masked"
+        found.setdefault(why, []).append(name)
+    return found
 
 
 def _tensors(module: nn.Module, weights: Sequence[Weight]) -> list[tuple[Tensor, int]]:

@@ -102,7 +102,7 @@ def prune_to_shares(
     signature: Signature,
     settings: PruneSettings,
     granularity: int,
-    shares: Mapping[Axis, float],
+    shares: Mapping[Axis | None, float],
     groups: Sequence[Group],
     attentions: Sequence[WholeHeads],
     calibration: Part | None = None,
@@ -114,7 +114,7 @@ def prune_to_shares(
         signature: its inputs.
         settings: how channels are ranked.
         granularity: channel counts are the least multiples of it that are not below the shares.
-        shares: of the channels that stay, by axis; groups of other axes stay as they are.
+        shares: of the channels that stay, by axis, None for what is none of a transformer's; other groups stay as they are.
         groups: the network's, which may lack some of their layers by now.
         attentions: whose heads go as a whole, likewise.
         calibration: samples, for importances that need them.
@@ -129,7 +129,7 @@ def prune_to_shares(
     graph, ranking = graph_of(module, signature), Ranking(module, settings, attentions, calibration, {})
     cuts = []
     for group in groups:
-        if group.axis is None or group.axis not in shares or group.root not in there:
+        if group.axis not in shares or group.root not in there:
             continue
         layer = module.get_submodule(group.root)
         outwards = graph.get_pruner_of_module(layer).prune_out_channels

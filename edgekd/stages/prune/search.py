@@ -13,6 +13,7 @@ import copy
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import gt, lt
 from typing import Any
 
 import torch
@@ -32,10 +33,13 @@ from edgekd.stages.prune.depth import influences, order_of, rows_of
 from edgekd.stages.prune.groups import Axis, Group, prunable_groups
 from edgekd.stages.prune.pruner import prune_to_shares, width_edits
 from edgekd.stages.prune.settings import PruneSettings
+from edgekd.stages.prune.tried import Shape, Tried
 from edgekd.stages.prune.whole_heads import WholeHeads, whole_heads
 from edgekd.stages.prune.widths import least_width
 from edgekd.state import ModelState, TorchForm
 from edgekd.teachers.live import LiveTeacher
+from edgekd.training.checkpoint import Checkpoint
+from edgekd.training.keeper import Score
 from edgekd.training.loop import training_part
 from edgekd.training.settings import chosen_device, chosen_precision
 from edgekd.training.validation import validation_score
@@ -43,8 +47,6 @@ from edgekd.training.validation import validation_score
 _VALUES = 9  # of an axis at most, evenly spread
 _NEAR = 0.9  # of the budget: what is smaller gives more away than it has to
 _WIDTHS: tuple[Axis, ...] = ("hidden", "heads", "mlp")
-
-Shape = tuple[float, ...]  # the share that stays of every axis; of the depth, that of the blocks which may go
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class _Space:
         share = dict(zip(self.values, shape, strict=True)).get("depth", 1.0)
         return list(self.order[: round(len(self.order) * (1 - share))])
 
-    def shares(self, shape: Shape) -> dict[Axis, float]:
+    def shares(self, shape: Shape) -> dict[Axis | None, float]:
         """Return the shares of the widths that a shape cuts."""
         return {axis: one for axis, one in zip(self.values, shape, strict=True) if axis != "depth" and one < 1}
 
@@ -115,31 +117,61 @@ def searched(
     chosen = _chosen(space, state, settings, granularity, budget, context)
     metric = deciding_metric(context.metric, context.parts.validation)
     score = validation_score(context, {})
-    table: list[dict[str, Any]] = []
-    best: tuple[float, TorchForm, dict[str, Any]] | None = None
+    tried = Tried.so_far(Checkpoint(context.checkpoint))
     for number, shape in enumerate(chosen, 1):
-        name = f"shape {number}/{len(chosen)}"
-        module, edits = _cut(space, shape, state, settings, granularity, context)
-        cost = budget.measure(module)
-        row: dict[str, Any] = {**space.sizes(shape), budget.note: round(cost, 4)}
-        table.append(row)
-        shown = ", ".join(f"{size} {axis}" for axis, size in space.sizes(shape).items())
-        if cost > budget.limit:
-            context.log(f"prune: {name}: {shown}: {budget.in_words(cost)}, over the budget")
-            continue
-        form = _distilled(module, edits, state, settings, context, name)
-        value, higher = score(form.module)
-        row["score"] = round(value, 4)
-        context.log(f"prune: {name}: {shown}: {budget.in_words(cost)}, {metric.name} {value:.4g}{metric.unit}")
-        if best is None or (value > best[0] if higher else value < best[0]):
-            best = value, form, row
-    if best is None:
+        shown = f"shape {number}/{len(chosen)}: {', '.join(f'{n} {axis}' for axis, n in space.sizes(shape).items())}"
+        said = "tried before: " if shape in tried.rows else ""
+        if not said:
+            _try(
+                tried,
+                shape,
+                f"shape {number}/{len(chosen)}",
+                space,
+                state,
+                settings,
+                granularity,
+                budget,
+                score,
+                context,
+            )
+        row = tried.rows[shape]
+        cost = budget.in_words(row[budget.note])
+        judged = f"{metric.name} {row['score']:.4g}{metric.unit}" if "score" in row else "over the budget"
+        context.log(f"prune: {shown}: {said}{cost}, {judged}")
+    table = [tried.rows[shape] for shape in chosen]
+    if tried.best is None:
         least = min(row[budget.note] for row in table)
         raise BudgetMissed(f"{budget.missed(least)}; the shapes of the search are all over it; raise {settings.budget}")
-    value, form, row = best
-    context.log(f"prune: shape {table.index(row) + 1} stays, {metric.name} {value:.4g}{metric.unit}")
-    notes = {"granularity": granularity, **row, "metric": metric.name, "search": table}
-    return state.after("prune", form, notes)
+    row = tried.rows[tried.best]
+    context.log(f"prune: shape {chosen.index(tried.best) + 1} stays, {metric.name} {row['score']:.4g}{metric.unit}")
+    module, edits = _cut(space, tried.best, state, settings, granularity, context)
+    module.load_state_dict(tried.weights)
+    form = TorchForm(state.torch.base, module, (*state.torch.edits, *edits))
+    return state.after("prune", form, {"granularity": granularity, **row, "metric": metric.name, "search": table})
+
+
+def _try(
+    tried: Tried,
+    shape: Shape,
+    name: str,
+    space: _Space,
+    state: ModelState,
+    settings: PruneSettings,
+    granularity: int,
+    budget: Budget,
+    score: Score,
+    context: Context,
+) -> None:
+    """Cut a shape, and train and judge it where it is within the budget."""
+    module, edits = _cut(space, shape, state, settings, granularity, context)
+    cost = budget.measure(module)
+    row: dict[str, Any] = {**space.sizes(shape), budget.note: round(cost, 4)}
+    if cost > budget.limit:
+        tried.add_too_large(shape, row)
+        return
+    form = _distilled(module, edits, state, settings, context, name)
+    value, higher = score(form.module)
+    tried.add(shape, row | {"score": value}, form.module, gt if higher else lt)
 
 
 def _space(
@@ -185,19 +217,19 @@ def _chosen(
     space: _Space, state: ModelState, settings: PruneSettings, granularity: int, budget: Budget, context: Context
 ) -> list[Shape]:
     """Return shapes near the budget: the evenest one first, then always the one farthest from those before it."""
-    corners = list(itertools.product(*((shares[0], shares[-1]) for shares in space.values.values())))
-    costs = {}
+    corners = list(itertools.product(*((shares[-1], shares[0]) for shares in space.values.values())))
+    costs: dict[Shape, float] = {}
     with context.progress("measure corners", len(corners)) as advance:
         for corner in corners:
             costs[corner] = budget.measure(_cut(space, corner, state, settings, granularity, context)[0])
+            if costs[corners[0]] > budget.limit * (1 + 1e-9):
+                raise BudgetMissed(
+                    f"{budget.missed(costs[corners[0]])} in the smallest shape; raise {settings.budget} or largest_cut, or "
+                    "lower granularity"
+                )
             advance(1)
     shapes = {shape: interpolated(costs, shape) for shape in itertools.product(*space.values.values())}
     within = [shape for shape, cost in shapes.items() if cost <= budget.limit * (1 + 1e-9)]
-    if not within:
-        raise BudgetMissed(
-            f"{budget.missed(min(shapes.values()))} in the smallest shape; raise {settings.budget} or largest_cut, or lower "
-            "granularity"
-        )
     nearest = max(shapes[shape] for shape in within)
     near = [shape for shape in within if shapes[shape] >= _NEAR * nearest]
     context.log(f"prune: {len(shapes):,} shapes, {len(near):,} of them near the budget; {settings.search} are tried")

@@ -1,7 +1,6 @@
 """The prune stage."""
 
 import copy
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,18 +15,19 @@ from edgekd.recipe import StageSettings
 from edgekd.stages.prune.budget import Budget, budget_of
 from edgekd.stages.prune.cost import channel_costs
 from edgekd.stages.prune.depth import drop_until, influences, order_of, rows_of
-from edgekd.stages.prune.groups import Group, prunable_groups, tied_names
+from edgekd.stages.prune.fewest import fewest
+from edgekd.stages.prune.groups import prunable_groups
 from edgekd.stages.prune.importance import IMPORTANCES
 from edgekd.stages.prune.latency import check_measurable, machine_identity
 from edgekd.stages.prune.pruner import prune_until, width_edits
+from edgekd.stages.prune.remarks import left_uncut, not_whole, why_no_less
 from edgekd.stages.prune.search import check_search, searched, trained_on
 from edgekd.stages.prune.settings import PruneSettings
+from edgekd.stages.prune.smallest import smallest
 from edgekd.stages.prune.whole_heads import whole_heads
 from edgekd.stages.quantize.simulation import prepare
 from edgekd.stages.stage import Stage, same_form
 from edgekd.state import ModelState, PreparedForm, TorchForm
-
-_SHOWN = 5  # names in a message
 
 
 def granularity(settings: PruneSettings, context: Context) -> int:
@@ -53,32 +53,43 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
     budget = budget_of(settings, state, context)
     if settings.search:
         return searched(state, settings, granularity(settings, context), budget, context)
-    module, edits = _cut(state, settings, budget, context)
+    module, edits, remarks = _cut(state, settings, budget, context)
     form = TorchForm(state.torch.base, module, (*state.torch.edits, *edits))
-    notes = {budget.note: round(budget.measure(module), 4), "granularity": granularity(settings, context)}
+    notes: dict[str, Any] = {
+        budget.note: round(budget.measure(module), 4),
+        "granularity": granularity(settings, context),
+    }
     gone = [name for edit in edits if edit["kind"] == branches.DROP for name in edit["modules"]]
-    return state.after("prune", form, notes | ({"dropped": gone} if gone else {}))
+    return state.after(
+        "prune", form, notes | ({"dropped": gone} if gone else {}) | ({"remarks": remarks} if remarks else {})
+    )
 
 
 def _cut(
     state: ModelState, settings: PruneSettings, budget: Budget, context: Context
-) -> tuple[nn.Module, tuple[Edit, ...]]:
-    """Return a copy of the network within the budget, and the edits that made it: first blocks go, then channels."""
-    module, signature = copy.deepcopy(state.torch.module).eval(), state.signature
-    edits, remarks = [], []
-    if settings.cuts_depth:
-        edits += _drop(module, signature, settings, budget, context)
+) -> tuple[nn.Module, tuple[Edit, ...], list[str]]:
+    """Return a copy of the network within the budget, the edits that made it, and remarks: blocks go first, then channels."""
+    module = copy.deepcopy(state.torch.module).eval()
+    signature, multiple = state.signature, granularity(settings, context)
+    groups = prunable_groups(module, signature, settings.keep, settings.axes) if settings.cuts_widths else []
+    remarks = [*left_uncut(module, groups, multiple), *not_whole(groups)] if settings.cuts_widths else []
+    for remark in remarks:
+        context.log(f"prune: {remark}")
+    least = budget.measure(smallest(module, signature, settings, multiple))
+    if least > budget.limit:
+        why = why_no_less(module, settings, groups, multiple)
+        raise BudgetMissed("; ".join([f"{budget.missed(least)} {why}", *(remarks if groups else [])]))
+    edits = _drop(module, signature, settings, budget, context) if settings.cuts_depth else []
     if settings.cuts_widths:
-        multiple = granularity(settings, context)
-        groups = prunable_groups(module, signature, settings.keep, settings.axes)
-        remarks = [*_uncut(module, groups, multiple), *_not_whole(groups)]
-        for remark in remarks:
-            context.log(f"prune: {remark}")
-        edits += _narrow(module, signature, settings, multiple, budget, context)
+        module, narrowed, coarse = _narrow(module, signature, settings, multiple, budget, context)
+        edits, remarks = [*edits, *narrowed], [*remarks, *coarse]
     after = budget.measure(module)
     if after > budget.limit:
-        raise BudgetMissed("; ".join([f"{budget.missed(after)} {_why(settings, edits, context)}", *remarks]))
-    return module.eval(), tuple(edits)
+        raise BudgetMissed(
+            f"{budget.missed(min(least, after))} in the smallest network, and {budget.in_words(after)} when it is cut "
+            f"by {settings.importance}; raise {settings.budget} or steps, or choose another importance"
+        )
+    return module.eval(), tuple(edits), remarks
 
 
 def _drop(
@@ -109,74 +120,25 @@ def _narrow(
     multiple: int,
     budget: Budget,
     context: Context,
-) -> list[Edit]:
-    """Remove channels, in place."""
+) -> tuple[nn.Module, list[Edit], list[str]]:
+    """Return the network without the channels that go, the edits, and a remark where it got much smaller than asked."""
     costs = channel_costs(module, signature, settings, multiple, context) if settings.latency_aware else None
     attentions = whole_heads(module, signature)
+    cut = copy.deepcopy(module)
     with context.progress("prune", settings.steps) as advance:
 
         def met(candidate: nn.Module) -> bool:
             advance(1)
             return budget.met(candidate)
 
-        history = prune_until(module, signature, settings, multiple, met, context.parts.calibration, costs, attentions)
-    return width_edits(module, history, attentions)
-
-
-def _why(settings: PruneSettings, edits: Sequence[Edit], context: Context) -> str:
-    """Return why no more could go, and what a person can change."""
-    if not settings.cuts_widths:
-        return (
-            "when every block that may go is gone (the first and the last of a row stay); raise "
-            f"{settings.budget} or largest_cut, or let axes name widths too"
-        )
-    if edits:
-        return (
-            f"when every layer that may be cut has lost what it may; raise {settings.budget}, largest_cut, or lower "
-            "granularity"
-        )
-    return (
-        f"because no layer of this network can lose channels in multiples of {granularity(settings, context)} (recurrent "
-        "layers are not pruned); lower granularity or leave pruning out"
-    )
-
-
-def _uncut(module: nn.Module, groups: Sequence[Group], multiple: int) -> list[str]:
-    """Return what a person should know of layers that nothing will be cut of."""
-    remarks = []
-    tied = tied_names(module)
-    if tied:
-        remarks.append(f"{', '.join(tied)} hold one and the same weights: what would change them is left as it is")
-    small = [f"{group.root} ({_width(group)})" for group in groups if not group.fits(multiple)]
-    if small:
-        more = f" and {len(small) - _SHOWN} more" if len(small) > _SHOWN else ""
-        remarks.append(
-            f"multiples of {multiple} leave {len(small)} of {len(groups)} groups uncut: {', '.join(small[:_SHOWN])}{more}; "
-            "a lower granularity would cut them"
-        )
-    return remarks
-
-
-def _not_whole(groups: Sequence[Group]) -> list[str]:
-    """Return a remark on attentions that lose features of every head because their number cannot be changed."""
-    fixed = [group.root for group in groups if group.axis == "heads" and group.unit == 1]
-    if not fixed:
-        return []
-    more = f" and {len(fixed) - _SHOWN} more" if len(fixed) > _SHOWN else ""
-    return [
-        f"heads of {', '.join(fixed[:_SHOWN])}{more} lose as many features each and none goes as a whole: no attribute of the "
-        "attention that holds their number (heads, num_heads, ...) is obeyed by its forward"
-    ]
-
-
-def _width(group: Group) -> str:
-    if group.unit > 1:
-        return f"{group.channels // group.unit} whole heads of {group.unit} channels"
-    return (
-        f"{group.channels} channels"
-        if group.parts == 1
-        else f"{group.parts} x {group.channels // group.parts} channels"
-    )
+        history = prune_until(cut, signature, settings, multiple, met, context.parts.calibration, costs, attentions)
+    if not history or not budget.met(cut):
+        return cut, width_edits(cut, history, attentions), []
+    found = fewest(module, signature, history, attentions, budget)
+    said = found.overshoot(budget, multiple)
+    if said is not None:
+        context.log(f"prune: {said}")
+    return found.network, width_edits(found.network, found.history, attentions), [said] if said is not None else []
 
 
 def _depends_on(settings: StageSettings, context: Context) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 Every layer is rounded alone in the float network; its noise is the squared change of the outputs. With the k noisiest
 layers in float the drop falls with k, apart from chance, so k is found by bisection. Then those of the k that are not
-needed go back to int8, the least noisy first. Each step is judged on the whole validation part.
+needed go back to int8, the least noisy first; none does where the least noisy layer of all is too much alone. Each step
+is judged on the whole validation part.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -83,7 +84,9 @@ def search(
     kept = tuple(order[:high])
     if kept not in seen:
         seen[kept] = drop(kept)
-    for name in reversed(kept[-RETURNED - 1 : -1]):  # without the last one it was too much already
+    # Without the last one it was too much already; where that is the least noisy of all, so is any other alone.
+    returning = kept[-RETURNED - 1 : -1] if len(kept) < len(order) else ()
+    for name in reversed(returning):
         fewer = tuple(one for one in kept if one != name)
         seen[fewer] = drop(fewer)
         kept = fewer if seen[fewer] <= most else kept

@@ -13,6 +13,10 @@ Calibrator = Literal["min-max", "percentile", "entropy", "mse"]
 Rounding = Literal["nearest", "least-output-error"]
 
 
+_ROUNDING_ALONE = ("rounding", "bias_correction", "equalization", "float_noise", "float_share")
+_RANGES = ("calibrators", "percentile")
+
+
 class QuantizeSettings(StageSettings):
     """Static int8 in Q/DQ form, with ranges from the calibration part. The scheme comes from the target.
 
@@ -20,9 +24,9 @@ class QuantizeSettings(StageSettings):
     that the layer's output changes least. Dot-product instructions take four 8-bit values at a time, so convolutions of
     fewer input channels gain nothing from int8.
 
-    Simulated quantization rounds to the nearest: training makes up for what rounding, bias_correction, float_noise and
-    float_share do otherwise. It alone has weights of 4 bits and ternary ones, and activations in float. Ternary weights are
-    those of linear layers; all else stays in float.
+    Simulated quantization rounds to the nearest: training makes up for what rounding, bias_correction, equalization,
+    float_noise and float_share do otherwise, and they are refused beside it. It alone has weights of 4 bits and ternary
+    ones, and activations in float. Ternary weights are those of linear layers; all else stays in float.
     """
 
     kind: Literal["quantize"] = "quantize"
@@ -118,12 +122,34 @@ class QuantizeSettings(StageSettings):
         return self
 
     @model_validator(mode="after")
+    def _nothing_in_vain(self) -> Self:
+        if not self.simulate:
+            return self
+        idle = [name for name in _ROUNDING_ALONE if name in self.model_fields_set]
+        if idle:
+            raise ValueError(
+                f"{', '.join(idle)}: without effect where training makes up for the rounding; leave out what is named, or simulate"
+            )
+        idle = [name for name in _RANGES if name in self.model_fields_set]
+        if idle and self.rounded_activations == "float":
+            raise ValueError(
+                f"{', '.join(idle)}: choose ranges of activations, and these stay in float; leave out what is named, or set "
+                'activations = "int8"'
+            )
+        return self
+
+    @model_validator(mode="after")
     def _learned_or_ternary(self) -> Self:
         if self.weights == "ternary" and self.scales == "learned":
             raise ValueError(
                 "scales: learned scales of ternary weights drift until nearly all weights, or none, are zero; leave scales out"
             )
         return self
+
+    def simulated(self) -> Self:
+        """Return the same as what a training starts with: without what only a rounding afterwards has."""
+        kept = self.model_dump(exclude_unset=True, exclude=set(_ROUNDING_ALONE))
+        return self.model_validate({**kept, "simulate": True})
 
     @property
     def rounded_activations(self) -> Activations:

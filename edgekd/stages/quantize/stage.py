@@ -9,11 +9,11 @@ from pathlib import Path
 import onnx
 
 from edgekd.context import Context
-from edgekd.errors import InputError
+from edgekd.errors import BudgetMissed, InputError
 from edgekd.evaluate import deciding_metric
 from edgekd.host import is_target, this_machine
 from edgekd.models.onnx_graph import MULTIPLIES, named_nodes
-from edgekd.models.precision import Precision, precision_of
+from edgekd.models.precision import ALONE, Precision, precision_of
 from edgekd.recipe import StageSettings
 from edgekd.stages.quantize.choice import Drop, Score, best, in_words, score
 from edgekd.stages.quantize.executors import Candidate, Quantizer, executor_of
@@ -23,7 +23,7 @@ from edgekd.stages.quantize.sensitivity import Sensitivity, measure_sensitivity
 from edgekd.stages.quantize.settings import QuantizeSettings
 from edgekd.stages.quantize.simulation import check_names, described, simulation_of
 from edgekd.stages.quantize.simulation import prepare as simulate
-from edgekd.stages.stage import Stage, from_float
+from edgekd.stages.stage import Stage, check_runtime, from_float
 from edgekd.state import ModelState, OnnxForm, TorchForm
 from edgekd.target import QuantizationScheme
 
@@ -61,6 +61,7 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
     outputs against the float network. Where the metric itself compares with the float network, that ratio goes first.
 
     Raises:
+        BudgetMissed: `accuracy_drop` is held by the float network alone.
         InputError: the network is quantized already, nothing in it can be, or `keep_float` names nothing in it.
         StageError: the executor cannot quantize it.
     """
@@ -102,6 +103,11 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
         kept, held = _hold(quantizer, chosen, files[chosen], kept, drop, settings.accuracy_drop)
     form = OnnxForm(_only(files[chosen]), "int8")
     model = onnx.load(str(form.path))
+    if precision_of(model) != "int8" and held:
+        raise BudgetMissed(
+            f"quantize: accuracy_drop = {settings.accuracy_drop:g} is held with every layer in float alone; raise it, let a "
+            "training make up for it (simulate = true, then distill), or leave quantize out"
+        )
     if precision_of(model) != "int8":
         raise InputError(
             f"nothing in this network is rounded: its operators are {', '.join(sorted({node.op_type for node in model.graph.node}))}, "
@@ -215,15 +221,17 @@ def _check(settings: StageSettings, state: ModelState, context: Context) -> None
     """Refuse a target without int8, and a network that is quantized already."""
     assert isinstance(settings, QuantizeSettings)
     scheme = scheme_of(settings, context)
-    executor_of(context).check()
     if settings.simulate:
         simulation = simulation_of(settings, scheme)
+        if simulation.weights != "int8":  # several in a byte, whatever the activations are
+            check_runtime(ALONE[simulation.weights], context)
         if isinstance(state.form, OnnxForm):
             raise InputError(
                 "an ONNX network cannot be trained, so there is nothing to simulate for; leave simulate out"
             )
         if isinstance(state.form, TorchForm):
             check_names(simulation, state.form.module)
+    executor_of(context).check()
     if isinstance(state.form, OnnxForm) and state.form.precision != "fp32":
         raise InputError(f"the network is {state.form.precision} already; use --recipe export")
 

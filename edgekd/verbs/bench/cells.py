@@ -18,6 +18,7 @@ from edgekd.errors import InputError
 from edgekd.models.signature import Signature
 from edgekd.recipe import Recipe, StageSettings
 from edgekd.stages.distill.settings import DistillSettings
+from edgekd.stages.quantize.settings import QuantizeSettings
 from edgekd.target import explain
 from edgekd.training.settings import TrainingSettings
 
@@ -154,8 +155,20 @@ class _Parts:
                 continue
             if name in taken:
                 stage = self.techniques[name]
-                yield _changed(stage, simulate=True) if name == "quantize" else stage
+                yield _simulated(stage) if isinstance(stage, QuantizeSettings) else stage
             yield _on_labels(distill, epochs)
+
+
+def _simulated(settings: QuantizeSettings) -> StageSettings:
+    """Return a quantization as what is trained afterwards.
+
+    Raises:
+        InputError: it cannot be.
+    """
+    try:
+        return settings.simulated()
+    except ValidationError as error:
+        raise InputError(f"{settings.kind}: {explain(error)}") from error
 
 
 def _changed(settings: StageSettings, **changes: Any) -> StageSettings:

@@ -23,6 +23,7 @@ from edgekd.models.qdq_graph import QdqGraph, RoundedLayer
 from edgekd.models.source import Opening, kept_data, open_model
 from edgekd.run import onnx_of_stage, stage_folder
 from edgekd.stages.export.onnx_writer import write_onnx
+from edgekd.stages.half.conversion import to_float
 from edgekd.stages.quantize.preparation import prepare
 from edgekd.stages.quantize.sensitivity import squared_change
 from edgekd.verbs.diagnose.advice import advise
@@ -118,8 +119,13 @@ def diagnose(
     if subject.file is None:
         raise InputError(f"{model} is no ONNX file: give what quantize wrote, a run directory or an artifact")
     quantized = onnx.load(str(subject.file))
-    if precision_of(quantized) != "int8":
-        raise InputError(f"the activations of {subject.file} are not rounded; diagnose takes an int8 file in Q/DQ form")
+    precision = precision_of(quantized)
+    if precision not in ("int8", "int8+fp16"):
+        raise InputError(
+            f"{subject.file} is {precision}: diagnose takes what has integer activations in Q/DQ form, int8 alone or beside "
+            "float16 (quantize, quantize --mixed); `edgekd eval` says what other precisions cost as a whole"
+        )
+    floats = to_float(quantized) if precision == "int8+fp16" else quantized
     cut, _ = cut_of(run)
     dataset = dataset_of(subject, data, cut)
     labelled = dataset.targets is not None
@@ -129,8 +135,12 @@ def diagnose(
     part = judgeable(part, chosen).take(samples)
     with tempfile.TemporaryDirectory(prefix="edgekd-") as folder:
         workdir = Path(folder)
-        source, notes = _reference(reference, run, quantized, opening, workdir)
-        graph = QdqGraph(quantized, source)
+        source, notes = _reference(reference, run, floats, opening, workdir)
+        if floats is not quantized:
+            notes.append(
+                "what is float16 in the file counts as float32 here, but for the times: the noise is that of int8 alone"
+            )
+        graph = QdqGraph(floats, source)
         if not graph.layers:
             raise InputError(f"{subject.file} is in operator form (QLinearConv): diagnose reads the Q/DQ form")
         if source is not None and graph.unmatched:

@@ -12,6 +12,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from edgekd.context import Context
+from edgekd.data import Dataset
 from edgekd.errors import InputError
 from edgekd.models.network import count_macs
 from edgekd.models.onnx_graph import zero_share
@@ -99,6 +100,22 @@ def test_at_once_the_share_is_exact_and_the_state_saves_and_loads(
     (folder := tmp_path / "state").mkdir()
     save_state(made, folder)
     assert same(zeros_of(load_state(folder, state.torch.base)), zeros_of(made))
+
+
+def test_what_stays_dense_is_named_with_the_reason(state: ModelState, context: Context) -> None:
+    said: list[str] = []
+    torch.manual_seed(0)
+    body = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    network = nn.Sequential(nn.Linear(4, 8), body, nn.Flatten(), nn.Linear(24, 2)).eval()
+    with torch.no_grad():
+        network[3].weight.add_(9.0)
+    data = Dataset({"x": torch.randn(200, 3, 4).numpy()})
+    made = prepare(Request(network, ("generic-x86",), data=data, threads=1))
+    settings = MaskSettings(sparsity=0.3, keep=("1.linear1",))
+    after = STAGE.run(made.opened.state, settings, replace(made.contexts[0], log=said.append))
+    assert set(after.notes["dense"]) == {"1.self_attn.in_proj_weight", "1.linear1.weight", "3.weight"}
+    for name, why in (("in_proj_weight", "only weights of"), ("linear1.weight", "keep"), ("3.weight", "least weights")):
+        assert any(name in line and why in line for line in said), said
 
 
 def test_layers_that_a_pattern_does_not_fit_stay_dense_and_are_named(state: ModelState, context: Context) -> None:

@@ -123,8 +123,16 @@ def test_milliseconds_are_a_budget(
     after = STAGE.run(state, settings, here)
     assert half / 2 < after.notes["latency_ms"] <= half
     assert "machine" in STAGE.depends_on(settings, context)
+
+
+def test_milliseconds_out_of_reach_are_known_from_the_smallest_network(
+    context: Context, state: ModelState, tmp_path: Path, timed: Callable[[Milliseconds], list[list[str]]]
+) -> None:
+    sessions, said = timed(macs_in_ms), []
+    here = replace(context, workdir=tmp_path, log=said.append)
     with pytest.raises(BudgetMissed, match=r"cannot reach 0\.0001 ms: 0\.\d+ ms is left when every layer"):
         STAGE.run(state, PruneSettings(to_ms=0.0001, granularity=4), here)
+    assert len(sessions) == 1 and any("measured 0." in line for line in said)
 
 
 def test_a_latency_aware_cut_leaves_less_where_time_goes(

@@ -12,6 +12,7 @@ from edgekd import host
 from edgekd.context import Context
 from edgekd.data import Dataset, split
 from edgekd.errors import BudgetMissed, InputError, StageError
+from edgekd.models.edits import apply_edits
 from edgekd.models.network import count_macs, example_inputs, learn_outputs
 from edgekd.models.networks import NETWORKS
 from edgekd.models.signature import Signature, TensorSpec
@@ -26,6 +27,8 @@ from edgekd.stages.prune.structure import structure_of
 from edgekd.stages.quantize import STAGE as QUANTIZE
 from edgekd.stages.quantize import QuantizeSettings
 from edgekd.state import PreparedForm
+
+from .networks import opened
 
 IMAGE = (3, 32, 32)
 CASES: dict[str, tuple[dict[str, object], tuple[int, ...]]] = {
@@ -188,6 +191,41 @@ def test_recurrent_layers_are_not_pruned_and_say_so(context: Context) -> None:
         STAGE.run(prepared.opened.state, PruneSettings(to_parameters=0.5), prepared.contexts[0])
 
 
+def test_a_network_of_tied_layers_is_told_so() -> None:
+    network = nn.Sequential(*(layer for _ in range(2) for layer in (nn.Linear(32, 32), nn.ReLU())), nn.Linear(32, 4))
+    network[2].weight = network[0].weight
+    state, context = opened(network, torch.randn(200, 32), torch.arange(200) % 4)
+    with pytest.raises(BudgetMissed, match="0, 2 hold one and the same weights") as caught:
+        STAGE.run(state, PruneSettings(to_macs=0.5, granularity=4), context)
+    assert "recurrent" not in str(caught.value) and "leave pruning out" in str(caught.value)
+
+
+def test_no_more_is_cut_than_the_budget_asks_for() -> None:
+    """Layers alike lose a multiple each in one step; all of them would be far below the budget."""
+    layers = [layer for _ in range(6) for layer in (nn.Linear(32, 32, bias=False), nn.ReLU())]
+    for layer in layers[::2]:
+        layer.weight.data = 1 + torch.arange(32.0)[:, None].expand(32, 32) / 100
+    state, context = opened(nn.Sequential(*layers, nn.Linear(32, 4)), torch.randn(200, 32), torch.arange(200) % 4)
+    settings = PruneSettings(to_macs=0.7, granularity=16, largest_cut=0.5)
+    after = STAGE.run(state, settings, context)
+    assert 0.6 < after.notes["macs_share"] <= 0.7 and "remarks" not in after.notes
+    widths = [layer.out_features for layer in after.torch.module[::2]]
+    assert {16, 32} <= set(widths)
+    again = apply_edits(copy.deepcopy(state.torch.module), after.torch.edits, state.signature)
+    assert [layer.out_features for layer in again[::2]] == widths
+
+
+def test_a_cut_that_overshoots_says_by_what() -> None:
+    said: list[str] = []
+    state, context = opened(
+        nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 4)), torch.randn(200, 8), torch.arange(200) % 4
+    )
+    after = STAGE.run(state, PruneSettings(to_macs=0.9, granularity=16), replace(context, log=said.append))
+    assert after.notes["macs_share"] == 0.5
+    assert any("the last cut, 16 channels of 0" in line and "a granularity below 16" in line for line in said)
+    assert after.notes["remarks"] == [line.removeprefix("prune: ") for line in said if "last cut" in line]
+
+
 def test_an_importance_of_batch_norms_needs_them() -> None:
     network = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 4))
     prepared = prepare(
@@ -307,7 +345,8 @@ def test_networks_of_as_many_parameters_are_timed_each(
 ) -> None:
     class Session:
         def comparison(self, *_: str) -> object:
-            return SimpleNamespace(speedup=float(len(timed)))
+            one = SimpleNamespace(p50_ms=1.0)
+            return SimpleNamespace(speedup=float(len(timed)), baseline=one, candidate=one)
 
     timed: list[object] = []
     monkeypatch.setattr(host, "time_files", lambda files, *_, **__: timed.append(files) or Session())

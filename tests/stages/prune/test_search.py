@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from edgekd.context import Context
 from edgekd.errors import BudgetMissed, InputError
 from edgekd.models.network import count_macs
-from edgekd.stages.prune import STAGE, PruneSettings
+from edgekd.stages.prune import STAGE, PruneSettings, search
 from edgekd.stages.prune.search import far_apart, interpolated
 from edgekd.state import ModelState, load_state, save_state
 
@@ -62,6 +62,32 @@ def test_a_seed_gives_one_result(taught: tuple[ModelState, Context]) -> None:
     weights = first.torch.module.state_dict()
     assert first.notes == second.notes and set(first.notes["search"][0]) == {"blocks", "mlp", "macs_share", "score"}
     assert all(torch.equal(weights[name], tensor) for name, tensor in second.torch.module.state_dict().items())
+
+
+def test_a_killed_search_goes_on(
+    taught: tuple[ModelState, Context], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[str] = []
+
+    def until_killed(*given: Any) -> Any:
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        trained.append(given[-1])
+        return distilled(*given)
+
+    distilled = search._distilled
+    whole, _ = searched(taught)
+    state, context = taught
+    here = state, replace(context, checkpoint=tmp_path / "prune.pt")
+    monkeypatch.setattr(search, "_distilled", until_killed)
+    with pytest.raises(KeyboardInterrupt):
+        searched(here)
+    trained.clear()
+    after, lines = searched(here)
+    assert trained == ["shape 3/3"] and sum("tried before" in line for line in lines) == 2
+    assert after.notes == whole.notes
+    weights = whole.torch.module.state_dict()
+    assert all(torch.equal(weights[name], tensor) for name, tensor in after.torch.module.state_dict().items())
 
 
 def test_costs_that_are_linear_in_every_axis_are_interpolated_exactly() -> None:

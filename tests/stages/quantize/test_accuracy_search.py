@@ -73,6 +73,14 @@ def test_all_layers_in_float_are_the_float_network(found: Callable[[float], Foun
     assert not list(tmp_path.iterdir())
 
 
+def test_where_every_layer_alone_is_too_much_none_is_tried_again(tmp_path: Path) -> None:
+    specs = [TensorSpec(name=name, shape=("batch", 4)) for name in "xy"]
+    part = Part(Dataset(inputs={"x": X}, origin="x"), np.arange(64), Signature(inputs=(specs[0],), outputs=(specs[1],)))
+    said: list[str] = []
+    assert len(search(chain(STEPS), chain(), part, error, 1e-5, tmp_path, 1, said.append).layers) == 5
+    assert [line.split()[1] for line in said] == ["0", "2", "3", "4", "5"]  # in float
+
+
 def test_what_no_layer_can_hold_gives_the_best_that_was_seen(found: Callable[[float], Found]) -> None:
     best = found(-1.0)
     assert not best.holds and best.drop < 1e-5

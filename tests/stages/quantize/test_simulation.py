@@ -21,7 +21,7 @@ from edgekd.stages.export.prepared_writer import write_prepared
 from edgekd.stages.quantize import STAGE, QuantizeSettings
 from edgekd.stages.quantize.simulation import simulation_of
 from edgekd.state import ModelState, OnnxForm, PreparedForm, load_state, save_state
-from edgekd.target import QuantizationScheme
+from edgekd.target import QuantizationScheme, load_target
 
 SETTINGS = QuantizeSettings(simulate=True, calibrators=("min-max", "mse"))
 
@@ -210,6 +210,18 @@ def test_what_cannot_be_simulated_is_refused(given: tuple[ModelState, Context], 
     assert "rounded at export" in STAGE.describe(SETTINGS, context)
 
 
+@pytest.mark.parametrize("runtime", ["openvino", "tensorrt"])
+@pytest.mark.parametrize("settings", [{"weights": "int4"}, {"weights": "int4", "block": 32}, {"weights": "ternary"}])
+def test_a_runtime_that_unpacks_no_weights_is_refused_before_any_work(
+    settings: dict[str, Any], runtime: str, given: tuple[ModelState, Context]
+) -> None:
+    state, context = given
+    target = {"openvino": "generic-x86", "tensorrt": "jetson-orin"}[runtime]
+    other = replace(context, target=load_target(target)[0], runtime_name=runtime)
+    with pytest.raises(InputError, match="no int4; onnxruntime does"):
+        STAGE.check(QuantizeSettings(simulate=True, **settings), state, other)
+
+
 @pytest.mark.parametrize(
     ("settings", "weights", "activations", "block"),
     [
@@ -229,6 +241,14 @@ def test_a_scheme_of_four_bits_is_simulated_so() -> None:
     assert simulation_of(SETTINGS, QuantizationScheme(weight_dtype="int4")).weights == "int4"
 
 
+def test_a_quantization_is_simulated_without_what_rounding_alone_has() -> None:
+    made = QuantizeSettings(
+        rounding=("nearest",), float_noise=1, calibrators=("mse",), keep_float=("Gemm",)
+    ).simulated()
+    assert made.model_fields_set == {"simulate", "calibrators", "keep_float"} and made.simulate
+    assert QuantizeSettings(simulate=True, calibrators=("mse",)).calibrators == ("mse",)  # ranges of activations
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -236,6 +256,10 @@ def test_a_scheme_of_four_bits_is_simulated_so() -> None:
         ({"weights": "ternary", "activations": "int8"}, 'set activations = "float"'),
         ({"weights": "int4", "activations": "int8", "block": 32}, "set block = 0"),
         ({"weights": "ternary", "scales": "learned"}, "leave scales out"),
+        ({"equalization": "try", "rounding": ("nearest",)}, "rounding, equalization: without effect"),
+        ({"bias_correction": False}, "bias_correction: without effect"),
+        ({"float_noise": 0.5}, "float_noise: without effect"),
+        ({"activations": "float", "calibrators": ("mse",)}, 'calibrators: .* set activations = "int8"'),
     ],
 )
 def test_contradictions_are_refused_with_the_way_out(settings: dict[str, Any], message: str) -> None:

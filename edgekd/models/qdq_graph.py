@@ -22,6 +22,7 @@ ACTIVATIONS = (
     "Clip",
 )  # rounded together with what makes their input; a quantizer may leave them to the rounding
 _SIGNED = re.compile("Conv|Gemm|MatMul|^Add$|^Sub$|BatchNormalization")  # makers of values of both signs
+_PAIR = ("QuantizeLinear", "DequantizeLinear")
 _NEAR = 0.5  # a rounded weight is this near to its own float weight, as a share of its length: 4 bits are at about 0.15
 
 
@@ -177,11 +178,17 @@ class QdqGraph:
         uses = Counter(name for node in reference.graph.node for name in node.input)
         floats = {tensor.name: tensor for tensor in reference.graph.initializer}
         for node in reference.graph.node:
-            source, output = (node.input[0], node.output[0]) if node.op_type in ACTIVATIONS else ("", "")
-            if source not in self._makers or output in self._makers or uses[source] > 1:
+            if node.op_type not in ACTIVATIONS or uses[node.input[0]] > 1:
                 continue
+            source, output = node.input[0], node.output[0]
+            maker = self._makers.get(output)
             bounds = [floats[name] for name in node.input[1:] if name in floats and name not in self._constants]
-            self._insert(node, bounds)
+            if source in self._makers and maker is None:
+                self._insert(node, bounds)
+            elif source not in self._makers and maker is not None and maker.op_type not in (node.op_type, *_PAIR):
+                function = onnx.NodeProto.FromString(node.SerializeToString())  # its output names what it was applied to
+                function.input[0], function.output[0] = output, f"{output}/activation"
+                self._insert(function, bounds)
 
     def _saturate(self) -> None:
         """Clip what a pair with the least zero point reads, as the pair does, where nothing else says that it is positive."""
@@ -252,7 +259,7 @@ def exposing(model: onnx.ModelProto, tensors: Collection[str]) -> onnx.ModelProt
 
 
 def _rounds(node: onnx.NodeProto) -> bool:
-    return node.op_type in ("QuantizeLinear", "DequantizeLinear")
+    return node.op_type in _PAIR
 
 
 def _kind(node: onnx.NodeProto) -> str:

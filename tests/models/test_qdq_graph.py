@@ -111,22 +111,29 @@ def test_nothing_rounded_is_the_float_network(part: Part, tmp_path: Path) -> Non
     np.testing.assert_allclose(found, outputs(floats(), part, tmp_path)["y"], rtol=1e-5, atol=1e-5)
 
 
-def without_relu() -> onnx.ModelProto:
-    """The rounded graph as a quantizer leaves it that takes a zero point of 0 for the Relu."""
+def without_relu(left: str = "a", step: float = 0.5) -> onnx.ModelProto:
+    """The rounded graph as a quantizer leaves it that takes a zero point of 0 for the Relu; one of its tensors is left."""
     graph = rounded()
     (relu,) = [node for node in graph.graph.node if node.op_type == "Relu"]
-    for node in graph.graph.node:
-        node.input[:] = ["a" if name == "b" else name for name in node.input]
     graph.graph.node.remove(relu)
+    for node in graph.graph.node:
+        node.input[:] = [left if name in "ab" else name for name in node.input]
+        node.output[:] = [left if name == "a" else name for name in node.output]
+    (scale,) = [tensor for tensor in graph.graph.initializer if tensor.name == "b_s"]
+    scale.CopyFrom(numpy_helper.from_array(np.float32(step), "b_s"))
     return graph
 
 
-def test_an_activation_that_the_rounding_took_over_comes_back(part: Part, tmp_path: Path) -> None:
-    graph = QdqGraph(without_relu(), floats())
+@pytest.mark.parametrize(("left", "step"), [("a", 0.5), ("b", 0.5), ("b", 0.001)])  # the last one clips most values
+def test_an_activation_that_the_rounding_took_over_comes_back(
+    part: Part, tmp_path: Path, left: str, step: float
+) -> None:
+    given = without_relu(left, step)
+    graph = QdqGraph(given, floats())
     wanted = outputs(floats(), part, tmp_path)["y"]
     np.testing.assert_allclose(outputs(graph.rounding(()), part, tmp_path)["y"], wanted, rtol=1e-5, atol=1e-5)
     everything = outputs(graph.rounding([layer.name for layer in graph.layers]), part, tmp_path)["y"]
-    np.testing.assert_array_equal(everything, outputs(without_relu(), part, tmp_path)["y"])
+    np.testing.assert_array_equal(everything, outputs(given, part, tmp_path)["y"])
 
 
 def test_alone_the_span_of_the_rounding_takes_its_place(part: Part, tmp_path: Path) -> None:

@@ -26,7 +26,9 @@ from edgekd.pipeline import Step, run_arms, run_stages
 from edgekd.request import Prepared, Request, prepare
 from edgekd.run import Run, code_version
 from edgekd.state import OnnxForm
+from edgekd.verbs.accuracy_drop import limits_on_accuracy, missed_remarks, sample_remarks, stage_verdicts
 from edgekd.verbs.plan import check_order
+from edgekd.verbs.remarks import float_remarks, slower_remarks
 
 REPORT_SCHEMA = 1
 PARITY_SAMPLES = 64
@@ -145,7 +147,14 @@ def _one_target(run: Run, prepared: Prepared, context: Context, artifact: Path) 
     end = "exported" if settings.input == "uint8" else chain[-1].name
     last = figures[end]
     limits = limits_of(context, figures["baseline"], last, machine)
-    verdicts = tuple(judge(prepared.budget, limits))
+    verdicts = (*judge(prepared.budget, limits), *stage_verdicts(chain, comparisons, context))
+    own = host.is_runtime(context.target, context.runtime_name, machine)
+    remarks = [
+        *missed_remarks(chain, verdicts),
+        *sample_remarks(run, limits_on_accuracy(chain, prepared.budget), chain[0], context),
+        *slower_remarks(chain, comparisons.get(end, {}), prepared.directory, own=own),
+        *float_remarks(chain),
+    ]
     report = {
         "schema": REPORT_SCHEMA,
         "edgekd": edgekd.__version__,
@@ -196,6 +205,7 @@ def _one_target(run: Run, prepared: Prepared, context: Context, artifact: Path) 
             }
             for verdict in verdicts
         ],
+        "remarks": remarks,
     }
     return Result(artifact, json.loads(json.dumps(report)), verdicts)
 

@@ -131,10 +131,6 @@ def _hold(
         kept = (*kept, *(name for name in found.layers if name not in kept))
         quantizer.write(chosen, kept, file)
         reached = drop(quantizer.run(file, drop.part))  # the quantizer's own graph may differ a little
-    if reached > most:
-        quantizer.context.log(
-            f"quantize: accuracy_drop = {most:g} is out of reach: the best file drops {reached:.3g} with {len(kept)} nodes in float"
-        )
     return kept, {"accuracy_drop": {"most": most, "reached": round(reached, 4), "layers_in_float": list(found.layers)}}
 
 

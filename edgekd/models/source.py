@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnx
 import torch
 from torch import nn
 
@@ -49,6 +50,17 @@ class Opened:
     state: ModelState
     sidecar: Sidecar
     identity: str
+
+    @property
+    def structure(self) -> str | None:
+        """Return the hash of the network's layers or operators without its weights; None of what a run left."""
+        form = self.state.form
+        if self.format == "run directory":
+            return None
+        if isinstance(form, OnnxForm):
+            graph = onnx.load(str(form.path), load_external_data=False).graph
+            return digest([[node.op_type, list(node.input), list(node.output)] for node in graph.node])
+        return digest(str(form.module))
 
 
 def open_model(

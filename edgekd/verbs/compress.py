@@ -110,9 +110,11 @@ def execute(prepared: Prepared) -> list[Result]:
                 if request.arms:
                     run_arms(run, prepared, replace(context, log=run.log), chain)
             return []
+        run.describe(
+            prepared.opened.name, prepared.opened.structure, [context.target.name for context in prepared.contexts]
+        )
         for remark in prepared.remarks:
             run.log(remark)
-        run.describe(prepared.opened.name, [context.target.name for context in prepared.contexts])
         write_json(directory / "recipe.json", prepared.recipe.to_json())
         opening = replace(request.opening, inputs=prepared.opened.state.signature.inputs)
         keep_source(request.model, opening, prepared.data_name, directory)

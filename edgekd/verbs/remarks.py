@@ -62,6 +62,8 @@ def float_remarks(chain: Sequence[Step]) -> list[str]:
 
 
 def _way_out(step: Step, counts: Counter[str]) -> str:
+    if step.state.lineage[-1] == "quantize":
+        return "; `edgekd diagnose` says why"
     recurrent = {"GRU", "LSTM"} & set(counts)
     if step.state.lineage[-1] == "quantize-weights" or not recurrent:
         return ""

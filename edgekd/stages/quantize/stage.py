@@ -16,7 +16,7 @@ from edgekd.models.onnx_graph import MULTIPLIES, named_nodes
 from edgekd.models.precision import Precision, precision_of
 from edgekd.recipe import StageSettings
 from edgekd.stages.quantize.choice import Drop, Score, best, in_words, score
-from edgekd.stages.quantize.executors import Candidate, Quantizer, executor_of
+from edgekd.stages.quantize.executors import Candidate, Quantizer, executor_of, openvino
 from edgekd.stages.quantize.float_file import write_float_file
 from edgekd.stages.quantize.preparation import prepare
 from edgekd.stages.quantize.sensitivity import Sensitivity, measure_sensitivity
@@ -52,6 +52,26 @@ def _overflows(scheme: QuantizationScheme, context: Context) -> bool:
     eight_bit = scheme.weight_dtype == "int8" and scheme.weight_symmetric and scheme.activation_dtype == "uint8"
     machine = this_machine()
     return eight_bit and is_target(context.target, machine) and machine.int8_overflows
+
+
+def shares_calibration(context: Context) -> bool:
+    """Return whether all candidates share edgekd's own passes over the calibration part; NNCF makes them for each.
+
+    Raises:
+        InputError: nothing writes int8 files for the run's runtime.
+    """
+    return executor_of(context) is not openvino.EXECUTOR
+
+
+def calibrators_and_roundings(settings: QuantizeSettings, context: Context) -> tuple[int, int]:
+    """Return how many of the settings' calibrators and roundings are tried; NNCF has not all, and rounds in one way.
+
+    Raises:
+        InputError: nothing writes int8 files for the run's runtime.
+    """
+    if shares_calibration(context) or settings.simulate:
+        return len(settings.calibrators), len(settings.rounding)
+    return sum(one in openvino.CALIBRATORS for one in settings.calibrators), 1
 
 
 def run(state: ModelState, settings: StageSettings, context: Context) -> ModelState:
@@ -228,11 +248,12 @@ def _describe(settings: StageSettings, context: Context) -> str:
     weights = "per-channel" if scheme.per_channel else "per-tensor"
     if settings.simulate:
         return described(simulation_of(settings, scheme), len(context.parts.calibration))
+    counts = zip(calibrators_and_roundings(settings, context), ("calibrator", "rounding"), strict=True)
+    tried = [f"{count} {name}{'' if count == 1 else 's'}" for count, name in counts]
     weights = f"{'7-bit ' if scheme.weight_range == 'seven-bit' else ''}{weights}"
     return (
         f"static int8 ({executor_of(context).description}), {scheme.activation_dtype} activations, {weights} weights, "
-        f"{len(context.parts.calibration)} calibration samples, {len(settings.calibrators)} calibrators x "
-        f"{len(settings.rounding)} roundings"
+        f"{len(context.parts.calibration)} calibration samples, {' x '.join(tried)}"
     )
 
 

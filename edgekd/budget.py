@@ -40,14 +40,18 @@ def judge(budget: Budget, figures: dict[str, Figure]) -> list[Verdict]:
 
     A figure whose interval holds the limit is not distinguishable from it; an absent one is not measured.
     """
-    verdicts = []
-    for limit, allowed in budget.model_dump(exclude_none=True).items():
-        figure = figures.get(limit) or Figure.absent("", "nothing in this run obtains it")
-        if figure.value is None:
-            outcome: Literal["pass", "fail", "not distinguishable", "not measured"] = "not measured"
-        elif figure.low is not None and figure.high is not None and figure.low < allowed < figure.high:
-            outcome = "not distinguishable"
-        else:
-            outcome = "pass" if figure.value <= allowed else "fail"
-        verdicts.append(Verdict(limit, allowed, figure, outcome))
-    return verdicts
+    given = budget.model_dump(exclude_none=True)
+    absent = Figure.absent("", "nothing in this run obtains it")
+    return [verdict_on(limit, allowed, figures.get(limit) or absent) for limit, allowed in given.items()]
+
+
+def verdict_on(limit: str, allowed: float, figure: Figure) -> Verdict:
+    """Compare one limit with its figure."""
+    outcome: Literal["pass", "fail", "not distinguishable", "not measured"]
+    if figure.value is None:
+        outcome = "not measured"
+    elif figure.low is not None and figure.high is not None and figure.low < allowed < figure.high:
+        outcome = "not distinguishable"
+    else:
+        outcome = "pass" if figure.value <= allowed else "fail"
+    return Verdict(limit, allowed, figure, outcome)

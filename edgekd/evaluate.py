@@ -15,7 +15,7 @@ from edgekd.device.batches import fixed_batch
 from edgekd.device.runtimes import open_session
 from edgekd.device.runtimes.session import Session
 from edgekd.errors import InputError
-from edgekd.metrics import METRICS, Metric
+from edgekd.metrics import METRICS, Metric, decisions
 from edgekd.models.network import run_network
 
 Outputs = dict[str, NDArray[Any]]
@@ -89,6 +89,15 @@ def judge_outputs(outputs: Outputs, reference: Outputs | None, part: Part, metri
         if first.shape == given.shape:
             first = ((first - given) ** 2).reshape(len(first), -1).mean(1)
     return _value(metric, first, targets) if metric.own else _value(metric, *_counted(first, targets, part))
+
+
+def right_decisions(outputs: Outputs, reference: Outputs, part: Part, metric: Metric) -> NDArray[np.bool_] | None:
+    """Return for each sample whether the decision is right, (N,): what accuracy and agreement count; None for any other metric."""
+    if metric.name not in ("accuracy", "agreement"):
+        return None
+    found = decisions(_first(outputs))
+    wanted = decisions(_first(reference)) if metric.fidelity else part.targets
+    return None if wanted is None or found.ndim != 1 or found.shape != wanted.shape else found == wanted
 
 
 def _first(outputs: Outputs) -> NDArray[Any]:

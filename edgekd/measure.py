@@ -43,6 +43,7 @@ def obtain_figures(run: Run, context: Context, chain: Sequence[Step], exported: 
     count = len(context.parts.evaluation)
     figures, comparisons = {}, {}
     names = list(files)
+    floats = [step.name for step in chain if step.state.form.precision == "fp32"]
     for parent, name in zip([None, *names], names, strict=False):
         low, high = context.metric.interval(scores[name], count)
         figures[name] = {
@@ -54,12 +55,15 @@ def obtain_figures(run: Run, context: Context, chain: Sequence[Step], exported: 
             **host.latency_figures(timed["latency"][name], f"{on}, {threads} thread{'s' if threads > 1 else ''}"),
         }
         if parent is not None:
+            others = {"parent": parent, "baseline": "baseline"}
+            if floats and name not in floats and chain[-1].state.form.precision != "fp32":
+                others["float"] = floats[-1]
             comparisons[name] = {
                 f"against_{role}": {
                     "score": -context.metric.drop(scores[other], scores[name]),
                     "speedup": timed["speedups"][name][other],
                 }
-                for role, other in (("parent", parent), ("baseline", "baseline"))
+                for role, other in others.items()
             }
     return Measured(machine, figures, comparisons)
 

@@ -236,7 +236,7 @@ def _dataset(data: Any, request: Request, recipe: Recipe, opened: Opened) -> Dat
         dataset = load_dataset(data, signature, limit=recipe.data.limit)
     else:
         dataset = as_dataset(data, signature)
-    own = sidecar_data(request.model, sidecar)
+    own = None if sidecar.wrong_data else sidecar_data(request.model, sidecar)
     if own is not None and isinstance(data, (str, Path)) and data == own:
         dataset = replace(
             dataset,

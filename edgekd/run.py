@@ -20,6 +20,7 @@ from edgekd.files import PARTIAL, digest, folder_in_one_step, remove_partial, sh
 from edgekd.state import Base, ModelState, load_state, save_state
 
 MARKER = "run.json"
+_MADE_AT_ONCE = (MARKER, ".lock", "recipe.json", "log.jsonl", "source", "onnx")  # what a run has before its first stage
 
 
 @cache
@@ -80,11 +81,14 @@ class Run:
 
         Raises:
             InputError: it cannot be written, another run is at work in it, or it is a folder of something else.
+
+        A directory that is new and still holds no work of a stage when the run fails is removed again.
         """
         if not processes.leads():
             processes.wait_for_all()
             yield cls(directory, lambda message: None, resume=resume, explain=lambda reason: None)
             return
+        absent = [folder for folder in (directory, *directory.parents) if not folder.exists()]
         try:
             directory.mkdir(parents=True, exist_ok=True)
             strangers = [
@@ -104,14 +108,37 @@ class Run:
             remove_partial(directory)
             processes.wait_for_all()
             yield cls(directory, say, resume=resume, explain=explain)
+        except BaseException:
+            if absent and not _holds_work(directory):
+                shutil.rmtree(directory, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    for folder in absent[1:]:
+                        folder.rmdir()
+            raise
         finally:
             lock.release()
 
-    def describe(self, model: str, targets: list[str]) -> None:
-        """Keep what the run is about, so that an unfinished one can be told apart too."""
-        content = {"schema": 1, "made_by": f"edgekd {edgekd.__version__}", "model": model, "targets": targets}
+    def describe(self, model: str, structure: str | None, targets: list[str]) -> None:
+        """Keep what the run is about, so that an unfinished one can be told apart too.
+
+        `structure` is the hash of the network's layers, None where it is not known: weights may change from run to run.
+
+        Raises:
+            InputError: the directory holds the run of another network, and this one is to go on from there.
+        """
         if not processes.leads():
             return
+        with contextlib.suppress(OSError, ValueError):
+            before = json.loads((self.directory / MARKER).read_text(encoding="utf-8"))
+            named, kept = before.get("model"), before.get("structure")
+            other = named not in (None, model) or (None not in (kept, structure) and kept != structure)
+            if other and self._resume:
+                raise InputError(
+                    f"{self.directory} holds the run of another network{'' if named == model else f', {named}'}; choose another "
+                    "-o, or --no-resume to overwrite it"
+                )
+        made_by = f"edgekd {edgekd.__version__}"
+        content = {"schema": 1, "made_by": made_by, "model": model, "structure": structure, "targets": targets}
         write_json(self.directory / MARKER, content)
 
     def log(self, message: str) -> None:
@@ -203,6 +230,14 @@ class Run:
         value = make()
         write_json(path, {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "value": value})
         return value
+
+
+def _holds_work(directory: Path) -> bool:
+    """Return whether a run can go on from a directory: it has more than what every run begins with."""
+    stages = (path for path in directory.glob("stages/*") if not path.name.startswith(("baseline-", PARTIAL)))
+    others = (path for path in directory.iterdir() if path.name not in (*_MADE_AT_ONCE, "stages"))
+    found = (path for path in others if path.is_file() or any(path.iterdir()))
+    return any(True for _ in stages) or any(not path.name.startswith(PARTIAL) for path in found)
 
 
 def find_runs(folder: Path) -> list[Path]:

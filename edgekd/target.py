@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edgekd.errors import InputError
+from edgekd.findings import in_words
 from edgekd.resources import shipped
 
 NAME_PATTERN = r"^[a-z0-9]+(-[a-z0-9]+)*$"
@@ -188,11 +189,11 @@ def fields_of(place: Sequence[str | int]) -> list[str | int]:
 
 
 def explain(error: ValidationError) -> str:
-    """Return pydantic's findings as one line: the field's dotted path and what it should be."""
+    """Return pydantic's findings as one line: the field's dotted path, where it is one field's, and what it should be."""
     lines = []
-    for finding in error.errors(include_url=False, include_context=False):
-        where = ".".join(map(str, fields_of(finding["loc"]))) or "the file"
-        lines.append(f"{where}: {finding['msg'].removeprefix('Value error, ')}")
+    for finding in error.errors(include_url=False):
+        where = ".".join(map(str, fields_of(finding["loc"])))
+        lines.append(f"{where}: {in_words(finding)}" if where else in_words(finding))
     return "; ".join(lines)
 
 

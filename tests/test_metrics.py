@@ -12,6 +12,7 @@ from edgekd.metrics import (
     choose_metric,
     cosine_similarity,
     decisions,
+    drop_interval,
     mean_absolute_error,
     mean_iou,
     mean_squared_error,
@@ -175,3 +176,17 @@ def test_the_cosine_does_not_see_lengths() -> None:
     reference = np.array([[3.0, 4.0], [1.0, 0.0], [0.0, 0.0]])
     assert cosine_similarity(5 * reference, reference) == pytest.approx(100.0)
     assert cosine_similarity(np.array([[4.0, -3.0], [1.0, 0.0], [1.0, 0.0]]), reference) == pytest.approx(100 / 3)
+
+
+def test_the_interval_of_a_drop_is_that_of_matched_pairs() -> None:
+    before, after = np.ones(100, bool), np.ones(100, bool)
+    low, high = drop_interval(before, after)
+    assert -high == pytest.approx(low) and high == pytest.approx(100 * 1.959964 / 102)  # nothing changed: not 0 to 0
+    after[:12] = False
+    before[10:12] = False
+    after[10:12] = True
+    low, high = drop_interval(before, after)  # 10 lost, 2 gained
+    spread = 1.959964 * (13 - 8**2 / 102) ** 0.5
+    assert (low, high) == pytest.approx((100 * (8 - spread) / 102, 100 * (8 + spread) / 102))
+    same = drop_interval(before[:50], before[:50])[1]
+    assert same > drop_interval(before, before)[1]  # fewer samples tell less

@@ -22,6 +22,7 @@ from edgekd.stages import KINDS, STAGES
 from edgekd.stages.distill.settings import DistillSettings
 from edgekd.teachers.live import LiveTeacher
 from edgekd.verbs.compress import execute
+from edgekd.verbs.subject import open_subject
 
 TARGETS = ("generic-x86",)
 INPUTS = '[[inputs]]\nname = "image"\nshape = ["batch", 1, 28, 28]\n'
@@ -71,6 +72,25 @@ def test_the_sidecar_says_whose_its_data_are(example: Path, tmp_path: Path) -> N
     execute(prepare(made))
     again = prepare(Request(tmp_path / "run", TARGETS, recipe=recipe(""), threads=1))
     assert (again.dataset.licence, again.dataset.origin) == ("not stated", "private.npz")
+
+
+@pytest.mark.parametrize(
+    ("data", "words"), [("os:system", "names no code"), ("../images.npz", "beside the sidecar"), ("/tmp", "--data")]
+)
+def test_wrong_data_of_a_sidecar_are_followed_by_nobody_and_harm_nobody_else(
+    example: Path, tmp_path: Path, data: str, words: str
+) -> None:
+    (tmp_path / "model.pt").write_bytes((example / "model.pt").read_bytes())
+    (tmp_path / "model.toml").write_text(f'data = "{data}"\ndata_licence = "MIT"\n{INPUTS}')
+    with pytest.raises(InputError, match=words):
+        prepare(Request(tmp_path / "model.pt", TARGETS, recipe=recipe(""), threads=1))
+    made = prepare(Request(tmp_path / "model.pt", TARGETS, example / "images.npz", recipe=recipe(""), threads=1))
+    assert (made.dataset.origin, made.dataset.licence) == ("images.npz", "not stated")
+    opening = Opening()
+    given = str(example / "images.npz")
+    assert open_subject(tmp_path / "model.pt", given, opening, 1).data == given
+    with pytest.raises(InputError, match=words):
+        open_subject(tmp_path / "model.pt", None, opening, 1)
 
 
 @pytest.mark.parametrize(

@@ -151,3 +151,41 @@ def test_runs_are_found(tmp_path: Path) -> None:
         with Run.open(tmp_path / name, quiet):
             pass
     assert {path.name for path in find_runs(tmp_path)} == {"one", "two"}
+
+
+def test_a_new_directory_is_removed_again_where_the_run_fails_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), Run.open(tmp_path / "runs" / "one", quiet) as run:
+        run.describe("net", "layers", ["pi"])
+        run.log("hello")
+        (run.directory / "stages" / "baseline-0").mkdir(parents=True)
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(RuntimeError), Run.open(tmp_path, quiet):  # it was there before
+        raise RuntimeError
+    assert tmp_path.is_dir()
+
+
+@pytest.mark.parametrize(
+    "work", ["stages/prune-0/state.json", "training/distill.pt", "teachers/a/answers", "report.json"]
+)
+def test_what_a_failed_run_has_done_is_kept(tmp_path: Path, work: str) -> None:
+    with pytest.raises(KeyboardInterrupt), Run.open(tmp_path / "run", quiet) as run:
+        (run.directory / work).parent.mkdir(parents=True, exist_ok=True)
+        (run.directory / work).write_text("x")
+        raise KeyboardInterrupt
+    assert (tmp_path / "run" / work).is_file()
+
+
+@pytest.mark.parametrize(("model", "structure"), [("other", "layers"), ("net", "other layers")])
+def test_the_run_of_another_network_is_not_overwritten(tmp_path: Path, model: str, structure: str) -> None:
+    with Run.open(tmp_path / "run", quiet) as run:
+        run.describe("net", "layers", ["pi"])
+    with Run.open(tmp_path / "run", quiet) as run:
+        run.describe("net", "layers", ["x86"])
+        run.describe("net", None, ["x86"])  # what a run left, taken as a model
+        run.describe("net", "layers", ["x86"])
+    with pytest.raises(InputError, match="another network.*--no-resume"), Run.open(tmp_path / "run", quiet) as run:
+        run.describe(model, structure, ["x86"])
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["model"] == "net"
+    with Run.open(tmp_path / "run", quiet, resume=False) as run:
+        run.describe(model, structure, ["x86"])

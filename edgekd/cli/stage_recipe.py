@@ -50,9 +50,10 @@ def without_stages(input_kind: Literal["float32", "uint8"], *, include_samples: 
 
 def _in_options(finding: Any, options: dict[str, Any]) -> str:
     """Return one of pydantic's findings in the words of the command line."""
+    from edgekd.findings import in_words
     from edgekd.target import fields_of
 
-    message = finding["msg"].removeprefix("Value error, ")
+    message = in_words(finding)
     for name in options:
         if "_" in name:  # one word may be meant as a word
             message = message.replace(name, option_name(name))

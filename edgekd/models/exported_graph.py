@@ -9,6 +9,7 @@ import torch
 from torch import fx, nn
 
 from edgekd.errors import StageError
+from edgekd.models.export_failure import explain_export
 from edgekd.models.network import example_inputs
 from edgekd.models.signature import BATCH, Signature
 
@@ -52,8 +53,8 @@ def export_graph(module: nn.Module, signature: Signature) -> fx.GraphModule:
     try:
         program = torch.export.export(module, tuple(example_inputs(signature).values()), dynamic_shapes=free)
     except Exception as error:  # whatever the user's forward raises
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise StageError(f"torch cannot trace this network with a free batch size: {first}") from error
+        why = explain_export(error)
+        raise StageError(f"torch cannot trace this network with a free batch size: {why}") from error
     graph = program.module(check_guards=False)
     assert isinstance(graph, fx.GraphModule)
     graph.meta[_EXPORTED] = True

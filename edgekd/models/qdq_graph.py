@@ -186,7 +186,9 @@ class QdqGraph:
             if source in self._makers and maker is None:
                 self._insert(node, bounds)
             elif source not in self._makers and maker is not None and maker.op_type not in (node.op_type, *_PAIR):
-                function = onnx.NodeProto.FromString(node.SerializeToString())  # its output names what it was applied to
+                function = onnx.NodeProto.FromString(
+                    node.SerializeToString()
+                )  # its output names what it was applied to
                 function.input[0], function.output[0] = output, f"{output}/activation"
                 self._insert(function, bounds)
 

@@ -144,17 +144,21 @@ class Sidecar(_Frozen):
     origin: str | None = None
     licence: str | None = None
 
-    @field_validator("data", "metric")
+    @field_validator("metric")
     @classmethod
     def _names_no_code(cls, value: str | None) -> str | None:
         return _no_code(value)
 
-    @field_validator("data")
-    @classmethod
-    def _lies_beside(cls, value: str | None) -> str | None:
-        if value is not None and (PurePath(value).is_absolute() or ".." in PurePath(value).parts):
-            raise ValueError("a folder or .npz beside the sidecar, or the name of a set; give --data for any other")
-        return value
+    @property
+    def wrong_data(self) -> str | None:
+        """Return why `data` may not be followed, or None. It harms nobody who names other data."""
+        if self.data is None:
+            return None
+        if ":" in self.data:
+            return "a file beside a model names no code; give --data package.module:function"
+        if PurePath(self.data).is_absolute() or ".." in PurePath(self.data).parts:
+            return "a folder or .npz beside the sidecar, or the name of a set; give --data for any other"
+        return None
 
 
 def sidecar_path(model: Path) -> Path | None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnx
 import torch
 from torch import nn
 
@@ -49,6 +50,17 @@ class Opened:
     state: ModelState
     sidecar: Sidecar
     identity: str
+
+    @property
+    def structure(self) -> str | None:
+        """Return the hash of the network's layers or operators without its weights; None of what a run left."""
+        form = self.state.form
+        if self.format == "run directory":
+            return None
+        if isinstance(form, OnnxForm):
+            graph = onnx.load(str(form.path), load_external_data=False).graph
+            return digest([[node.op_type, list(node.input), list(node.output)] for node in graph.node])
+        return digest(str(form.module))
 
 
 def open_model(
@@ -117,10 +129,18 @@ def _in_memory(module: nn.Module, opening: Opening, fallback: Signature | None) 
 
 
 def sidecar_data(model: str | Path | nn.Module, sidecar: Sidecar) -> str | Path | None:
-    """Return the data that a sidecar names: the path where they lie beside the model, else the name of a set, or None."""
+    """Return the data that a sidecar names: the path where they lie beside the model, else the name of a set, or None.
+
+    Raises:
+        InputError: they would be code, or lie elsewhere.
+    """
     if sidecar.data is None:
         return None
-    beside = Path(sidecar.data) if isinstance(model, nn.Module) else Path(model).parent / sidecar.data
+    if isinstance(model, nn.Module):
+        return sidecar.data
+    if sidecar.wrong_data and Path(model).is_file():  # a run directory knows where its data lie
+        raise InputError(f"{sidecar_path(Path(model))}: data: {sidecar.wrong_data}")
+    beside = Path(model).parent / sidecar.data
     return beside if beside.exists() else sidecar.data
 
 
@@ -208,7 +228,8 @@ def _from_run(directory: Path, opening: Opening, fallback: Signature | None, net
     if isinstance(state.form, OnnxForm):
         load_onnx(state.form.path)  # as careful as with any other ONNX file
     # Whose the data are is not taken from a folder: what its sidecar says need not be of the data it was run on.
-    kept_data = {"data": data or first.sidecar.data, "data_origin": None, "data_licence": None}
+    named = None if first.sidecar.wrong_data else first.sidecar.data
+    kept_data = {"data": data or named, "data_origin": None, "data_licence": None}
     sidecar = first.sidecar.model_copy(update=kept_data)
     return Opened(first.name, "run directory", state, sidecar, digest([first.identity, sha256(folder / "state.json")]))
 

@@ -44,6 +44,8 @@ def show(result: "Result") -> None:
     for verdict in result.verdicts:
         value = "absent" if verdict.figure.value is None else f"{verdict.figure.value:.4g} {verdict.figure.unit}"
         results.print(f"budget {verdict.limit} <= {verdict.allowed:g}: {value}: {verdict.outcome}", markup=False)
+    for remark in report["remarks"]:
+        results.print(f"remark: {remark}", markup=False)
     results.print(f"artifact: {result.artifact}", markup=False)
 
 

@@ -26,7 +26,9 @@ from edgekd.pipeline import Step, run_arms, run_stages
 from edgekd.request import Prepared, Request, prepare
 from edgekd.run import Run, code_version
 from edgekd.state import OnnxForm
+from edgekd.verbs.accuracy_drop import limits_on_accuracy, missed_remarks, sample_remarks, stage_verdicts
 from edgekd.verbs.plan import check_order
+from edgekd.verbs.remarks import float_remarks, slower_remarks
 
 REPORT_SCHEMA = 1
 PARITY_SAMPLES = 64
@@ -108,9 +110,11 @@ def execute(prepared: Prepared) -> list[Result]:
                 if request.arms:
                     run_arms(run, prepared, replace(context, log=run.log), chain)
             return []
+        run.describe(
+            prepared.opened.name, prepared.opened.structure, [context.target.name for context in prepared.contexts]
+        )
         for remark in prepared.remarks:
             run.log(remark)
-        run.describe(prepared.opened.name, [context.target.name for context in prepared.contexts])
         write_json(directory / "recipe.json", prepared.recipe.to_json())
         opening = replace(request.opening, inputs=prepared.opened.state.signature.inputs)
         keep_source(request.model, opening, prepared.data_name, directory)
@@ -145,7 +149,14 @@ def _one_target(run: Run, prepared: Prepared, context: Context, artifact: Path) 
     end = "exported" if settings.input == "uint8" else chain[-1].name
     last = figures[end]
     limits = limits_of(context, figures["baseline"], last, machine)
-    verdicts = tuple(judge(prepared.budget, limits))
+    verdicts = (*judge(prepared.budget, limits), *stage_verdicts(chain, comparisons, context))
+    own = host.is_runtime(context.target, context.runtime_name, machine)
+    remarks = [
+        *missed_remarks(chain, verdicts),
+        *sample_remarks(run, limits_on_accuracy(chain, prepared.budget), chain[0], context),
+        *slower_remarks(chain, comparisons.get(end, {}), prepared.directory, own=own),
+        *float_remarks(chain),
+    ]
     report = {
         "schema": REPORT_SCHEMA,
         "edgekd": edgekd.__version__,
@@ -196,6 +207,7 @@ def _one_target(run: Run, prepared: Prepared, context: Context, artifact: Path) 
             }
             for verdict in verdicts
         ],
+        "remarks": remarks,
     }
     return Result(artifact, json.loads(json.dumps(report)), verdicts)
 

@@ -92,7 +92,7 @@ def distill(
     (context,) = prepared.contexts
     check_order(prepared.opened.state, recipe, context)
     with Run.open(prepared.directory, say) as run:
-        run.describe(prepared.opened.name, [target])
+        run.describe(prepared.opened.name, prepared.opened.structure, [target])
         state = run_stages(run, prepared, context)[-1].state
     assert isinstance(state.form, TorchForm)
     return state.form.module

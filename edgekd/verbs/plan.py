@@ -20,13 +20,12 @@ from edgekd.stages import STAGES
 from edgekd.stages.distill.settings import DistillSettings
 from edgekd.stages.distill.stage import has_targets
 from edgekd.stages.export import EXPORTERS
-from edgekd.stages.mask.settings import MaskSettings
 from edgekd.stages.prune.groups import prunable_groups
 from edgekd.stages.prune.sensitivity import Sensitivity, sensitivity
 from edgekd.stages.prune.settings import PruneSettings
 from edgekd.stages.prune.stage import granularity
-from edgekd.stages.quantize.settings import QuantizeSettings
 from edgekd.state import ModelState, TorchForm
+from edgekd.verbs.duration import Course, seconds_of
 from edgekd.verbs.subject import judgeable
 
 
@@ -171,28 +170,18 @@ def _sensitivity(settings: PruneSettings, state: ModelState, context: Context, s
 
 def steps_of(prepared: Prepared, context: Context, rate: float | None, stored: Sequence[bool]) -> list[Step]:
     """Return the stages of the recipe as steps; `rate` is `forward_seconds`, None where it is not known."""
-    steps, share = [], 1.0
+    state = prepared.opened.state
+    modules = state.torch.module.modules() if isinstance(state.form, TorchForm) else ()
+    layers = sum(getattr(one, "weight", None) is not None for one in modules)
+    steps, course = [], Course(state.signature, rate, layers)
     for settings, is_stored in zip(prepared.recipe.stages, stored, strict=True):
         stage = STAGES[type(settings)]
         try:
             description = stage.describe(settings, context)
         except InputError as error:
             description = str(error)
-        seconds = None
-        if isinstance(settings, PruneSettings):
-            share = settings.to_macs or settings.to_parameters or share
-            tried = settings.search * settings.search_epochs * len(context.parts.train)
-            seconds = 10.0 + settings.search + tried * (rate or 0) * (3 * share + 1)
-        elif isinstance(settings, DistillSettings) and rate is not None:
-            epochs = settings.total_epochs(prepared.opened.state.signature)
-            forwards = epochs * (3 * share + 1) + 3 * settings.teacher_correction
-            seconds = forwards * len(context.parts.train) * rate
-        elif isinstance(settings, MaskSettings):
-            seconds = 1.0 + settings.epochs * len(context.parts.train) * (rate or 0) * 3 * share
-        elif isinstance(settings, QuantizeSettings):
-            tried = len(settings.calibrators) * (1 if settings.simulate else len(settings.rounding))
-            runs = 2 * len(context.parts.calibration) + (tried + 1) * len(context.parts.validation)
-            seconds = 5.0 + runs * (rate or 0)
+        seconds = seconds_of(settings, course, context)
+        course = course.after(settings)
         seconds = 0.0 if is_stored else seconds
         steps.append(Step(settings.kind, description, None if seconds is None else round(seconds, 1), is_stored))
     return steps

@@ -29,7 +29,7 @@ PartName = Literal["evaluation", "validation", "all"]
 
 @dataclass(frozen=True)
 class Subject:
-    """What is scored: the data that its sidecar names, its signature, and a function that runs a part through it."""
+    """What is scored: its data, as given or as its sidecar names them, its signature, and a function that runs a part through it."""
 
     name: str
     kind: str
@@ -50,7 +50,7 @@ def open_subject(model: Path, data: str | None, opening: Opening, threads: int) 
         return _artifact(artifact_folder(model), threads)
     opened = open_model(model, opening, signature_of_data(data or sidecar_data(model, sidecar_of(model))))
     form = opened.state.form
-    source = sidecar_data(model, opened.sidecar)
+    source = data or sidecar_data(model, opened.sidecar)
     if isinstance(form, OnnxForm):
         session = open_session("onnxruntime", form.path, threads)
         where = f"ONNX Runtime, {form.precision}"

@@ -77,3 +77,31 @@ def test_accuracy_drop_keeps_few_layers_in_float(cli: Cli, model: Path) -> None:
     assert notes["accuracy_drop"]["most"] == 0 and notes["accuracy_drop"]["reached"] >= 0
     outcome = cli("quantize", model, "-t", "raspberry-pi-5", "-o", "other", "--accuracy-drop", -1)
     assert outcome.code == 2
+
+
+def test_a_missed_accuracy_drop_of_a_recipe_ends_with_1_and_keeps_the_best_file(cli: Cli, model: Path) -> None:
+    stage = '[[stage]]\nkind = "quantize"\ncalibrators = ["percentile"]\npercentile = 51\nrounding = ["nearest"]\naccuracy_drop = 0\n'
+    Path("recipe.toml").write_text(
+        f'metric = "agreement"\n{stage}keep_float = []\nfloat_noise = 1\nbias_correction = false\n'
+    )
+    outcome = cli("compress", model, "-t", "raspberry-pi-5", "--recipe", "recipe.toml", "-o", "run")
+    assert outcome.code == 1, outcome.err
+    report = json.loads(Path("run/report.json").read_text())
+    outcomes = {one["limit"]: one["outcome"] for one in report["budget"]}
+    assert outcomes["quantize.accuracy_drop on validation"] == "fail"
+    (said,) = [one for one in report["remarks"] if "is missed" in one]
+    reached = report["stages"][1]["notes"]["accuracy_drop"]
+    assert f"drops {reached['reached']:.3g} points" in said and f"{len(reached['layers_in_float'])} layer" in said
+    assert said in outcome.out and Path("run/artifact/model.onnx").is_file()
+
+
+def test_an_option_and_a_recipe_hold_the_accuracy_alike(cli: Cli, model: Path) -> None:
+    Path("recipe.toml").write_text('[[stage]]\nkind = "quantize"\ncalibrators = ["min-max"]\naccuracy_drop = 0.5\n')
+    asked = (model, "-t", "raspberry-pi-5", "-o", "run", "--metric", "agreement", "--json")
+    by_recipe = cli("compress", *asked, "--recipe", "recipe.toml")
+    by_option = cli("quantize", *asked, "--calibrator", "min-max", "--accuracy-drop", 0.5)
+    one, other = json.loads(by_recipe.out), json.loads(by_option.out)
+    assert by_recipe.code == by_option.code and one["budget"] == other["budget"] and len(one["budget"]) == 2
+    assert one["remarks"] == other["remarks"]
+    few = [remark for remark in one["remarks"] if "samples, of which one is worth" in remark]
+    assert any("100 samples, of which one is worth 1 points" in remark for remark in few), one["remarks"]

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from .conftest import Cli
 
@@ -109,3 +110,46 @@ def test_quantizing_twice_is_refused(cli: Cli, model: Path) -> None:
     Path("recipe.toml").write_text(AFTER + '[[stage]]\nkind = "quantize"\n')
     outcome = cli("plan", model, "-t", "raspberry-pi-5", "--recipe", "recipe.toml")
     assert outcome.code == 2 and "quantize once" in outcome.out
+
+
+def seconds(cli: Cli, model: Path, stages: str, *options: str, target: str = "generic-x86") -> list[float | None]:
+    Path("recipe.toml").write_text(stages)
+    outcome = cli("plan", model, "-t", target, "--recipe", "recipe.toml", "--json", *options)
+    assert outcome.code == 0, outcome.err
+    return [step["seconds"] for step in json.loads(outcome.out)["plans"][0]["steps"]]
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        'kind = "quantize-weights"',
+        'kind = "quantize-dynamic"',
+        'kind = "half"\nstorage_only = true',
+        'kind = "mask"\nsparsity = 0.5',
+        'kind = "rewrite"\nrewrites = ["fold-batch-norm"]',
+        'kind = "quantize"\naccuracy_drop = 0.5',
+    ],
+)
+def test_every_stage_has_a_time(cli: Cli, model: Path, stage: str) -> None:
+    found = seconds(cli, model, f"[[stage]]\n{stage}\n")
+    assert all(one is not None and one > 0 for one in found)
+
+
+def test_training_a_fake_quantized_network_takes_longer_than_one_in_float(
+    cli: Cli, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgekd.verbs.plan.forward_seconds", lambda state: 0.01)
+    distill = '[[stage]]\nkind = "distill"\nepochs = 4\n'
+    (alone, _), (_, behind, _) = (
+        seconds(cli, model, text) for text in (distill, '[[stage]]\nkind = "quantize"\n' + distill)
+    )
+    assert alone is not None and behind is not None
+    assert behind / alone == pytest.approx((3 * 2.25 + 1) / 4, rel=0.01)  # the teacher stays in float
+
+
+def test_nncf_rounds_in_one_way(cli: Cli, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgekd.stages.quantize.executors.openvino.PACKAGES", ())  # what is installed is no matter here
+    Path("recipe.toml").write_text('[[stage]]\nkind = "quantize"\n')
+    shown = cli("plan", model, "-t", "intel-npu", "--recipe", "recipe.toml", "--json").out
+    said = json.loads(shown)["plans"][0]["steps"][0]["description"]
+    assert "3 calibrators x 1 rounding" in said and "roundings" not in said

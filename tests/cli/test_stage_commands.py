@@ -132,10 +132,10 @@ def test_export_options(cli: Cli, requests: list[Any]) -> None:
     ("arguments", "words"),
     [
         (("prune",), "give exactly one of --to-macs, --to-parameters, --to-latency"),
-        (("prune", "--to-macs", "2"), "--to-macs: Input should be less than 1"),
+        (("prune", "--to-macs", "2"), "--to-macs: must be less than 1, not"),
         (("prune", "--to-macs", "0.5", "--granularity", "0"), "--granularity"),
         (("mask",), "give sparsity, or pattern N:M"),
-        (("mask", "--sparsity", "1"), "--sparsity: Input should be less than 1"),
+        (("mask", "--sparsity", "1"), "--sparsity: must be less than 1, not"),
         (("mask", "--sparsity", "0.7", "--pattern", "2:4"), "pattern 2:4 means sparsity 0.5, not 0.7"),
         (("mask", "--pattern", "4:2"), "--pattern"),
         (("distill", "--alpha", "0"), "--alpha"),
@@ -154,7 +154,7 @@ def test_export_options(cli: Cli, requests: list[Any]) -> None:
         (("quantize", "--weights", "int4", "--half"), "--weights and --half exclude each other"),
         (("quantize", "--dynamic", "--calibrator", "mse"), "--calibrator does not go with --dynamic"),
         (("quantize", "--block", "32"), "--block does not go with static int8"),
-        (("quantize", "--weights", "int4", "--block", "33"), "--block: Input should be 0, 16"),
+        (("quantize", "--weights", "int4", "--block", "33"), "--block: must be 0, 16"),
     ],
 )
 def test_wrong_settings_are_said_in_the_words_of_the_command_line(

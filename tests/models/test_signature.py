@@ -34,7 +34,6 @@ def test_a_sidecar_is_found_beside_its_model(tmp_path: Path) -> None:
         ("[[inputs]]\nname = 'x'\nshape = ['batch', 0]", "inputs.0.shape"),
         ("[preprocessing]\nmean = [1, 2, 3]\nstd = [1]", "mean and std"),
         ("[preprocessing]\nstd = [0.0]", "std must not be 0"),
-        ('data = "os:system"', "names no code"),
         ('metric = "os:system"', "names no code"),
         ('trust = ["os"]', "trust"),
     ],

@@ -87,7 +87,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot read"):
         StoredTeacher.identity_of(tmp_path)
     (tmp_path / "teacher.toml").write_text('name = "a"')
-    with pytest.raises(InputError, match="licence: Field required"):
+    with pytest.raises(InputError, match="licence: is missing"):
         StoredTeacher.identity_of(tmp_path)
     np.save(tmp_path / "pickled.npy", np.array([{"a": 1}] * SAMPLES), allow_pickle=True)
     (tmp_path / "torn.npz").write_bytes(b"PK")

@@ -53,6 +53,7 @@ def test_the_stages_are_reported_in_order_with_their_figures(result: Result) -> 
     assert sizes[3] < sizes[1] < sizes[0]
     for stage in stages[1:]:
         assert {"against_parent", "against_baseline"} <= set(stage)
+        assert stage.get("against_float") == (stage["against_parent"] if stage["name"] == "quantize" else None)
         low, ratio, high = (stage["against_baseline"]["speedup"][key] for key in ("low", "ratio", "high"))
         assert low <= ratio <= high
 

@@ -13,11 +13,13 @@ from onnx import helper, numpy_helper
 from torch import nn
 
 from edgekd.errors import StageError
+from edgekd.models.export_failure import explain_export
 from edgekd.models.exported_graph import set_training
 from edgekd.models.network import example_inputs
 from edgekd.models.signature import BATCH, Signature
 
 OPSET = 20
+_TALKING = ("torch.onnx", "torch.fx.experimental.symbolic_shapes")
 IR_VERSION = 10  # ONNX Runtime 1.31 reads up to 13; older runtimes on devices less
 
 
@@ -25,7 +27,7 @@ def write_onnx(module: nn.Module, signature: Signature, path: Path, *, opset: in
     """Write the network as one ONNX file without external data, with a free batch axis where it allows one.
 
     Raises:
-        StageError: the exporter cannot translate the network; its own first lines are shown.
+        StageError: the exporter cannot translate the network; the message says why.
     """
     arguments = tuple(example_inputs(signature).values())
     free = tuple({0: torch.export.Dim(BATCH, min=1, max=65_536)} for _ in signature.inputs)
@@ -36,7 +38,7 @@ def write_onnx(module: nn.Module, signature: Signature, path: Path, *, opset: in
         try:
             proto = _export(module, single, None, signature, opset or OPSET)
         except Exception as error:
-            raise StageError(f"torch cannot export this network to ONNX: {_first_lines(error)}") from error
+            raise StageError(f"torch cannot export this network to ONNX: {explain_export(error)}") from error
     tidy(proto)
     onnx.save(proto, str(path))
 
@@ -94,19 +96,12 @@ def tidy(proto: onnx.ModelProto) -> None:
     proto.graph.initializer.extend(kept)
 
 
-def _first_lines(error: BaseException) -> str:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:2]) or type(error).__name__
-
-
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the exporter's chatter off stdout and stderr."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    levels = {logger: logger.level for logger in map(logging.getLogger, _TALKING)}
+    for logger in levels:
+        logger.setLevel(logging.CRITICAL)
     try:
         with (
             warnings.catch_warnings(),
@@ -116,4 +111,5 @@ def _quiet() -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in levels.items():
+            logger.setLevel(level)

@@ -139,10 +139,6 @@ def _hold(
         kept = (*kept, *(name for name in found.layers if name not in kept))
         quantizer.write(chosen, kept, file)
         reached = drop(quantizer.run(file, drop.part))  # the quantizer's own graph may differ a little
-    if reached > most:
-        quantizer.context.log(
-            f"quantize: accuracy_drop = {most:g} is out of reach: the best file drops {reached:.3g} with {len(kept)} nodes in float"
-        )
     return kept, {"accuracy_drop": {"most": most, "reached": round(reached, 4), "layers_in_float": list(found.layers)}}
 
 
@@ -242,11 +238,12 @@ def _describe(settings: StageSettings, context: Context) -> str:
     weights = "per-channel" if scheme.per_channel else "per-tensor"
     if settings.simulate:
         return described(simulation_of(settings, scheme), len(context.parts.calibration))
+    counts = zip(executor_of(context).ways(settings), ("calibrator", "rounding"), strict=True)
+    tried = [f"{count} {name}{'' if count == 1 else 's'}" for count, name in counts]
     weights = f"{'7-bit ' if scheme.weight_range == 'seven-bit' else ''}{weights}"
     return (
         f"static int8 ({executor_of(context).description}), {scheme.activation_dtype} activations, {weights} weights, "
-        f"{len(context.parts.calibration)} calibration samples, {len(settings.calibrators)} calibrators x "
-        f"{len(settings.rounding)} roundings"
+        f"{len(context.parts.calibration)} calibration samples, {' x '.join(tried)}"
     )
 
 

@@ -141,9 +141,9 @@ def run_bench(bench: Bench) -> Table:
     machine = host.this_machine()
     measured: dict[str, list[Measurement]] = {}
     with Run.open(bench.prepared.directory, request.say, resume=request.resume, explain=request.explain) as run:
+        run.describe(bench.prepared.opened.name, bench.prepared.opened.structure, [bench.context.target.name])
         for remark in bench.prepared.remarks:
             run.log(remark)
-        run.describe(bench.prepared.opened.name, [bench.context.target.name])
         for seed in bench.seeds:
             files = _make(bench, run, seed, problems)
             for name, one in _measure(bench, run, files, machine).items():

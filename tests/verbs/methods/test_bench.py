@@ -85,7 +85,7 @@ def test_the_shipped_arms_name_known_data_and_methods() -> None:
         ),
         ('[[arm]]\ndata = "digits"\ntask = 1\ntraining = { epochs = 3 }', "arm.0.training: .*give `longer`"),
         ('[[arm]]\ndata = 5\nlosses = ["kl"]', "arm.0.data"),
-        ('[[arm]]\nlosses = ["kl"]', "arm.0.data: Field required"),
+        ('[[arm]]\nlosses = ["kl"]', "arm.0.data: is missing"),
         ("[arm]\nlosses = []", "arm: "),
         ("arm = [3]", "arm.0: "),
         ('[[arm]]\ndata = "digits"\nname = "no distillation"', "choose another name"),

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import onnx
 
@@ -13,7 +14,7 @@ from edgekd.evaluate import Outputs, run_onnx
 from edgekd.host import runtime_here
 from edgekd.stages.quantize.accuracy_search import Found, search
 from edgekd.stages.quantize.choice import Drop
-from edgekd.stages.quantize.settings import QuantizeSettings
+from edgekd.stages.quantize.settings import Calibrator, QuantizeSettings, Rounding
 from edgekd.target import QuantizationScheme
 
 Candidate = tuple[str, ...]  # a way to quantize, in words: the calibrator first
@@ -72,7 +73,8 @@ class Executor:
 
     `refusal(scheme)` says what of a scheme it cannot write, or None. `check` raises where what it needs is not installed.
     `packages` change what it writes, beside those that every run depends on.
-    `calibrate(prepared graph, scheme, settings, context)` shows it the calibration part.
+    `calibrate(prepared graph, scheme, settings, context)` shows it the calibration part. `calibrators` and `roundings` are
+    those that it has; `observes_once` says whether all of them share the passes over the calibration part.
     """
 
     description: str
@@ -80,6 +82,16 @@ class Executor:
     check: Callable[[], None]
     calibrate: Callable[[onnx.ModelProto, QuantizationScheme, QuantizeSettings, Context], Quantizer]
     packages: tuple[str, ...] = ()
+    calibrators: tuple[str, ...] = get_args(Calibrator)
+    roundings: tuple[str, ...] = get_args(Rounding)
+    observes_once: bool = True
+
+    def ways(self, settings: QuantizeSettings) -> tuple[int, int]:
+        """Return how many of the settings' calibrators and roundings are tried."""
+        if settings.simulate:  # in torch
+            return len(settings.calibrators), len(settings.rounding)
+        calibrators = [one for one in settings.calibrators if one in self.calibrators]
+        return len(calibrators), sum(one in self.roundings for one in settings.rounding) or 1
 
 
 def refuse_foreign(scheme: QuantizationScheme) -> str | None:

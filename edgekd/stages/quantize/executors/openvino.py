@@ -202,4 +202,6 @@ def _refusal(scheme: QuantizationScheme) -> str | None:
     return refuse_foreign(scheme)
 
 
-EXECUTOR = Executor("NNCF, Q/DQ form", _refusal, _check, NncfQuantizer, PACKAGES)
+EXECUTOR = Executor(
+    "NNCF, Q/DQ form", _refusal, _check, NncfQuantizer, PACKAGES, CALIBRATORS, ("nearest",), observes_once=False
+)

@@ -1,0 +1,53 @@
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from edgekd.models.precision import Precision
+from edgekd.models.signature import Signature, TensorSpec
+from edgekd.pipeline import Step
+from edgekd.state import ModelState, OnnxForm
+from edgekd.verbs.remarks import float_remarks, slower_remarks
+
+SIGNATURE = Signature(inputs=(TensorSpec(name="x", shape=("batch", 4)),))
+CLEAR = {"ratio": 0.8, "low": 0.75, "high": 0.85, "verdict": "slower"}
+
+
+def step(path: Path, name: str, precision: Precision, **notes: Any) -> Step:
+    nodes = [
+        helper.make_node("GRU", ["x", "w", "r"], ["y"], "memory"),
+        helper.make_node("Gemm", ["y", "b"], ["z"], "head"),
+        helper.make_node("Gemm", ["y", "b"], ["q"], "tail"),
+    ]
+    value = helper.make_tensor_value_info("z", TensorProto.FLOAT, None)
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, None)
+    onnx.save(helper.make_model(helper.make_graph(nodes, "g", [given], [value])), str(path))
+    return Step(name, "key", ModelState(SIGNATURE, OnnxForm(path, precision), (name,), notes), path)
+
+
+@pytest.mark.parametrize("precision", ["int8", "int8-dynamic", "int8-weights", "int4-weights", "fp16", "int8+fp16"])
+def test_a_file_slower_than_its_float_one_draws_a_remark_with_a_next_step(tmp_path: Path, precision: Precision) -> None:
+    chain = [step(tmp_path / "a.onnx", "baseline", "fp32"), step(tmp_path / "b.onnx", "quantize", precision)]
+    (said,) = slower_remarks(chain, {"against_float": {"speedup": CLEAR}}, Path("run"), own=True)
+    assert f"{precision} runs 1.25 times slower" in said and "1.18 to 1.33" in said
+    assert any(word in said for word in ("try", "leave")) and "the target may differ" not in said
+    (said,) = slower_remarks(chain, {"against_float": {"speedup": CLEAR}}, Path("run"), own=False)
+    assert "the target may differ" in said
+
+
+@pytest.mark.parametrize("verdict", ["faster", "not distinguishable", "the same file"])
+def test_what_is_not_clearly_slower_draws_none(tmp_path: Path, verdict: str) -> None:
+    chain = [step(tmp_path / "a.onnx", "quantize", "int8")]
+    assert slower_remarks(chain, {"against_float": {"speedup": {**CLEAR, "verdict": verdict}}}, Path(), own=True) == []
+    assert slower_remarks(chain, {}, Path(), own=True) == []
+
+
+def test_what_stays_in_float_is_told_by_operator(tmp_path: Path) -> None:
+    kept = step(tmp_path / "a.onnx", "quantize-dynamic", "int8-dynamic", kept_float=["memory", "head", "tail"])
+    (said,) = float_remarks([kept])
+    assert said.startswith("quantize-dynamic: what stays in float: 2 Gemm, GRU; a stage quantize-weights with")
+    assert float_remarks([step(tmp_path / "b.onnx", "quantize", "int8", kept_float=[])]) == []
+    half = step(tmp_path / "c.onnx", "half", "fp16", kept_float={"head": "weights out of range"})
+    assert float_remarks([half]) == ["half: what stays in float32: Gemm"]

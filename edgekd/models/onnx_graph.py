@@ -29,7 +29,7 @@ _WEIGHTS = (
     TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8, TensorProto.UINT8, TensorProto.INT32, TensorProto.INT4,
     TensorProto.UINT4,
 )  # fmt: skip
-_RECURRENT = ("GRU", "LSTM", "RNN")
+RECURRENT = ("GRU", "LSTM")
 _MOVES = ("Slice", "Concat", "Unsqueeze", "Squeeze", "Reshape", "Transpose", "Identity")
 MULTIPLIES = re.compile("Conv|MatMul|Gemm|GRU|LSTM|RNN|Attention|Einsum")
 
@@ -122,7 +122,7 @@ def zero_share(model: onnx.ModelProto) -> float | None:
     multiplying = [node for node in model.graph.node if MULTIPLIES.search(node.op_type)]
     found: set[str] = set()
     for node in multiplying:
-        weights = node.input[1:3] if node.op_type in _RECURRENT else node.input
+        weights = node.input[1:3] if node.op_type in (*RECURRENT, "RNN") else node.input
         found |= {name for given in weights for name in _sources(given, makers)}
     zeros, count = 0, 0
     for name in found:
@@ -204,7 +204,7 @@ def _node_macs(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int | None
         return math.prod(shapes[node.output[0]]) * shapes[node.input[0]][0 if transposed else 1]
     if node.op_type in ("MatMul", "MatMulInteger"):
         return math.prod(shapes[node.output[0]]) * shapes[node.input[0]][-1]
-    if node.op_type in ("GRU", "LSTM"):
+    if node.op_type in RECURRENT:
         steps, batch, _ = shapes[node.input[0]]
         return steps * batch * (math.prod(shapes[node.input[1]]) + math.prod(shapes[node.input[2]]))
     return None

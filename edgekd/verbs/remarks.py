@@ -7,6 +7,7 @@ from typing import Any
 
 import onnx
 
+from edgekd.models.onnx_graph import RECURRENT
 from edgekd.models.precision import Precision
 from edgekd.pipeline import Step
 
@@ -64,7 +65,7 @@ def float_remarks(chain: Sequence[Step]) -> list[str]:
 def _way_out(step: Step, counts: Counter[str]) -> str:
     if step.state.lineage[-1] == "quantize":
         return "; `edgekd diagnose` says why"
-    recurrent = {"GRU", "LSTM"} & set(counts)
+    recurrent = set(RECURRENT) & set(counts)
     if step.state.lineage[-1] == "quantize-weights" or not recurrent:
         return ""
     names = ", ".join(f'"{name}"' for name in sorted(recurrent))

@@ -214,7 +214,7 @@ def _depends_on(settings: StageSettings, context: Context) -> dict[str, object]:
 
 
 def _check(settings: StageSettings, state: ModelState, context: Context) -> None:
-    """Refuse a target without int8, and a network that is quantized already."""
+    """Refuse a target without int8, and a simulation that cannot be."""
     assert isinstance(settings, QuantizeSettings)
     scheme = scheme_of(settings, context)
     if settings.simulate:
@@ -228,8 +228,6 @@ def _check(settings: StageSettings, state: ModelState, context: Context) -> None
         if isinstance(state.form, TorchForm):
             check_names(simulation, state.form.module)
     executor_of(context).check()
-    if isinstance(state.form, OnnxForm) and state.form.precision != "fp32":
-        raise InputError(f"the network is {state.form.precision} already; use --recipe export")
 
 
 def _describe(settings: StageSettings, context: Context) -> str:

@@ -7,7 +7,7 @@ import onnx
 from edgekd.context import Context
 from edgekd.errors import InputError
 from edgekd.evaluate import deciding_metric, run_onnx
-from edgekd.models.onnx_graph import MULTIPLIES, named_nodes
+from edgekd.models.onnx_graph import MULTIPLIES, RECURRENT, named_nodes
 from edgekd.models.precision import Precision
 from edgekd.recipe import StageSettings
 from edgekd.stages.quantize.choice import best, in_words, score
@@ -20,7 +20,7 @@ from edgekd.stages.quantize.settings import Rounding
 from edgekd.stages.quantize.weight_only.blocks import Blocks, packed_bytes, round_blocks
 from edgekd.stages.quantize.weight_only.fusion import without_fusion
 from edgekd.stages.quantize.weight_only.settings import WeightOnlySettings
-from edgekd.stages.quantize.weight_only.weights import RECURRENT, Weight, find_weights, with_integers
+from edgekd.stages.quantize.weight_only.weights import Weight, find_weights, with_integers
 from edgekd.stages.stage import Stage, check_runtime, from_float
 from edgekd.state import ModelState, OnnxForm
 

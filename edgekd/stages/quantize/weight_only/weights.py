@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from edgekd.errors import InputError
+from edgekd.models.onnx_graph import RECURRENT
 from edgekd.stages.export.onnx_writer import IR_VERSION
 from edgekd.stages.quantize.layers import Layer, array_of, find_layers
 from edgekd.stages.quantize.weight_only.blocks import Blocks
-
-RECURRENT = ("GRU", "LSTM")
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,9 @@ def from_float(precision: Precision) -> None:
         InputError: it is not in float32.
     """
     if precision != "fp32":
-        raise InputError(f"the network is {precision} by then; quantize once, or use --recipe export on a file that is rounded already")
+        raise InputError(
+            f"the network is {precision} by then; quantize once, or use --recipe export on a file that is rounded already"
+        )
 
 
 def check_runtime(precision: Precision, context: Context) -> None:

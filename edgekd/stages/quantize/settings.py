@@ -1,5 +1,6 @@
 """Settings of static quantization."""
 
+from collections.abc import Iterable
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -125,18 +126,21 @@ class QuantizeSettings(StageSettings):
     def _nothing_in_vain(self) -> Self:
         if not self.simulate:
             return self
-        idle = [name for name in _ROUNDING_ALONE if name in self.model_fields_set]
+        idle = self._changed(_ROUNDING_ALONE)
         if idle:
             raise ValueError(
                 f"{', '.join(idle)}: without effect where training makes up for the rounding; leave out what is named, or simulate"
             )
-        idle = [name for name in _RANGES if name in self.model_fields_set]
+        idle = self._changed(_RANGES)
         if idle and self.rounded_activations == "float":
             raise ValueError(
                 f"{', '.join(idle)}: choose ranges of activations, and these stay in float; leave out what is named, or set "
                 'activations = "int8"'
             )
         return self
+
+    def _changed(self, names: Iterable[str]) -> list[str]:
+        return [name for name in names if getattr(self, name) != type(self).model_fields[name].default]
 
     @model_validator(mode="after")
     def _learned_or_ternary(self) -> Self:
@@ -148,7 +152,7 @@ class QuantizeSettings(StageSettings):
 
     def simulated(self) -> Self:
         """Return the same as what a training starts with: without what only a rounding afterwards has."""
-        kept = self.model_dump(exclude_unset=True, exclude=set(_ROUNDING_ALONE))
+        kept = self.model_dump(exclude=set(_ROUNDING_ALONE))
         return self.model_validate({**kept, "simulate": True})
 
     @property

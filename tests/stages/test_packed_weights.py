@@ -132,3 +132,22 @@ def test_scales_of_groups_are_halves_and_those_of_channels_are_not(tmp_path: Pat
         tensors = onnx.load(str(path)).graph.initializer
         kinds.append({numpy_helper.to_array(one).dtype.name for one in tensors if one.name.endswith("_scale")})
     assert kinds == [{"float32"}, {"float16"}]
+
+
+def test_layers_share_the_constants_that_unpack_their_weights(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 3), *(nn.Conv2d(8, 8, 3, padding=1, groups=8) for _ in range(3)), nn.Conv2d(8, 4, 1)]
+    path = tmp_path / "model.onnx"
+    write_prepared(graph_of(nn.Sequential(*layers), SIGNATURE, weights="int4"), SIGNATURE, path)
+    names = [tensor.name for tensor in onnx.load(str(path)).graph.initializer]
+    found = [name.removeprefix(f"int4{LEVELS}") for name in names if name.startswith(f"int4{LEVELS}")]
+    assert sum(name.endswith("_packed") for name in found) == len(layers)
+    once = (
+        "shifts",
+        "mask",
+        "offset",
+        "zeros",
+    )  # the zero points of all layers of 8 channels, and those of the one of 4
+    assert sorted(name for name in found if any(one in name for one in once)) == sorted(
+        ["mask", "offset", "shifts", "zeros_4", "zeros_8"]
+    )

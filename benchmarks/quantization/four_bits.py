@@ -74,7 +74,7 @@ class Case:
 CASES = (
     Case("ternary weights", "perceptron", 'weights = "ternary"', 60, (0.02, 0.1)),
     Case("int4 weights", "perceptron", 'weights = "int4"\nactivations = "float"', 60, (0.02,)),
-    Case("W4A8", "mobilenet-v2", 'weights = "int4"\ncalibrators = ["min-max"]', 4, (0.004, 0.02)),
+    Case("W4A8", "mobilenet-v2", 'weights = "int4"\ncalibrators = ["min-max"]', 4, (0.004,)),
 )
 
 
@@ -176,7 +176,8 @@ def page(results: dict[str, Any]) -> str:
         "not seen: 1,024 are trained on, with flips and shifts, 128 set ranges, 128 decide. The 10,000 test images of "
         "Fashion-MNIST judge. Labels: the task's loss alone. Distilled: 0.3 x it + 0.7 x KL from the network in float; all else "
         "is equal. The cases, with few images, their epochs and rates were chosen with other seeds and judged on other images, "
-        "where distillation looked worth it: many images, or a rate that suits the labels best, leave less to gain. "
+        "where distillation looked worth it. MobileNetV2 has a fifth of the usual rate, at which the labels alone lost 5.6 points "
+        "(one seed, other images). "
         "Accuracies are means over the seeds; gains are paired, with 95 % intervals (Student's t).\n\n",
         "| network, weights | epochs | seeds | float | int4 weights, not trained | scheme, not trained | rate | labels | "
         "distilled | gain |\n|---|---|---|---|---|---|---|---|---|---|\n",

@@ -41,7 +41,7 @@ from edgekd.models.onnx_graph import LEVELS
 from edgekd.models.source import Opening, open_model
 from edgekd.models.weight_rounding import stored_bits
 from edgekd.state import PreparedForm, load_state
-from edgekd.verbs.statistics import Paired, paired
+from edgekd.verbs.statistics import paired
 
 HERE = Path(__file__).parent
 IMAGES = 1_280  # of a seed: 1,024 are trained on, 128 set ranges, 128 decide
@@ -205,7 +205,7 @@ def page(results: dict[str, Any]) -> str:
             ]
             cells += [f"{untrained:.2f} %", f"{mean(labels, 'rounded'):.2f} %", rate]
             cells += [f"{mean(own, 'accuracy'):.2f} %" for own in (labels, distilled)]
-            cells.append("{} ({})".format(*gains(labels, distilled).in_words()))
+            cells.append(gain(labels, distilled))
             lines.append(f"| {' | '.join(cells)} |\n")
     lines += [
         f"\nThe trained files. Decisions: on {COMPARED:,} test images, of the fake-quantized network in torch and of the file in "
@@ -231,9 +231,10 @@ def mean(rows: Sequence[dict[str, Any]], name: str) -> float:
     return float(np.mean([row[name] for row in rows]))
 
 
-def gains(labels: Sequence[dict[str, Any]], distilled: Sequence[dict[str, Any]]) -> Paired:
-    """Return the paired gain of the distilled rows, seed by seed."""
-    return paired([one["accuracy"] - other["accuracy"] for one, other in zip(distilled, labels, strict=True)])
+def gain(labels: Sequence[dict[str, Any]], distilled: Sequence[dict[str, Any]]) -> str:
+    """Return the paired gain of the distilled rows, seed by seed, with its interval; of one seed there is none."""
+    gained = [one["accuracy"] - other["accuracy"] for one, other in zip(distilled, labels, strict=True)]
+    return f"{gained[0]:+.2f}" if len(gained) < 2 else "{} ({})".format(*paired(gained).in_words())
 
 
 def main() -> None:

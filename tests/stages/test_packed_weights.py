@@ -139,3 +139,22 @@ def test_what_a_runtime_needs_for_a_file(mode: str, tmp_path: Path) -> None:
     write_prepared(graph_of(Net(), SIGNATURE, **MODES[mode]), SIGNATURE, tmp_path / "model.onnx")
     model = onnx.load(tmp_path / "model.onnx")
     assert ("int4" in needs(precision_of(model), model)) == (mode != "W8A16")
+
+
+def test_layers_share_the_constants_that_unpack_their_weights(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 3), *(nn.Conv2d(8, 8, 3, padding=1, groups=8) for _ in range(3)), nn.Conv2d(8, 4, 1)]
+    path = tmp_path / "model.onnx"
+    write_prepared(graph_of(nn.Sequential(*layers), SIGNATURE, weights="int4"), SIGNATURE, path)
+    names = [tensor.name for tensor in onnx.load(str(path)).graph.initializer]
+    found = [name.removeprefix(f"int4{LEVELS}") for name in names if name.startswith(f"int4{LEVELS}")]
+    assert sum(name.endswith("_packed") for name in found) == len(layers)
+    once = (
+        "shifts",
+        "mask",
+        "offset",
+        "zeros",
+    )  # the zero points of all layers of 8 channels, and those of the one of 4
+    assert sorted(name for name in found if any(one in name for one in once)) == sorted(
+        ["mask", "offset", "shifts", "zeros_4", "zeros_8"]
+    )

@@ -18,13 +18,14 @@ def pack_weights(model: onnx.ModelProto) -> None:
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     integers = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
     nodes: list[onnx.NodeProto] = []
+    shared: set[str] = set()
     for node in model.graph.node:
         name = node.input[0] if node.op_type == "DequantizeLinear" else ""
         kind, found, _ = name.partition(LEVELS)
         if not found or name not in constants or kind not in BITS:
             nodes.append(node)
             continue
-        builder = _Builder(name, kind, nodes, model.graph)  # type: ignore[arg-type]
+        builder = _Builder(name, kind, nodes, model.graph, shared)  # type: ignore[arg-type]
         levels, scales = (numpy_helper.to_array(constants[one]) for one in node.input[:2])
         axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
         builder.dequantize(levels, scales, axis, node.output[0], integers=integers)
@@ -53,10 +54,12 @@ def packed(levels: NDArray[np.int8], kind: Weights) -> NDArray[np.uint8]:
 
 
 class _Builder:
-    """Adds the nodes of one weight to a list, and what they need to a graph."""
+    """Adds the nodes of one weight to a list, and what they need to a graph; `known` are the constants that all have in common."""
 
-    def __init__(self, name: str, kind: Weights, nodes: list[onnx.NodeProto], graph: onnx.GraphProto) -> None:
-        self._name, self._kind, self._nodes, self._graph = name, kind, nodes, graph
+    def __init__(
+        self, name: str, kind: Weights, nodes: list[onnx.NodeProto], graph: onnx.GraphProto, known: set[str]
+    ) -> None:
+        self._name, self._kind, self._nodes, self._graph, self._known = name, kind, nodes, graph, known
 
     def dequantize(
         self, levels: NDArray[np.int8], scales: NDArray[np.float32], axis: int, output: str, *, integers: bool
@@ -70,7 +73,8 @@ class _Builder:
         if lossless:
             stored = self._node("Cast", [stored], "scales", to=TensorProto.FLOAT)
         if integers:
-            zeros = self._constant("zeros", np.zeros(scale.shape, np.int8))  # without, ONNX Runtime makes no QGemm
+            # without them, ONNX Runtime makes no QGemm
+            zeros = self._shared(f"zeros_{scale.size}", np.zeros(scale.shape, np.int8))
             inputs = [unpacked, stored, zeros]
             self._nodes.append(helper.make_node("DequantizeLinear", inputs, [output], output, axis=axis))
         else:
@@ -83,21 +87,29 @@ class _Builder:
             stored = self._constant("levels", levels)
             return stored if kind == "INT8" else self._node("Cast", [stored], "values", to=to)
         shifts = (bits * np.arange(8 // bits, dtype=np.uint8))[:, None]
-        inputs = [self._constant("packed", packed(levels, self._kind)), self._constant("shifts", shifts)]
+        inputs = [self._constant("packed", packed(levels, self._kind)), self._shared("shifts", shifts)]
         found = self._node("BitShift", inputs, "shifted", direction="RIGHT")
-        found = self._node("BitwiseAnd", [found, self._constant("mask", np.uint8(2**bits - 1))], "masked")
+        found = self._node("BitwiseAnd", [found, self._shared("mask", np.uint8(2**bits - 1))], "masked")
         if levels.size % (8 // bits):
-            found = self._node("Reshape", [found, self._constant("flat", np.array([-1]))], "flattened")
+            found = self._node("Reshape", [found, self._shared("flat", np.array([-1]))], "flattened")
             ends = [self._constant(name, np.array([end])) for name, end in (("start", 0), ("end", levels.size))]
             found = self._node("Slice", [found, *ends], "whole")
         found = self._node("Reshape", [found, self._constant("shape", np.array(levels.shape))], "shaped")
         found = self._node("Cast", [found], "unsigned", to=TensorProto.FLOAT)
-        found = self._node("Sub", [found, self._constant("offset", np.float32(HIGHEST[self._kind]))], "values")
+        found = self._node("Sub", [found, self._shared("offset", np.float32(HIGHEST[self._kind]))], "values")
         return found if kind == "FLOAT" else self._node("Cast", [found], "integers", to=to)
 
     def _constant(self, name: str, value: NDArray[np.generic] | np.generic) -> str:
         name = f"{self._name}_{name}"
         self._graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+    def _shared(self, name: str, value: NDArray[np.generic] | np.generic) -> str:
+        """Return the name of a constant that all layers have in common: of narrow layers they would add up."""
+        name = f"{self._kind}{LEVELS}{name}"
+        if name not in self._known:
+            self._known.add(name)
+            self._graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
         return name
 
     def _node(self, operator: str, inputs: list[str], output: str, **attributes: object) -> str:

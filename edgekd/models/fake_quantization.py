@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -136,11 +137,23 @@ def integer_graph(prepared: fx.GraphModule) -> fx.GraphModule:
 
     graph = copy.deepcopy(prepared)
     set_training(graph, False)
+    _keep_scales(graph)
     absorb_norms(graph)
     fold_constants(graph)
     make_weights_explicit(graph)
     converted: fx.GraphModule = convert_pt2e(graph)
     return converted
+
+
+def _keep_scales(graph: fx.GraphModule) -> None:
+    """Let the conversion take the scales that the training saw: torch's kernel sets others than the observers compute."""
+    for rounder in rounders(graph).values():
+        if hasattr(rounder, "activation_post_process"):
+            rounder.calculate_qparams = partial(_qparams, rounder.scale, rounder.zero_point)
+
+
+def _qparams(*found: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    return found
 
 
 def copy_weights(prepared: fx.GraphModule, module: nn.Module) -> None:

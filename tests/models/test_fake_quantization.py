@@ -3,7 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.errors import StageError
-from edgekd.models.exported_graph import value_of
+from edgekd.models.exported_graph import set_adapting, set_training, value_of
 from edgekd.models.fake_quantization import (
     Simulation,
     copy_weights,
@@ -138,6 +138,20 @@ def test_a_converted_graph_has_integer_weights_and_the_same_values(scheme: Quant
     step = 3 / 255 * 2
     assert float((converted(x) - before).detach().abs().max()) < step
     assert len(graph.graph.nodes) == nodes and torch.equal(graph(x), before)
+
+
+def test_a_converted_graph_has_the_scales_that_the_training_saw() -> None:
+    torch.manual_seed(0)
+    graph = prepare_graph(Small().eval(), SIGNATURE, Simulation(scheme=SYMMETRIC))
+    set_ranges(graph)
+    set_adapting(graph, True)
+    set_training(graph, True)
+    for _ in range(3):  # ranges follow, and torch's kernel sets the scales
+        graph(torch.randn(16, 3, 8, 8))
+    set_training(graph, False)
+    x = torch.randn(16, 3, 8, 8)
+    difference = (integer_graph(graph)(x) - graph(x)).detach().abs()
+    assert float(difference.median()) < 1e-6  # a few values may fall to the other side of a tie
 
 
 class WithSpare(nn.Module):

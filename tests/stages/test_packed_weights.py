@@ -158,3 +158,20 @@ def test_layers_share_the_constants_that_unpack_their_weights(tmp_path: Path) ->
     assert sorted(name for name in found if any(one in name for one in once)) == sorted(
         ["mask", "offset", "shifts", "zeros_4", "zeros_8"]
     )
+
+
+def test_biases_beside_four_bits_are_as_fine_as_beside_eight(tmp_path: Path) -> None:
+    scales = {}
+    for mode in ("W4A8", "W8A8 learned"):
+        write_prepared(graph_of(Net(), SIGNATURE, **MODES[mode]), SIGNATURE, tmp_path / "model.onnx")
+        model = onnx.load(tmp_path / "model.onnx")
+        constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+        makers = {name: node for node in model.graph.node for name in node.output}
+        layers = [node for node in model.graph.node if node.op_type in ("Conv", "Gemm") and len(node.input) > 2]
+        found = [[constants[makers[name].input[1]] for name in node.input] for node in layers]
+        for given, weight, bias in found:
+            np.testing.assert_allclose(bias, given * weight, rtol=1e-6)  # integer kernels take nothing else
+        scales[mode] = [weight for _, weight, _ in found]
+    assert len(scales["W4A8"]) >= 4
+    for four, eight in zip(scales["W4A8"], scales["W8A8 learned"], strict=True):
+        np.testing.assert_allclose(four * 16 * 7, eight * 127, rtol=0.02)

@@ -4,6 +4,8 @@ ONNX Runtime unpacks them once, when it opens the file: what it then runs has in
 integers (a convolution behind a 4-bit type of ONNX would run in float), else weights in float.
 """
 
+import math
+
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -53,6 +55,11 @@ def packed(levels: NDArray[np.int8], kind: Weights) -> NDArray[np.uint8]:
     return found
 
 
+def _finer(kind: Weights) -> int:
+    """Return how many steps of 8 bits, a power of 2, make one step of a weight: to those its layer's bias is rounded."""
+    return int(2 ** math.floor(math.log2(HIGHEST["int8"] / HIGHEST[kind])))
+
+
 class _Builder:
     """Adds the nodes of one weight to a list, and what they need to a graph; `known` are the constants that all have in common."""
 
@@ -65,8 +72,13 @@ class _Builder:
         self, levels: NDArray[np.int8], scales: NDArray[np.float32], axis: int, output: str, *, integers: bool
     ) -> None:
         """Add what makes weights of levels: DequantizeLinear of 8 bits where a runtime has integers, else a product."""
-        unpacked = self._unpacked(levels, "INT8" if integers else "FLOAT")
-        scale = scales if integers else scales.reshape([-1 if one == axis else 1 for one in range(levels.ndim)])
+        finer = _finer(self._kind) if integers else 1
+        unpacked = self._unpacked(levels, "INT8" if integers else "FLOAT", finer)
+        scale = (
+            scales / np.float32(finer)
+            if integers
+            else scales.reshape([-1 if one == axis else 1 for one in range(levels.ndim)])
+        )
         half = scale.astype(np.float16)
         lossless = not integers and bool((half == scale).all())  # a runtime's integers need scales in float32
         stored = self._constant("scale", half if lossless else scale)
@@ -80,7 +92,7 @@ class _Builder:
         else:
             self._nodes.append(helper.make_node("Mul", [unpacked, stored], [output], output))
 
-    def _unpacked(self, levels: NDArray[np.int8], kind: str) -> str:
+    def _unpacked(self, levels: NDArray[np.int8], kind: str, finer: int) -> str:
         to = getattr(TensorProto, kind)
         bits = BITS[self._kind]
         if bits == 8:
@@ -97,6 +109,8 @@ class _Builder:
         found = self._node("Reshape", [found, self._constant("shape", np.array(levels.shape))], "shaped")
         found = self._node("Cast", [found], "unsigned", to=TensorProto.FLOAT)
         found = self._node("Sub", [found, self._shared("offset", np.float32(HIGHEST[self._kind]))], "values")
+        if finer > 1:
+            found = self._node("Mul", [found, self._shared("finer", np.float32(finer))], "spread")
         return found if kind == "FLOAT" else self._node("Cast", [found], "integers", to=to)
 
     def _constant(self, name: str, value: NDArray[np.generic] | np.generic) -> str:

@@ -25,8 +25,8 @@ def write_prepared(prepared: fx.GraphModule, signature: Signature, path: Path, *
     """
     write_onnx(integer_graph(prepared), signature, path, opset=opset)
     model = onnx.load(str(path))
-    round_biases(model)
     pack_weights(model)
+    round_biases(model)
     onnx.save(model, str(path))
 
 

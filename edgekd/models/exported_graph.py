@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from edgekd.errors import StageError
-from edgekd.models.export_failure import explain_export
+from edgekd.models.export_failure import export_error
 from edgekd.models.network import example_inputs
 from edgekd.models.signature import BATCH, Signature
 
@@ -45,6 +44,7 @@ def export_graph(module: nn.Module, signature: Signature) -> fx.GraphModule:
     It is traced in eval mode and stays in it; see `set_training`.
 
     Raises:
+        InputError: the network decides by the values of its data.
         StageError: torch cannot trace the network, or its code fixes the batch size.
     """
     module = copy.deepcopy(module)
@@ -53,8 +53,7 @@ def export_graph(module: nn.Module, signature: Signature) -> fx.GraphModule:
     try:
         program = torch.export.export(module, tuple(example_inputs(signature).values()), dynamic_shapes=free)
     except Exception as error:  # whatever the user's forward raises
-        why = explain_export(error)
-        raise StageError(f"torch cannot trace this network with a free batch size: {why}") from error
+        raise export_error("torch cannot trace this network with a free batch size", error) from error
     graph = program.module(check_guards=False)
     assert isinstance(graph, fx.GraphModule)
     graph.meta[_EXPORTED] = True

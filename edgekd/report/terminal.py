@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from edgekd.device.comparison import SMALLEST_DIFFERENCE
 from edgekd.report.console import results, table
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def show(result: "Result") -> None:
         made.add_row(*_row("exported", report["final"]))
     results.print(made)
     if any(str(cell).startswith(UNCLEAR) for column in made.columns for cell in column.cells):
-        results.print(f"{UNCLEAR} not distinguishable from equally fast")
+        results.print(f"{UNCLEAR} not distinguishable from equally fast by {SMALLEST_DIFFERENCE:.0%} or more")
     figure = report["final"]["figures"]["latency_p50_ms"]
     results.print(f"latency and {metric['name']}: measured on this machine ({figure['on']})", markup=False)
     if _is_sparse(report):

@@ -28,11 +28,10 @@ from edgekd.run import Run, code_version
 from edgekd.state import OnnxForm
 from edgekd.verbs.accuracy_drop import limits_on_accuracy, missed_remarks, sample_remarks, stage_verdicts
 from edgekd.verbs.plan import check_order
-from edgekd.verbs.remarks import float_remarks, slower_remarks
+from edgekd.verbs.remarks import float_remarks, parity_remarks, slower_remarks
 
 REPORT_SCHEMA = 1
 PARITY_SAMPLES = 64
-LEAST_COSINE = 0.95  # of int8 outputs with the float network's; below it a person should look
 
 
 @dataclass(frozen=True)
@@ -152,6 +151,7 @@ def _one_target(run: Run, prepared: Prepared, context: Context, artifact: Path) 
     verdicts = (*judge(prepared.budget, limits), *stage_verdicts(chain, comparisons, context))
     own = host.is_runtime(context.target, context.runtime_name, machine)
     remarks = [
+        *parity_remarks(checked),
         *missed_remarks(chain, verdicts),
         *sample_remarks(run, limits_on_accuracy(chain, prepared.budget), chain[0], context),
         *slower_remarks(chain, comparisons.get(end, {}), prepared.directory, own=own),
@@ -232,6 +232,4 @@ def _check_parity(
     result = parity(
         written, host.runtime_here(context.runtime_name), expected, inputs, precision, context.signature.task
     )
-    if result.cosine < LEAST_COSINE:
-        context.log(f"warning: the outputs are far from those of {source.name}: mean cosine {result.cosine:.3f}")
     return {"against": source.name, **result.to_json()}

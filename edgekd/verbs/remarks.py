@@ -11,6 +11,7 @@ from edgekd.models.onnx_graph import RECURRENT
 from edgekd.models.precision import Precision
 from edgekd.pipeline import Step
 
+LEAST_COSINE = 0.95  # of a file's outputs with the network's; below it a person should look
 _WEIGHTS_ALONE = "weights alone save bytes, not time; where time counts try static int8 or --dynamic"
 # What to try where a file is slower than the float one that it was made of.
 _INSTEAD: dict[Precision, str] = {
@@ -39,10 +40,22 @@ def slower_remarks(chain: Sequence[Step], final: dict[str, Any], run: Path, *, o
         return []
     found = against["speedup"]
     slower, least, most = (1 / found[end] for end in ("ratio", "high", "low"))
-    elsewhere = "" if own else " (the target may differ: `python3 run.pyz profile` there tells)"
+    advice = (
+        _INSTEAD[precision].format(run=run) if own else "the target may differ: `python3 run.pyz profile` there tells"
+    )
     return [
-        f"{precision} runs {slower:.2f} times slower than fp32 here (95 % interval {least:.2f} to {most:.2f})"
-        f"{elsewhere}: {_INSTEAD[precision].format(run=run)}"
+        f"{precision} runs {slower:.2f} times slower than fp32 here (95 % interval {least:.2f} to {most:.2f}): {advice}"
+    ]
+
+
+def parity_remarks(parity: dict[str, Any]) -> list[str]:
+    """Return a remark where the outputs of the written file are far from those of the network that it was made of."""
+    if parity["cosine"] >= LEAST_COSINE:
+        return []
+    agreement = "" if parity.get("agreement") is None else f", {parity['agreement']:.0%} of the decisions are the same"
+    return [
+        f"the outputs of the file are far from those of {parity['against']}: mean cosine {parity['cosine']:.3f}{agreement}; do not "
+        "use it before `edgekd diagnose`, or other settings, tell why"
     ]
 
 
@@ -54,8 +67,10 @@ def float_remarks(chain: Sequence[Step]) -> list[str]:
         kept = list(notes.get("kept_float", ()))
         if not kept or notes.get("simulated"):
             continue
-        operators = {node.name: node.op_type for node in onnx.load(str(step.file), load_external_data=False).graph.node}
-        counts = Counter(operators.get(name, name) for name in kept)
+        nodes = onnx.load(str(step.file), load_external_data=False).graph.node
+        counts = Counter(node.op_type for node in nodes if node.name in kept)
+        if not counts:
+            continue
         left = ", ".join(name if count == 1 else f"{count} {name}" for name, count in counts.most_common())
         unrounded = "float32" if step.state.lineage[-1] == "half" else "float"
         remarks.append(f"{step.name}: what stays in {unrounded}: {left}{_way_out(step, counts)}")

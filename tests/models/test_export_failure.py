@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from torch import Tensor, nn
 
-from edgekd.errors import StageError
+from edgekd.errors import InputError
 from edgekd.models.export_failure import explain_export
 from edgekd.models.exported_graph import export_graph
 from edgekd.models.signature import Signature, TensorSpec
@@ -32,7 +32,7 @@ def test_control_flow_that_depends_on_data_is_named_with_its_fix(
         lambda: write_onnx(Branching(), SIGNATURE, tmp_path / "x.onnx"),
         lambda: export_graph(Branching(), SIGNATURE),
     ):
-        with pytest.raises(StageError, match="forward decides by the values of a tensor") as caught:
+        with pytest.raises(InputError, match="forward decides by the values of a tensor") as caught:
             refused()
         assert "torch.where" in str(caught.value) and "guard" not in str(caught.value).lower()
     assert "symbolic_shapes" not in capfd.readouterr().err

@@ -9,7 +9,7 @@ from edgekd.models.precision import Precision
 from edgekd.models.signature import Signature, TensorSpec
 from edgekd.pipeline import Step
 from edgekd.state import ModelState, OnnxForm
-from edgekd.verbs.remarks import float_remarks, slower_remarks
+from edgekd.verbs.remarks import float_remarks, parity_remarks, slower_remarks
 
 SIGNATURE = Signature(inputs=(TensorSpec(name="x", shape=("batch", 4)),))
 CLEAR = {"ratio": 0.8, "low": 0.75, "high": 0.85, "verdict": "slower"}
@@ -34,7 +34,18 @@ def test_a_file_slower_than_its_float_one_draws_a_remark_with_a_next_step(tmp_pa
     assert f"{precision} runs 1.25 times slower" in said and "1.18 to 1.33" in said
     assert any(word in said for word in ("try", "leave")) and "the target may differ" not in said
     (said,) = slower_remarks(chain, {"against_float": {"speedup": CLEAR}}, Path("run"), own=False)
-    assert "the target may differ" in said
+    assert said.endswith(
+        "the target may differ: `python3 run.pyz profile` there tells"
+    )  # advice would be about this CPU
+
+
+@pytest.mark.parametrize(("cosine", "agreement", "count"), [(0.99, 0.98, 0), (0.22, 0.17, 1), (0.5, None, 1)])
+def test_outputs_that_have_nothing_to_do_with_the_network_draw_one(
+    cosine: float, agreement: float | None, count: int
+) -> None:
+    said = parity_remarks({"against": "baseline", "cosine": cosine, "agreement": agreement})
+    assert len(said) == count and all(f"{cosine:.3f}" in one for one in said)
+    assert all(("17%" in one) == (agreement is not None) for one in said)
 
 
 @pytest.mark.parametrize("verdict", ["faster", "not distinguishable", "the same file"])

@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 from torch import nn
 
 from edgekd.errors import StageError
-from edgekd.models.export_failure import explain_export
+from edgekd.models.export_failure import export_error
 from edgekd.models.exported_graph import set_training
 from edgekd.models.network import example_inputs
 from edgekd.models.signature import BATCH, Signature
@@ -27,6 +27,7 @@ def write_onnx(module: nn.Module, signature: Signature, path: Path, *, opset: in
     """Write the network as one ONNX file without external data, with a free batch axis where it allows one.
 
     Raises:
+        InputError: the network decides by the values of its data.
         StageError: the exporter cannot translate the network; the message says why.
     """
     arguments = tuple(example_inputs(signature).values())
@@ -38,7 +39,7 @@ def write_onnx(module: nn.Module, signature: Signature, path: Path, *, opset: in
         try:
             proto = _export(module, single, None, signature, opset or OPSET)
         except Exception as error:
-            raise StageError(f"torch cannot export this network to ONNX: {explain_export(error)}") from error
+            raise export_error("torch cannot export this network to ONNX", error) from error
     tidy(proto)
     onnx.save(proto, str(path))
 

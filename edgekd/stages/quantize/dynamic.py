@@ -51,7 +51,7 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
     folder = context.workdir
     write_float_file(state, context, folder / "float.onnx")
     graph = prepare(folder / "float.onnx", folder / "prepared.onnx", context.log)
-    transpose_weights(graph)
+    transpose_weights(graph, copy_shared=True)  # the quantizer would turn a weight for all that read it
     onnx.save(graph, str(folder / "prepared.onnx"))
     kept = named_nodes(graph, settings.keep_float, "keep_float")
     kept |= {node.name for node in graph.graph.node if node.op_type not in settings.operators}

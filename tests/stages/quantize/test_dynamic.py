@@ -1,15 +1,17 @@
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
+from onnx import helper
 
 from edgekd.errors import InputError
 from edgekd.evaluate import run_onnx
 from edgekd.metrics import signal_to_noise
 from edgekd.models.precision import precision_of
 from edgekd.stages.quantize.dynamic import DynamicSettings
-from tests.stages.quantize.other_precisions import Begun, after, file_of, gru, vit
+from tests.stages.quantize.other_precisions import Begun, after, file_of, graph_of, gru, vit
 
 
 @pytest.fixture(scope="module")
@@ -44,3 +46,23 @@ def test_a_gru_stays_float_and_alone_is_refused(tmp_path: Path) -> None:
     assert made.notes["nodes"] == 1 and operators(file_of(made))["GRU"] == 1 and len(made.notes["kept_float"]) == 1
     with pytest.raises(InputError, match="nothing of .* can be rounded at every call; the network has .*GRU"):
         after(start, DynamicSettings(keep_float=("Gemm",)), tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("also", "rounded"), [("Gemm", 3), ("MatMul", 2)]
+)  # who else reads the weight, and how it lies
+def test_layers_with_one_weight(tmp_path: Path, also: str, rounded: int) -> None:
+    random = np.random.default_rng(0)
+    attributes = {"transB": 1} if also == "Gemm" else {}
+    nodes = [
+        helper.make_node("Gemm", ["x", "w"], ["a"], transB=1),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node(also, ["b", "w"], ["c"], **attributes),
+        helper.make_node("Gemm", ["c", "v"], ["y"]),
+    ]
+    given = graph_of(tmp_path, nodes, w=random.normal(size=(16, 16)), v=random.normal(size=(16, 4)))
+    made = after(given, DynamicSettings(), tmp_path / "made")
+    part = given[1].parts.validation
+    outputs = run_onnx(file_of(made), part, 1)["y"]
+    assert signal_to_noise(outputs, run_onnx(tmp_path / "given.onnx", part, 1)["y"]) > 30
+    assert made.notes["nodes"] == 3

@@ -173,10 +173,9 @@ def test_only_ungrouped_convolutions_of_few_channels_are_narrow() -> None:
     assert narrow_convolutions(model, 4) == ["stem"]
 
 
-def test_a_network_in_integers_already_is_refused(prepared: tuple[ModelState, Context], tmp_path: Path) -> None:
-    state = ModelState(prepared[0].signature, OnnxForm(tmp_path / "m.onnx", "int8"))
-    with pytest.raises(InputError, match="int8 already"):
-        STAGE.check(QuantizeSettings(), state, prepared[1])
+def test_a_network_in_integers_already_is_refused() -> None:
+    with pytest.raises(InputError, match="the network is int8 by then"):
+        STAGE.becomes(QuantizeSettings(), "int8")
 
 
 def test_validation_of_one_class_picks_by_fidelity(prepared: tuple[ModelState, Context], tmp_path: Path) -> None:

@@ -146,10 +146,15 @@ def integer_graph(prepared: fx.GraphModule) -> fx.GraphModule:
 
 
 def _keep_scales(graph: fx.GraphModule) -> None:
-    """Let the conversion take the scales that the training saw: torch's kernel sets others than the observers compute."""
+    """Let the conversion take the scales that the training saw: torch's kernel sets others than the observers compute.
+
+    For a channel of zeros alone the kernel sets a zero point, too, that a symmetric scheme has not.
+    """
     for rounder in rounders(graph).values():
         if hasattr(rounder, "activation_post_process"):
-            rounder.calculate_qparams = partial(_qparams, rounder.scale, rounder.zero_point)
+            symmetric = rounder.qscheme in (torch.per_tensor_symmetric, torch.per_channel_symmetric)
+            _, zero_point = rounder.calculate_qparams() if symmetric else (None, rounder.zero_point)
+            rounder.calculate_qparams = partial(_qparams, rounder.scale, zero_point)
 
 
 def _qparams(*found: torch.Tensor) -> tuple[torch.Tensor, ...]:

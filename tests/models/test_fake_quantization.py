@@ -140,9 +140,12 @@ def test_a_converted_graph_has_integer_weights_and_the_same_values(scheme: Quant
     assert len(graph.graph.nodes) == nodes and torch.equal(graph(x), before)
 
 
-def test_a_converted_graph_has_the_scales_that_the_training_saw() -> None:
+@pytest.mark.parametrize("scheme", [UNSIGNED, SYMMETRIC])
+def test_a_converted_graph_has_the_scales_that_the_training_saw(scheme: QuantizationScheme) -> None:
     torch.manual_seed(0)
-    graph = prepare_graph(Small().eval(), SIGNATURE, Simulation(scheme=SYMMETRIC))
+    network = Small().eval()
+    nn.init.zeros_(network.conv.weight[0])  # a channel that a mask took
+    graph = prepare_graph(network, SIGNATURE, Simulation(scheme=scheme))
     set_ranges(graph)
     set_adapting(graph, True)
     set_training(graph, True)
@@ -150,8 +153,12 @@ def test_a_converted_graph_has_the_scales_that_the_training_saw() -> None:
         graph(torch.randn(16, 3, 8, 8))
     set_training(graph, False)
     x = torch.randn(16, 3, 8, 8)
-    difference = (integer_graph(graph)(x) - graph(x)).detach().abs()
+    converted = integer_graph(graph)
+    difference = (converted(x) - graph(x)).detach().abs()
     assert float(difference.median()) < 1e-6  # a few values may fall to the other side of a tie
+    values = [value_of(converted, node) for node in converted.graph.find_nodes(op="get_attr")]
+    (levels,) = [one for one in values if one.dtype == torch.int8 and one.shape == network.conv.weight.shape]
+    assert not levels[0].any() and levels[1].abs().max() == 127
 
 
 class WithSpare(nn.Module):
@@ -243,5 +250,5 @@ class Branching(nn.Module):
 
 def test_what_cannot_be_traced_is_refused() -> None:
     signature = Signature(inputs=(TensorSpec(name="x", shape=("batch", 8)),))
-    with pytest.raises(StageError, match="torch cannot trace this network"):
+    with pytest.raises(InputError, match="torch cannot trace this network"):
         prepare_graph(Branching().eval(), signature, Simulation(scheme=UNSIGNED))

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgekd.errors import StageError
+from edgekd.errors import InputError, StageError
 from edgekd.models.exported_graph import set_adapting, set_training, value_of
 from edgekd.models.fake_quantization import (
     Simulation,

@@ -123,7 +123,7 @@ class Untraceable(nn.Module):
 
 def test_what_torch_cannot_export_is_one_message(tmp_path: Path) -> None:
     signature = learn_outputs(Untraceable(), Signature(inputs=(TensorSpec(name="x", shape=("batch", 4)),)))
-    with pytest.raises(StageError, match="torch cannot export this network") as caught:
+    with pytest.raises(InputError, match="torch cannot export this network") as caught:
         write_onnx(Untraceable(), signature, tmp_path / "m.onnx")
     assert "\n" not in str(caught.value) and not (tmp_path / "m.onnx").exists()
 

@@ -108,7 +108,7 @@ def main() -> None:
     """Run all seeds and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--threads", type=int, default=2, help="for everything but latency (%(default)s)")
     arguments = parser.parse_args()
     machine = read_machine()

@@ -20,10 +20,9 @@ from typing import Any
 
 import numpy as np
 from judge import DRAWS, Judge
-from subjects import ROOT, TRAINED, TRAINING_IMAGES, folder_part, make
+from subjects import ROOT, TRAINED, TRAINING_IMAGES, make, write_data
 
 from edgekd.data import Part, load_dataset
-from edgekd.data.idx import read_idx
 from edgekd.device.machine import read_machine, warnings
 from edgekd.evaluate import run_onnx
 from edgekd.models.signature import Signature, read_sidecar
@@ -37,18 +36,6 @@ ARMS = {
     "int8, distilled": PTQ + 'simulate = true\n[[stage]]\nkind = "distill"\nepochs = 3\n',
 }
 LEARNED = ("int8, distilled",)
-
-
-def write_data(path: Path) -> None:
-    """Write the images that the tools may use, and those that judge, held out."""
-    parts = [[read_idx(folder_part(part, kind)) for kind in ("images", "labels")] for part in ("train", "t10k")]
-    (images, labels), (judged, wanted) = parts
-    np.savez(
-        path,
-        image=TRAINED[NETWORK].as_inputs(np.concatenate([images[:TRAINING_IMAGES], judged])[:, None]),
-        targets=np.concatenate([labels[:TRAINING_IMAGES], wanted]).astype(np.int64),
-        held_out=np.arange(TRAINING_IMAGES + len(judged)) >= TRAINING_IMAGES,
-    )
 
 
 def compress(model: Path, data: Path, arm: str, seed: int, folder: Path, threads: int) -> tuple[Path, Path, Any]:
@@ -94,7 +81,7 @@ def main() -> None:
         print(f"warning: {warning}", file=sys.stderr)
     work = arguments.work.resolve() / NETWORK
     model, data = make(NETWORK, work / "subject", Path("/")), work / "depthwise.npz"
-    write_data(data)
+    write_data(TRAINED[NETWORK].as_inputs, slice(TRAINING_IMAGES), data)
     sidecar = read_sidecar(model)
     assert sidecar.inputs is not None
     signature = Signature(inputs=sidecar.inputs, preprocessing=sidecar.preprocessing, task="classification")

@@ -28,7 +28,7 @@ import numpy as np
 import onnx
 import torch
 from onnx import numpy_helper
-from subjects import ROOT, SIDECAR, TRAINED, TRAINING_IMAGES, Recipe, folder_part, make, train
+from subjects import ROOT, SIDECAR, TRAINED, TRAINING_IMAGES, Recipe, folder_part, make, train, write_data
 from torch import nn
 
 from edgekd.data import Part, load_dataset
@@ -92,20 +92,6 @@ def network_file(name: str, work: Path) -> Path:
     return folder / "model.pt"
 
 
-def write_data(network: str, seed: int, path: Path) -> None:
-    """Write the images of a seed, which no network has seen, and those that judge, held out."""
-    parts = [[read_idx(folder_part(part, kind)) for kind in ("images", "labels")] for part in ("train", "t10k")]
-    (images, labels), (judged, wanted) = parts
-    own = slice(TRAINING_IMAGES + seed * IMAGES, TRAINING_IMAGES + (seed + 1) * IMAGES)
-    as_inputs = TRAINED[network].as_inputs if network in TRAINED else PERCEPTRON.as_inputs
-    np.savez(
-        path,
-        image=as_inputs(np.concatenate([images[own], judged])[:, None]),
-        targets=np.concatenate([labels[own], wanted]).astype(np.int64),
-        held_out=np.arange(IMAGES + len(judged)) >= IMAGES,
-    )
-
-
 def compress(model: Path, data: Path, recipe: str, seed: int, folder: Path, threads: int) -> dict[str, Any]:
     """Run the command line; return its report."""
     path = folder / "recipe.toml"
@@ -155,7 +141,8 @@ def run_case(case: Case, seed: int, work: Path, threads: int) -> list[dict[str, 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     data = folder / "data.npz"
-    write_data(case.network, seed, data)
+    own = slice(TRAINING_IMAGES + seed * IMAGES, TRAINING_IMAGES + (seed + 1) * IMAGES)
+    write_data(TRAINED.get(case.network, PERCEPTRON).as_inputs, own, data)
     report = compress(model, data, ALONE, seed, folder, threads)
     base = {"case": case.name, "network": case.network, "seed": seed, "float": accuracy(report, 0)}
     rows = [base | {"arm": "weight-only int4, not trained", "rate": None, "accuracy": accuracy(report, -1)}]

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from four_bits import compress
+from four_bits import compress, mean
 from numpy.typing import NDArray
 from subjects import ROOT, TRAINING_IMAGES, folder_part
 from torch import nn
@@ -119,21 +119,16 @@ def page(results: dict[str, Any]) -> str:
         "# A denoiser in W4A8, with and without distillation\n\n",
         "Made by `python benchmarks/quantization/restoration.py`: four convolutions of "
         f"{WIDTH} channels, noise of {NOISE}, {IMAGES} images a seed (20 trained on, 16 set ranges, 12 decide), 200 epochs, "
-        f"{JUDGED:,} test images. PSNR, the mean over {len(rows)} seeds: in float {average(rows, 'float'):.2f} dB, in W4A8 before "
-        f"it is trained {average(rows, 'rounded'):.2f} dB. Gains against the clean images alone are paired, with 95 % intervals "
+        f"{JUDGED:,} test images. PSNR, the mean over {len(rows)} seeds: in float {mean(rows, 'float'):.2f} dB, in W4A8 before "
+        f"it is trained {mean(rows, 'rounded'):.2f} dB. Gains against the clean images alone are paired, with 95 % intervals "
         "(Student's t). Images, epochs and rate were chosen with other seeds, where distillation looked worth it.\n\n",
         "| arm | PSNR | gain |\n|---|---|---|\n",
     ]
     first = next(iter(ARMS))
     for arm in ARMS:
         gain = "" if arm == first else "{} dB ({})".format(*paired([row[arm] - row[first] for row in rows]).in_words())
-        lines.append(f"| {arm} | {average(rows, arm):.2f} dB | {gain} |\n")
+        lines.append(f"| {arm} | {mean(rows, arm):.2f} dB | {gain} |\n")
     return "".join(lines)
-
-
-def average(rows: Sequence[dict[str, Any]], name: str) -> float:
-    """Return the mean of a value over rows."""
-    return float(np.mean([row[name] for row in rows]))
 
 
 def main() -> None:

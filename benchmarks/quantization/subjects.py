@@ -100,6 +100,19 @@ def folder_part(part: str, kind: str) -> Path:
     return IMAGES / f"{part}-{kind}-idx{3 if kind == 'images' else 1}-ubyte.gz"
 
 
+def write_data(as_inputs: Callable[[Any], Any], chosen: slice, path: Path) -> None:
+    """Write some of the training images of Fashion-MNIST, which the tools may use, and its test images, held out, as inputs."""
+    parts = [[read_idx(folder_part(part, kind)) for kind in ("images", "labels")] for part in ("train", "t10k")]
+    (images, labels), (judged, wanted) = parts
+    images, labels = images[chosen], labels[chosen]
+    np.savez(
+        path,
+        image=as_inputs(np.concatenate([images, judged])[:, None]),
+        targets=np.concatenate([labels, wanted]).astype(np.int64),
+        held_out=np.arange(len(images) + len(judged)) >= len(images),
+    )
+
+
 def _raw(path: Path) -> NDArray[np.uint8]:
     return read_idx(path)[:, None]
 

@@ -3,9 +3,10 @@
 import contextlib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -216,6 +217,13 @@ def inferred_values(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     with contextlib.suppress(shape_inference.InferenceError):  # shapes that contradict each other are not known
         inferred = shape_inference.infer_shapes(model, data_prop=True)
     return [*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output]
+
+
+def refill(field: Any, content: Iterable[Any]) -> None:
+    """Put messages (nodes, tensors ...) in place of what a repeated field of a graph holds, which may be among them."""
+    copies = [type(one).FromString(one.SerializeToString()) for one in content]
+    del field[:]
+    field.extend(copies)
 
 
 def external_files(path: Path) -> list[Path]:

@@ -15,12 +15,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from edgekd.models.onnx_graph import MULTIPLIES, name_nodes
+from edgekd.models.onnx_graph import MULTIPLIES, name_nodes, refill
 
-ACTIVATIONS = (
-    "Relu",
-    "Clip",
-)  # rounded together with what makes their input; a quantizer may leave them to the rounding
+# Rounded together with what makes their input; a quantizer may leave them to the rounding.
+ACTIVATIONS = ("Relu", "Clip")
 _SIGNED = re.compile("Conv|Gemm|MatMul|^Add$|^Sub$|BatchNormalization")  # makers of values of both signs
 _PAIR = ("QuantizeLinear", "DequantizeLinear")
 _NEAR = 0.5  # a rounded weight is this near to its own float weight, as a share of its length: 4 bits are at about 0.15
@@ -114,9 +112,7 @@ class QdqGraph:
             if maker is None or maker.name not in chosen:
                 nodes = [node for node in nodes if value.name not in node.output]
                 nodes.append(helper.make_node("Identity", [plain(value.name)], [value.name], f"{value.name}/plain"))
-        copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-        del changed.graph.node[:]
-        changed.graph.node.extend(copies)
+        refill(changed.graph.node, nodes)
         changed.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in needed.items())
         del changed.graph.value_info[:]
         return changed
@@ -186,9 +182,8 @@ class QdqGraph:
             if source in self._makers and maker is None:
                 self._insert(node, bounds)
             elif source not in self._makers and maker is not None and maker.op_type not in (node.op_type, *_PAIR):
-                function = onnx.NodeProto.FromString(
-                    node.SerializeToString()
-                )  # its output names what it was applied to
+                # Its output is the name of what it was applied to.
+                function = onnx.NodeProto.FromString(node.SerializeToString())
                 function.input[0], function.output[0] = output, f"{output}/activation"
                 self._insert(function, bounds)
 

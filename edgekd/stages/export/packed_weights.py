@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from edgekd.models.onnx_graph import LEVELS
+from edgekd.models.onnx_graph import LEVELS, refill
 from edgekd.models.weight_rounding import BITS, HIGHEST, Weights
 
 
@@ -37,11 +37,8 @@ def pack_weights(model: onnx.ModelProto) -> None:
         if used & set(node.output):
             wanted.insert(0, node)
             used |= set(node.input)
-    del model.graph.node[:]
-    model.graph.node.extend(wanted)
-    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
+    refill(model.graph.node, wanted)
+    refill(model.graph.initializer, [tensor for tensor in model.graph.initializer if tensor.name in used])
 
 
 def packed(levels: NDArray[np.int8], kind: Weights) -> NDArray[np.uint8]:
@@ -74,11 +71,8 @@ class _Builder:
         """Add what makes weights of levels: DequantizeLinear of 8 bits where a runtime has integers, else a product."""
         finer = _finer(self._kind) if integers else 1
         unpacked = self._unpacked(levels, "INT8" if integers else "FLOAT", finer)
-        scale = (
-            scales / np.float32(finer)
-            if integers
-            else scales.reshape([-1 if one == axis else 1 for one in range(levels.ndim)])
-        )
+        along = scales.shape if integers else [-1 if one == axis else 1 for one in range(levels.ndim)]
+        scale = scales.reshape(along) / np.float32(finer)
         half = scale.astype(np.float16)
         lossless = not integers and bool((half == scale).all())  # a runtime's integers need scales in float32
         stored = self._constant("scale", half if lossless else scale)

@@ -11,6 +11,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from edgekd.models.onnx_graph import inferred_values, refill
+
 _TYPES = {True: TensorProto.FLOAT16, False: TensorProto.FLOAT}
 
 
@@ -83,10 +85,8 @@ def to_half(model: onnx.ModelProto, chosen: Collection[str]) -> onnx.ModelProto:
                 halves.add(name)
     used = {name for node in nodes for name in node.input}
     tensors = [one for one in (*made.graph.initializer, *added) if one.name in used]
-    for field, content in ((made.graph.node, nodes), (made.graph.initializer, tensors)):
-        copies = [type(one).FromString(one.SerializeToString()) for one in content]
-        del field[:]
-        field.extend(copies)
+    refill(made.graph.node, nodes)
+    refill(made.graph.initializer, tensors)
     del made.graph.value_info[:]
     return made
 
@@ -95,9 +95,8 @@ def to_float(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a graph with all its float16 in float32: the same values of constants, and no Cast between the two."""
     made = onnx.ModelProto()
     made.CopyFrom(model)
-    typed = onnx.shape_inference.infer_shapes(made).graph
-    kinds = {value.name: value.type.tensor_type.elem_type for value in (*typed.value_info, *typed.input, *typed.output)}
-    kinds |= {tensor.name: tensor.data_type for tensor in typed.initializer}
+    kinds = {value.name: value.type.tensor_type.elem_type for value in inferred_values(made)}
+    kinds |= {tensor.name: tensor.data_type for tensor in made.graph.initializer}
     outputs = {value.name for value in made.graph.output}
     same: dict[str, str] = {}
     nodes: list[onnx.NodeProto] = []
@@ -116,12 +115,11 @@ def to_float(model: onnx.ModelProto) -> onnx.ModelProto:
         for attribute in node.attribute:
             if attribute.t.data_type == TensorProto.FLOAT16:
                 attribute.t.CopyFrom(_widened(attribute.t))
-        nodes.append(onnx.NodeProto.FromString(node.SerializeToString()))
+        nodes.append(node)
     tensors = [_widened(one) if one.data_type == TensorProto.FLOAT16 else one for one in made.graph.initializer]
-    copies = [TensorProto.FromString(one.SerializeToString()) for one in tensors]
-    del made.graph.node[:], made.graph.initializer[:], made.graph.value_info[:]
-    made.graph.node.extend(nodes)
-    made.graph.initializer.extend(copies)
+    refill(made.graph.node, nodes)
+    refill(made.graph.initializer, tensors)
+    del made.graph.value_info[:]
     for value in (*made.graph.input, *made.graph.output):
         if value.type.tensor_type.elem_type == TensorProto.FLOAT16:
             value.type.tensor_type.elem_type = TensorProto.FLOAT

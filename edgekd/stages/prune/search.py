@@ -119,25 +119,14 @@ def searched(
     score = validation_score(context, {})
     tried = Tried.so_far(Checkpoint(context.checkpoint))
     for number, shape in enumerate(chosen, 1):
-        shown = f"shape {number}/{len(chosen)}: {', '.join(f'{n} {axis}' for axis, n in space.sizes(shape).items())}"
+        name, sizes = f"shape {number}/{len(chosen)}", space.sizes(shape)
         said = "tried before: " if shape in tried.rows else ""
         if not said:
-            _try(
-                tried,
-                shape,
-                f"shape {number}/{len(chosen)}",
-                space,
-                state,
-                settings,
-                granularity,
-                budget,
-                score,
-                context,
-            )
+            _try(tried, shape, name, space, state, settings, granularity, budget, score, context)
         row = tried.rows[shape]
         cost = budget.in_words(row[budget.note])
         judged = f"{metric.name} {row['score']:.4g}{metric.unit}" if "score" in row else "over the budget"
-        context.log(f"prune: {shown}: {said}{cost}, {judged}")
+        context.log(f"prune: {name}: {', '.join(f'{n} {axis}' for axis, n in sizes.items())}: {said}{cost}, {judged}")
     table = [tried.rows[shape] for shape in chosen]
     if tried.best is None:
         least = min(row[budget.note] for row in table)

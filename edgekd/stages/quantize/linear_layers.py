@@ -1,6 +1,5 @@
 """Linear layers over several axes, MatMul and Add, as Gemm: its integer kernel adds the bias where it multiplies."""
 
-from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -8,17 +7,19 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from edgekd.models.onnx_graph import inferred_values
+from edgekd.models.onnx_graph import inferred_values, refill
 
 
 @dataclass(frozen=True)
 class _Linear:
-    """A MatMul by a constant matrix and the addition of its bias; `sizes` are the axes between the first and the last."""
+    """A MatMul by a constant matrix and the addition of its bias; `between` are the axes between the first and the last."""
 
     product: onnx.NodeProto
+    inputs: int
+    outputs: int
     bias: str
     output: str
-    sizes: tuple[int, ...]
+    between: tuple[int, ...]
 
 
 def as_gemm(model: onnx.ModelProto, kept: Collection[str]) -> onnx.ModelProto:
@@ -46,39 +47,39 @@ def as_gemm(model: onnx.ModelProto, kept: Collection[str]) -> onnx.ModelProto:
                 nodes.append(node)
             continue
         source, output = f"{node.input[0]}/flat", f"{layer.output}/flat"
-        inputs, outputs = next(tensor.dims for tensor in changed.graph.initializer if tensor.name == node.input[1])
         if source not in flat:
-            reshape(node.input[0], source, (-1, inputs))
+            reshape(node.input[0], source, (-1, layer.inputs))
             flat.add(source)
         nodes.append(helper.make_node("Gemm", [source, node.input[1], layer.bias], [output], node.name))
-        reshape(output, layer.output, (-1, *layer.sizes, outputs))
-    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del changed.graph.node[:]
+        reshape(output, layer.output, (-1, *layer.between, layer.outputs))
+    refill(changed.graph.node, nodes)
     del changed.graph.value_info[:]
-    changed.graph.node.extend(copies)
     changed.graph.initializer.extend(sizes.values())
     return changed
 
 
 def _linear_layers(model: onnx.ModelProto) -> list[_Linear]:
     constants = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
-    readers: dict[str, list[onnx.NodeProto]] = {value.name: [] for value in model.graph.output}
-    uses = Counter(value.name for value in model.graph.output)
+    wanted = {value.name for value in model.graph.output}
+    readers: dict[str, list[onnx.NodeProto]] = {}
     for node in model.graph.node:
         for name in node.input:
             readers.setdefault(name, []).append(node)
-            uses[name] += 1
     shapes = {
         value.name: tuple(axis.dim_value for axis in value.type.tensor_type.shape.dim)
         for value in inferred_values(model)
     }
     found = []
     for node in model.graph.node:
-        if node.op_type != "MatMul" or len(constants.get(node.input[1], ())) != 2 or uses[node.output[0]] != 1:
+        matrix, behind = (
+            constants.get(node.input[1], ()) if node.op_type == "MatMul" else (),
+            readers.get(node.output[0], []),
+        )
+        if len(matrix) != 2 or len(behind) != 1 or node.output[0] in wanted:
             continue
-        (addition,) = readers[node.output[0]] or [node]
-        bias = next((name for name in addition.input if constants.get(name) == constants[node.input[1]][1:]), None)
+        (addition,) = behind
+        bias = next((name for name in addition.input if constants.get(name) == matrix[1:]), None)
         between = shapes.get(node.input[0], ())[1:-1]
         if addition.op_type == "Add" and bias is not None and between and all(between):
-            found.append(_Linear(node, bias, addition.output[0], between))
+            found.append(_Linear(node, *matrix, bias, addition.output[0], between))
     return found

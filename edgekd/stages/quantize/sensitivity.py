@@ -18,7 +18,7 @@ from onnx import helper
 
 from edgekd.data import Part
 from edgekd.evaluate import run_onnx
-from edgekd.models.onnx_graph import node_macs
+from edgekd.models.onnx_graph import node_macs, refill
 from edgekd.models.qdq_graph import ACTIVATIONS
 
 
@@ -105,9 +105,7 @@ def _rounded(
     ]
     position = next((number for number, node in enumerate(nodes) if name in node.output), -1) + 1
     ordered = [*nodes[:position], *pair, *nodes[position:]]
-    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in ordered]
-    del changed.graph.node[:]
-    changed.graph.node.extend(copies)
+    refill(changed.graph.node, ordered)
     changed.graph.initializer.extend([scale, zero_point])
     return changed
 

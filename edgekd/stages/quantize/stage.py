@@ -79,13 +79,14 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
         raise InputError(f"the network is {state.form.precision} already")
     write_float_file(state, context, source)
     prepared = prepare(source, folder / "prepared.onnx", context.log)
-    named = named_nodes(prepared, settings.keep_float, "quantize.keep_float")  # executors may change operators
+    named = named_nodes(prepared, settings.keep_float, "quantize.keep_float")
+    settings = settings.model_copy(update={"keep_float": tuple(sorted(named))})  # executors may change operators
     quantizer = executor_of(context).calibrate(prepared, scheme, settings, context)
     part = context.parts.validation
     metric = deciding_metric(context.metric, part)
     reference = quantizer.run(source, part)
     with context.progress("quantize", len(quantizer.candidates) + 1) as advance:
-        kept = (*sorted(named), *narrow_convolutions(prepared, settings.least_channels))
+        kept = (*settings.keep_float, *narrow_convolutions(prepared, settings.least_channels))
         kept = (*kept, *_noisy_layers(quantizer, kept, settings))
         advance(1)
         files: dict[Candidate, Path] = {}

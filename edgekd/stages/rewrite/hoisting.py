@@ -17,7 +17,7 @@ import onnx
 from onnx import NodeProto, helper, numpy_helper, shape_inference
 
 from edgekd.errors import InputError
-from edgekd.models.onnx_graph import MULTIPLIES, graph_inputs, name_nodes
+from edgekd.models.onnx_graph import MULTIPLIES, graph_inputs, name_nodes, refill
 
 # Operators that repeat a batch of one along the other's by ONNX's own rules of broadcasting.
 _BROADCAST = frozenset({
@@ -277,10 +277,8 @@ def _put(graph: onnx.ModelProto, nodes: Sequence[NodeProto], further: Sequence[o
     """Put nodes and their weights into a graph."""
     used = {name for node in nodes for name in node.input}
     weights = [tensor for tensor in (*graph.graph.initializer, *further) if tensor.name in used]
-    for field_of, values in ((graph.graph.node, nodes), (graph.graph.initializer, weights)):
-        copies = [type(value).FromString(value.SerializeToString()) for value in values]
-        del field_of[:]
-        field_of.extend(copies)
+    refill(graph.graph.node, nodes)
+    refill(graph.graph.initializer, weights)
     del graph.graph.value_info[:]
 
 

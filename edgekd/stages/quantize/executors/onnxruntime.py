@@ -10,7 +10,7 @@ import onnx
 
 from edgekd.context import Context
 from edgekd.errors import StageError
-from edgekd.models.onnx_graph import MULTIPLIES, named_nodes
+from edgekd.models.onnx_graph import MULTIPLIES
 from edgekd.models.qdq_graph import ACTIVATIONS
 from edgekd.stages.export.onnx_writer import IR_VERSION
 from edgekd.stages.quantize.calibration import Range
@@ -65,10 +65,8 @@ def write_int8(
                 kinds[scheme.weight_dtype],
                 kinds[scheme.activation_dtype],
                 TensorsData(CalibrationMethod.MinMax, spans),
-                [],  # all nodes ...
-                sorted(
-                    node.name for node in prepared.graph.node if node.name not in placement.integer
-                ),  # ... but these
+                [],  # all nodes but the next ones
+                sorted(node.name for node in prepared.graph.node if node.name not in placement.integer),
                 list(operators),
                 {
                     "ActivationSymmetric": scheme.activation_symmetric,
@@ -141,8 +139,7 @@ def _leave_float(proto: onnx.ModelProto, placement: Placement) -> None:
 def _calibrate(
     prepared: onnx.ModelProto, scheme: QuantizationScheme, settings: QuantizeSettings, context: Context
 ) -> CalibratedQuantizer:
-    kept = named_nodes(prepared, settings.keep_float, "quantize.keep_float")
-    return CalibratedQuantizer(as_gemm(prepared, kept), scheme, settings, context, write_int8)
+    return CalibratedQuantizer(as_gemm(prepared, settings.keep_float), scheme, settings, context, write_int8)
 
 
 EXECUTOR = Executor("Q/DQ form, int32 biases", refuse_foreign, lambda: None, _calibrate)

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from edgekd.models.onnx_graph import refill
 from edgekd.models.qdq_graph import ACTIVATIONS
 
 _BOUNDS = (("Max", 1), ("Min", 2))  # with the place of the bound among Clip's inputs
@@ -33,9 +34,7 @@ def without_fusion(model: onnx.ModelProto, layers: Collection[str]) -> onnx.Mode
             nodes += _bounded(node, changed)
         else:
             nodes.append(node)
-    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del changed.graph.node[:]
-    changed.graph.node.extend(copies)
+    refill(changed.graph.node, nodes)
     return changed
 
 

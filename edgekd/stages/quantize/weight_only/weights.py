@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from edgekd.errors import InputError
-from edgekd.models.onnx_graph import RECURRENT
+from edgekd.models.onnx_graph import RECURRENT, refill
 from edgekd.stages.export.onnx_writer import IR_VERSION
 from edgekd.stages.quantize.layers import Layer, array_of, find_layers
 from edgekd.stages.quantize.weight_only.blocks import Blocks
@@ -115,10 +115,8 @@ def with_integers(
             )
         )
     nodes += changed.graph.node
-    for field, content in ((changed.graph.initializer, kept), (changed.graph.node, nodes)):
-        copies = [type(one).FromString(one.SerializeToString()) for one in content]
-        del field[:]
-        field.extend(copies)
+    refill(changed.graph.initializer, kept)
+    refill(changed.graph.node, nodes)
     changed.ir_version = IR_VERSION
     del changed.metadata_props[:]
     del changed.graph.value_info[:]

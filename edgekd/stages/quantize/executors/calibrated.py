@@ -74,7 +74,7 @@ class CalibratedQuantizer(Quantizer):
         """Return calibrator, rounding and equalization, and how many biases were corrected."""
         calibrator, rounding = self._words(candidate)
         layers = self._of(candidate).layers[rounding]
-        corrected = (one.bias is not None and not {one.layer.node, one.layer.kind} & set(keep_float) for one in layers)
+        corrected = (one.bias is not None and one.layer.node not in keep_float for one in layers)
         return {
             "calibrator": calibrator,
             "rounding": rounding if layers else "nearest",

@@ -34,7 +34,7 @@ class Quantizer(ABC):
 
     @abstractmethod
     def write(self, candidate: Candidate, keep_float: tuple[str, ...], path: Path) -> None:
-        """Write the file of a candidate; the nodes and operators of these names stay in float.
+        """Write the file of a candidate; the nodes of these names stay in float.
 
         Raises:
             StageError: the quantizer fails.

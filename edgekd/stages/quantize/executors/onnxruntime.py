@@ -105,7 +105,7 @@ def _able(prepared: onnx.ModelProto, operators: Collection[str], keep_float: Col
         node.name
         for node in prepared.graph.node
         if node.op_type in operators
-        and not {node.name, node.op_type} & set(keep_float)
+        and node.name not in keep_float
         and (not MULTIPLIES.search(node.op_type) or node.input[1] in constants)
     }
 

@@ -100,9 +100,7 @@ class NncfQuantizer(Quantizer):
         presets = nncf.QuantizationPreset
         nodes = self.prepared.graph.node
         operators = self.scheme.operators or {node.op_type for node in nodes}
-        kept = [
-            node.name for node in nodes if node.op_type not in operators or {node.name, node.op_type} & set(keep_float)
-        ]
+        kept = [node.name for node in nodes if node.op_type not in operators or node.name in keep_float]
         return {
             "subset_size": len(self._calibration),
             "ignored_scope": nncf.IgnoredScope(names=kept, validate=False),

@@ -97,7 +97,7 @@ class _ExplicitForm:
 
     def _is_wanted(self, node: onnx.NodeProto) -> bool:
         operators = self._scheme.operators or (*LAYERS, "Add")
-        return node.op_type in operators and not {node.name, node.op_type} & self._keep_float
+        return node.op_type in operators and node.name not in self._keep_float
 
     def _runs_in_integers(self, node: onnx.NodeProto) -> bool:
         """Return whether a node is a layer with a constant weight, whose input's range is known."""

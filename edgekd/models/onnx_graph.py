@@ -201,10 +201,10 @@ def _node_macs(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int | None
     if node.op_type == "ConvTranspose":
         return math.prod(shapes[node.input[0]]) * math.prod(shapes[node.input[1]][1:])
     if node.op_type == "Gemm":
-        transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
-        return math.prod(shapes[node.output[0]]) * shapes[node.input[0]][0 if transposed else 1]
-    if node.op_type in ("MatMul", "MatMulInteger"):
-        return math.prod(shapes[node.output[0]]) * shapes[node.input[0]][-1]
+        transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+        return math.prod(shapes[node.output[0]]) * shapes[node.input[1]][1 if transposed else 0]
+    if node.op_type in ("MatMul", "MatMulInteger"):  # the weight's shape is known more often than the activation's
+        return math.prod(shapes[node.output[0]]) * shapes[node.input[1]][-2 if len(shapes[node.input[1]]) > 1 else 0]
     if node.op_type in RECURRENT:
         steps, batch, _ = shapes[node.input[0]]
         return steps * batch * (math.prod(shapes[node.input[1]]) + math.prod(shapes[node.input[2]]))

@@ -71,6 +71,17 @@ def test_an_operator_that_does_not_multiply_hides_nothing(tmp_path: Path) -> Non
     assert counted(graph([conv(), after], {"w": (4, 3, 3, 3)}), tmp_path) == 6 * 6 * 4 * 27
 
 
+@pytest.mark.parametrize("operator", ["Gemm", "MatMul"])
+def test_an_activation_of_unknown_width_is_counted_by_the_weight(operator: str) -> None:
+    nodes = [helper.make_node("Reshape", ["x", "sizes"], ["flat"]), helper.make_node(operator, ["flat", "w"], ["y"])]
+    model = graph(nodes, {"w": (192, 10)})
+    sizes = helper.make_node("Cast", ["sizes_f"], ["sizes"], to=TensorProto.INT64)  # so that inference cannot read them
+    model.graph.node.insert(0, sizes)
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1, 192], np.float32), "sizes_f"))
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 10]))
+    assert [macs for _, macs in node_macs(model)][-1] == 1920
+
+
 @pytest.mark.parametrize("name", ["input.1", "x:0", "serving/x:0", "0", "log-probs", "größe 1"])
 def test_a_name_is_any_printable_text(name: str) -> None:
     model = graph([helper.make_node("Relu", [name], ["495"])], {}, name=name)

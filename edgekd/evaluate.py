@@ -21,15 +21,19 @@ from edgekd.models.network import run_network
 Outputs = dict[str, NDArray[Any]]
 
 
-def run_onnx(path: Path, part: Part, threads: int, batch: int = 100, runtime: str = "onnxruntime") -> Outputs:
+_BATCH = 100
+_BATCHES = {"openvino": 1}  # 2026.4.1 computes int8 transformers wrong in batches, the worse the larger they are
+
+
+def run_onnx(path: Path, part: Part, threads: int, runtime: str = "onnxruntime") -> Outputs:
     """Run a whole part through an ONNX file in a runtime and return its outputs."""
-    return run_session(open_session(runtime, path, threads), part, batch)
+    return run_session(open_session(runtime, path, threads), part)
 
 
-def run_session(session: Session, part: Part, batch: int = 100) -> Outputs:
+def run_session(session: Session, part: Part) -> Outputs:
     """Run a whole part through an opened model and return its outputs."""
     fixed = fixed_batch(session)
-    size = fixed or batch
+    size = fixed or _BATCHES.get(session.describe()["runtime"], _BATCH)
     collected: dict[str, list[NDArray[Any]]] = {}
     for feeds in part.batches(size):
         count = len(next(iter(feeds.values())))
@@ -41,7 +45,7 @@ def run_session(session: Session, part: Part, batch: int = 100) -> Outputs:
 
 
 @torch.no_grad()
-def run_module(module: nn.Module, part: Part, batch: int = 100) -> Outputs:
+def run_module(module: nn.Module, part: Part, batch: int = _BATCH) -> Outputs:
     """Run a whole part through a torch network in eval mode, on the CPU, and return its outputs."""
     collected: dict[str, list[NDArray[Any]]] = {}
     for feeds in part.batches(batch):

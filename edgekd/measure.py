@@ -17,6 +17,7 @@ from edgekd.figures import Figure
 from edgekd.files import sha256
 from edgekd.models import onnx_graph
 from edgekd.models.signature import Signature
+from edgekd.models.zero_share import zero_share
 from edgekd.pipeline import Step
 from edgekd.run import Run
 
@@ -76,7 +77,7 @@ def _macs(path: Path) -> Figure:
 
 
 def _zeros(path: Path) -> Figure:
-    share = onnx_graph.zero_share(onnx.load(str(path)))
+    share = zero_share(onnx.load(str(path)))
     if share is None:
         return Figure.absent("%", "the file has no weights of layers that multiply, or packs them")
     return Figure("%", 100 * share, "counted")

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from edgekd.data import Dataset, Part
+from edgekd.device.runtimes.session import TensorInfo
 from edgekd.errors import InputError
-from edgekd.evaluate import judge_outputs
+from edgekd.evaluate import judge_outputs, run_session
 from edgekd.metrics import METRICS, Metric, agreement
 from edgekd.models.signature import Signature, TensorSpec
 
@@ -107,3 +108,26 @@ def test_outputs_that_are_no_numbers_are_named() -> None:
     with pytest.raises(InputError, match="cosine gives nan on 4 samples; the outputs hold NaN"):
         outputs = np.full((4, 3), np.nan)
         judge_outputs({"output": outputs}, {"output": np.ones((4, 3))}, part("embedding"), METRICS["cosine"])
+
+
+class Session:
+    """Counts samples a call; its `runtime` is what the tests give."""
+
+    inputs = (TensorInfo("x", ("batch", 2), "float32"),)
+
+    def __init__(self, runtime: str) -> None:
+        self.runtime, self.calls = runtime, []
+
+    def describe(self) -> dict[str, str]:
+        return {"runtime": self.runtime}
+
+    def run(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        self.calls.append(len(feeds["x"]))
+        return {"y": feeds["x"]}
+
+
+@pytest.mark.parametrize(("runtime", "calls"), [("onnxruntime", [4]), ("openvino", [1, 1, 1, 1])])
+def test_openvino_which_errs_in_batches_gets_a_sample_a_call(runtime: str, calls: list[int]) -> None:
+    session = Session(runtime)
+    assert run_session(session, part("classification"))["y"].shape == (4, 2)  # type: ignore[arg-type]
+    assert session.calls == calls

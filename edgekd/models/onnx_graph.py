@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 from edgekd.errors import InputError
@@ -31,7 +30,6 @@ _WEIGHTS = (
     TensorProto.UINT4,
 )  # fmt: skip
 RECURRENT = ("GRU", "LSTM")
-_MOVES = ("Slice", "Concat", "Unsqueeze", "Squeeze", "Reshape", "Transpose", "Identity")
 MULTIPLIES = re.compile("Conv|MatMul|Gemm|GRU|LSTM|RNN|Attention|Einsum")
 
 
@@ -111,53 +109,6 @@ def count_parameters(model: onnx.ModelProto) -> int:
     sizes = [math.prod(one.dims) for one in held if one.data_type in _WEIGHTS and one.name not in grids]
     sizes += [int(np.prod(numpy_helper.to_array(tensor))) for tensor in packed]
     return sum(size for size in sizes if size > 1)
-
-
-def zero_share(model: onnx.ModelProto) -> float | None:
-    """Return the share of zeros among the weights of layers that multiply, None where there are none or they are packed.
-
-    Of a rounded weight those levels are zeros that stand for it: the zero point of its channel, or of all.
-    """
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    makers = {name: node for node in model.graph.node for name in node.output}
-    multiplying = [node for node in model.graph.node if MULTIPLIES.search(node.op_type)]
-    found: set[str] = set()
-    for node in multiplying:
-        weights = node.input[1:3] if node.op_type in (*RECURRENT, "RNN") else node.input
-        found |= {name for given in weights for name in _sources(given, makers)}
-    zeros, count = 0, 0
-    for name in found:
-        maker = makers.get(name)
-        rounded = maker is not None and maker.op_type == "DequantizeLinear"
-        tensor = constants.get(maker.input[0] if maker is not None and rounded else name)
-        if tensor is None or len(tensor.dims) < 2:
-            continue
-        values = numpy_helper.to_array(tensor)
-        if maker is not None and rounded:
-            values = values.astype(np.int32) - _zero_points(maker, constants, values.ndim)
-        elif tensor.data_type not in (TensorProto.FLOAT, TensorProto.FLOAT16):
-            return None
-        zeros, count = zeros + int((values == 0).sum()), count + values.size
-    return zeros / count if count else None
-
-
-def _sources(name: str, makers: Mapping[str, onnx.NodeProto]) -> list[str]:
-    """Return the tensors whose values a tensor holds in another order; torch cuts recurrent weights and joins them anew."""
-    maker = makers.get(name)
-    if maker is None or maker.op_type not in _MOVES:
-        return [name]
-    moved = maker.input if maker.op_type == "Concat" else maker.input[:1]
-    return [one for given in moved for one in _sources(given, makers)]
-
-
-def _zero_points(dequantize: onnx.NodeProto, constants: dict[str, TensorProto], rank: int) -> NDArray[np.int32]:
-    """Return the zero points of a rounded weight, shaped to be taken off it."""
-    given = dequantize.input[2] if len(dequantize.input) > 2 else ""
-    if given not in constants:
-        return np.zeros((), np.int32)
-    points: NDArray[np.int32] = numpy_helper.to_array(constants[given]).astype(np.int32)
-    axis = next((attribute.i for attribute in dequantize.attribute if attribute.name == "axis"), 1) % rank
-    return points.reshape([-1 if one == axis else 1 for one in range(rank)]) if points.size > 1 else points.reshape(())
 
 
 def count_macs(path: Path) -> int | None:

@@ -9,7 +9,7 @@ import pytest
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from edgekd.errors import InputError
-from edgekd.models.onnx_graph import count_macs, fixed_batch, graph_signature, node_macs, zero_share
+from edgekd.models.onnx_graph import count_macs, fixed_batch, graph_signature, node_macs
 
 
 def graph(
@@ -104,55 +104,3 @@ def test_what_cannot_be_an_input_says_why() -> None:
 @pytest.mark.parametrize("shape", [(), None])
 def test_an_input_without_axes_has_no_batch(shape: tuple[int, ...] | None) -> None:
     assert fixed_batch(graph([helper.make_node("Relu", ["x"], ["y"])], {}, shape=shape)) is None
-
-
-def with_weight(weight: np.ndarray, *more: tuple[str, np.ndarray], axis: int = 0) -> onnx.ModelProto:
-    """Return a Gemm and its weight; with `more` (scale, zero point) the weight is rounded."""
-    made = graph([helper.make_node("Gemm", ["x", "float" if more else "w", "b"], ["y"], transB=1)], {}, shape=("N", 4))
-    if more:
-        node = helper.make_node("DequantizeLinear", ["w", *(name for name, _ in more)], ["float"], axis=axis)
-        made.graph.node.insert(0, node)
-    tensors = {"w": weight, "b": np.zeros(len(weight), np.float32), **dict(more)}
-    made.graph.initializer.extend(numpy_helper.from_array(tensor, name) for name, tensor in tensors.items())
-    return made
-
-
-LEVELS = np.array([[0, 3, 3, 1], [2, 0, 0, 2]], np.int8)
-
-
-@pytest.mark.parametrize(
-    ("points", "axis", "share"),
-    [
-        (None, 0, 3 / 8),
-        (np.array(3, np.int8), 0, 2 / 8),
-        (np.array([3, 2], np.int8), 0, 4 / 8),
-        (np.array([2, 0, 3, 1], np.int8), 1, 4 / 8),
-    ],
-    ids=["no zero point", "one", "of outputs", "of inputs"],
-)
-def test_the_level_that_stands_for_zero_is_counted(points: np.ndarray | None, axis: int, share: float) -> None:
-    more = [("scale", np.ones(1 if points is None else points.shape, np.float32))]
-    more += [] if points is None else [("points", points)]
-    assert zero_share(with_weight(LEVELS, *more, axis=axis)) == share
-
-
-def test_zeros_of_float_weights_are_counted_and_those_of_biases_are_not() -> None:
-    assert zero_share(with_weight(LEVELS.astype(np.float32))) == 3 / 8
-
-
-def test_packed_or_missing_weights_have_no_zeros_to_count() -> None:
-    assert zero_share(with_weight(LEVELS.astype(np.uint8))) is None
-    assert zero_share(graph([helper.make_node("Relu", ["x"], ["y"])], {})) is None
-
-
-def test_zeros_of_recurrent_weights_are_counted_where_torch_joins_them_anew() -> None:
-    nodes = [
-        helper.make_node("Concat", ["w", "w"], ["joined"], axis=0),
-        helper.make_node("Unsqueeze", ["joined", "axes"], ["one"]),
-        helper.make_node("GRU", ["x", "one", "r", "b"], ["y"], hidden_size=1),
-    ]
-    made = graph(nodes, {"w": (3, 4), "r": (1, 3, 4), "b": (1, 6)})
-    for tensor in made.graph.initializer:
-        if tensor.name == "w":
-            tensor.CopyFrom(numpy_helper.from_array(np.zeros((3, 4), np.float32), "w"))
-    assert zero_share(made) == 0.5  # of w and r, once each; the bias is no weight

@@ -15,7 +15,7 @@ from edgekd.context import Context
 from edgekd.data import Dataset
 from edgekd.errors import InputError
 from edgekd.models.network import count_macs
-from edgekd.models.onnx_graph import zero_share
+from edgekd.models.zero_share import zero_share
 from edgekd.request import Request, prepare
 from edgekd.stages.distill import STAGE as DISTILL
 from edgekd.stages.distill import DistillSettings

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 import edgekd
@@ -15,23 +14,22 @@ from edgekd.artifact import parity, write_artifact
 from edgekd.budget import Verdict, judge
 from edgekd.context import Context
 from edgekd.errors import StageError, device_errors_as
-from edgekd.evaluate import run_onnx
+from edgekd.evaluate import run_module, run_onnx
 from edgekd.files import folder_in_one_step, sha256, write_json
 from edgekd.measure import arm_figures, figures_on_target, limits_of, obtain_figures
-from edgekd.models.network import run_network
 from edgekd.models.precision import Precision
 from edgekd.models.signature import Signature, parse_inputs
 from edgekd.models.source import Opening, keep_source
 from edgekd.pipeline import Step, run_arms, run_stages
 from edgekd.request import Prepared, Request, prepare
 from edgekd.run import Run, code_version
-from edgekd.state import OnnxForm
+from edgekd.state import OnnxForm, PreparedForm
 from edgekd.verbs.accuracy_drop import limits_on_accuracy, missed_remarks, sample_remarks, stage_verdicts
 from edgekd.verbs.plan import check_order
-from edgekd.verbs.remarks import float_remarks, parity_remarks, slower_remarks
+from edgekd.verbs.remarks import float_remarks, parity_remarks, slower_remarks, worse_remarks
 
 REPORT_SCHEMA = 1
-PARITY_SAMPLES = 64
+PARITY_SAMPLES = 512
 
 
 @dataclass(frozen=True)
@@ -150,11 +148,13 @@ def _one_target(run: Run, prepared: Prepared, context: Context, artifact: Path) 
     limits = limits_of(context, figures["baseline"], last, machine)
     verdicts = (*judge(prepared.budget, limits), *stage_verdicts(chain, comparisons, context))
     own = host.is_runtime(context.target, context.runtime_name, machine)
+    timed = host.runtime_here(context.runtime_name) == context.runtime_name
     remarks = [
         *parity_remarks(checked),
         *missed_remarks(chain, verdicts),
         *sample_remarks(run, limits_on_accuracy(chain, prepared.budget), chain[0], context),
-        *slower_remarks(chain, comparisons.get(end, {}), prepared.directory, own=own),
+        *worse_remarks(chain, figures, context.metric),
+        *(slower_remarks(chain, comparisons.get(end, {}), prepared.directory, own=own) if timed else []),
         *float_remarks(chain),
     ]
     report = {
@@ -217,19 +217,15 @@ def _check_parity(
 ) -> dict[str, Any]:
     """Compare the written file, on real inputs, with the last network in torch: fake-quantized, or before quantization."""
     part = context.parts.evaluation.take(PARITY_SAMPLES)
-    inputs = part.inputs()
     source = next((one for one in reversed(chain) if not isinstance(one.state.form, OnnxForm)), None)
     if source is None or isinstance(source.state.form, OnnxForm):
         source = chain[0]
         expected = run_onnx(source.file, part, context.threads)
     else:
-        with torch.no_grad():
-            tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
-            named = run_network(source.state.form.module, tensors)
-        expected = {name: tensor.numpy() for name, tensor in named.items()}
-    if prepared.recipe.export.input == "uint8":
-        inputs = part.raw().inputs()
+        expected = run_module(source.state.form.module, part)
+    inputs = (part.raw() if prepared.recipe.export.input == "uint8" else part).inputs()
     result = parity(
         written, host.runtime_here(context.runtime_name), expected, inputs, precision, context.signature.task
     )
-    return {"against": source.name, **result.to_json()}
+    trained = isinstance(source.state.form, PreparedForm)
+    return {"against": source.name, "fake_quantized": trained, **result.to_json()}

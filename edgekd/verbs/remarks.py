@@ -1,16 +1,20 @@
 """What a person should know of the outcome of a run beside its figures, each with what to do next."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import onnx
 
+from edgekd.figures import Figure
+from edgekd.metrics import Metric
 from edgekd.models.onnx_graph import RECURRENT
 from edgekd.models.precision import Precision
 from edgekd.pipeline import Step
 
+LEAST_AGREEMENT = 0.99  # of the decisions of a fake-quantized network and its file
 LEAST_COSINE = 0.95  # of a file's outputs with the network's; below it a person should look
 _WEIGHTS_ALONE = "weights alone save bytes, not time; where time counts try static int8 or --dynamic"
 # What to try where a file is slower than the float one that it was made of.
@@ -48,11 +52,36 @@ def slower_remarks(chain: Sequence[Step], final: dict[str, Any], run: Path, *, o
     ]
 
 
+def worse_remarks(chain: Sequence[Step], figures: Mapping[str, Mapping[str, Figure]], metric: Metric) -> list[str]:
+    """Return a remark for every distillation whose score lies on the bad side of the interval of the step before it."""
+    remarks = []
+    for before, step in pairwise(chain):
+        parent, score = figures[before.name]["score"], figures[step.name]["score"]
+        bound = parent.low if metric.higher_is_better else parent.high
+        if step.state.lineage[-1] != "distill" or bound is None or parent.value is None or score.value is None:
+            continue
+        if metric.drop(bound, score.value) > 0:
+            remarks.append(
+                f"{step.name} made the network worse, by {metric.drop(parent.value, score.value):.2f} {metric.unit or metric.name} "
+                "against the step before it: try a lower learning_rate or more epochs; `--arms` shows what the teacher adds"
+            )
+    return remarks
+
+
 def parity_remarks(parity: dict[str, Any]) -> list[str]:
-    """Return a remark where the outputs of the written file are far from those of the network that it was made of."""
+    """Return a remark where the outputs of the written file are far from those of the network that it was made of.
+
+    A network that was trained with rounding decides as its file does, nearly always.
+    """
+    found = parity.get("agreement")
+    if parity["fake_quantized"] and found is not None and found < LEAST_AGREEMENT:
+        return [
+            f"the file and the trained, fake-quantized network take the same decision for {found:.1%} of {parity['samples']} "
+            "samples alone: train with a lower learning_rate, or longer, so that fewer decisions hang on a rounding"
+        ]
     if parity["cosine"] >= LEAST_COSINE:
         return []
-    agreement = "" if parity.get("agreement") is None else f", {parity['agreement']:.0%} of the decisions are the same"
+    agreement = "" if found is None else f", {found:.0%} of the decisions are the same"
     return [
         f"the outputs of the file are far from those of {parity['against']}: mean cosine {parity['cosine']:.3f}{agreement}; do not "
         "use it before `edgekd diagnose`, or other settings, tell why"
@@ -64,24 +93,25 @@ def float_remarks(chain: Sequence[Step]) -> list[str]:
     remarks = []
     for step in chain:
         notes = step.state.notes
-        kept = list(notes.get("kept_float", ()))
-        if not kept or notes.get("simulated"):
+        why = notes.get("kept_float", {})
+        if not why or notes.get("simulated"):
             continue
         nodes = onnx.load(str(step.file), load_external_data=False).graph.node
-        counts = Counter(node.op_type for node in nodes if node.name in kept)
+        counts = Counter((node.op_type, why[node.name]) for node in nodes if node.name in why)
         if not counts:
             continue
-        left = ", ".join(name if count == 1 else f"{count} {name}" for name, count in counts.most_common())
+        left = ", ".join(
+            (operator if count == 1 else f"{count} {operator}") + (f" ({reason})" if reason else "")
+            for (operator, reason), count in counts.most_common()
+        )
         unrounded = "float32" if step.state.lineage[-1] == "half" else "float"
-        remarks.append(f"{step.name}: what stays in {unrounded}: {left}{_way_out(step, counts)}")
+        remarks.append(f"{step.name}: what stays in {unrounded}: {left}{_way_out(step, {one for one, _ in counts})}")
     return remarks
 
 
-def _way_out(step: Step, counts: Counter[str]) -> str:
-    if step.state.lineage[-1] == "quantize":
-        return "; `edgekd diagnose` says why"
-    recurrent = set(RECURRENT) & set(counts)
-    if step.state.lineage[-1] == "quantize-weights" or not recurrent:
+def _way_out(step: Step, operators: set[str]) -> str:
+    recurrent = set(RECURRENT) & operators
+    if step.state.lineage[-1] != "quantize-dynamic" or not recurrent:
         return ""
     names = ", ".join(f'"{name}"' for name in sorted(recurrent))
     return f"; a stage quantize-weights with operators = [{names}] rounds its weights"

@@ -21,7 +21,10 @@ def test_a_run_is_diagnosed_beside_what_it_quantized(cli: Cli, quantized: Path) 
     assert all(layer["alone_sqnr_db"] > found["sqnr_db"] for layer in layers)
     assert all(layer["without_sqnr_db"] >= found["sqnr_db"] - 1 for layer in layers[:3])
     stem = next(one for one in found["kernels"] if one["reason"])
-    assert stem["operator"] == "Conv" and "left in float" in stem["reason"]
+    assert (
+        stem["operator"] == "Conv"
+        and stem["reason"] == "it was left in float: fewer than 4 input channels (least_channels)"
+    )
     assert sum(one["share"] for one in found["kernels"]) == pytest.approx(1)
 
 

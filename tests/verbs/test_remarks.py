@@ -5,11 +5,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from edgekd.figures import Figure
+from edgekd.metrics import METRICS
 from edgekd.models.precision import Precision
 from edgekd.models.signature import Signature, TensorSpec
 from edgekd.pipeline import Step
 from edgekd.state import ModelState, OnnxForm
-from edgekd.verbs.remarks import float_remarks, parity_remarks, slower_remarks
+from edgekd.verbs.remarks import float_remarks, parity_remarks, slower_remarks, worse_remarks
 
 SIGNATURE = Signature(inputs=(TensorSpec(name="x", shape=("batch", 4)),))
 CLEAR = {"ratio": 0.8, "low": 0.75, "high": 0.85, "verdict": "slower"}
@@ -43,9 +45,25 @@ def test_a_file_slower_than_its_float_one_draws_a_remark_with_a_next_step(tmp_pa
 def test_outputs_that_have_nothing_to_do_with_the_network_draw_one(
     cosine: float, agreement: float | None, count: int
 ) -> None:
-    said = parity_remarks({"against": "baseline", "cosine": cosine, "agreement": agreement})
+    said = parity_remarks({"against": "baseline", "fake_quantized": False, "cosine": cosine, "agreement": agreement})
     assert len(said) == count and all(f"{cosine:.3f}" in one for one in said)
     assert all(("17%" in one) == (agreement is not None) for one in said)
+
+
+@pytest.mark.parametrize(("trained", "agreement", "count"), [(True, 0.985, 1), (True, 0.99, 0), (False, 0.985, 0)])
+def test_a_trained_file_decides_as_its_network(trained: bool, agreement: float, count: int) -> None:
+    checked = {"against": "distill", "fake_quantized": trained, "cosine": 0.999, "agreement": agreement, "samples": 512}
+    assert sum("98.5% of 512" in one for one in parity_remarks(checked)) == count
+
+
+@pytest.mark.parametrize(("score", "count"), [(88.0, 1), (89.5, 0), (95.0, 0)])
+def test_a_distillation_that_made_things_worse_is_told(tmp_path: Path, score: float, count: int) -> None:
+    chain = [step(tmp_path / "a.onnx", "prune", "fp32"), step(tmp_path / "b.onnx", "distill", "fp32")]
+    before = Figure("%", 90.0, "measured", low=89.0, high=91.0)
+    figures = {"prune": {"score": before}, "distill": {"score": Figure("%", score, "measured")}}
+    said = worse_remarks(chain, figures, METRICS["accuracy"])
+    assert len(said) == count and all("worse, by 2.00 %" in one and "learning_rate" in one for one in said)
+    assert worse_remarks(chain[::-1], figures, METRICS["accuracy"]) == []  # a stage of another kind has its own words
 
 
 @pytest.mark.parametrize("verdict", ["faster", "not distinguishable", "the same file"])
@@ -56,9 +74,14 @@ def test_what_is_not_clearly_slower_draws_none(tmp_path: Path, verdict: str) -> 
 
 
 def test_what_stays_in_float_is_told_by_operator(tmp_path: Path) -> None:
-    kept = step(tmp_path / "a.onnx", "quantize-dynamic", "int8-dynamic", kept_float=["memory", "head", "tail"])
+    kept = step(
+        tmp_path / "a.onnx",
+        "quantize-dynamic",
+        "int8-dynamic",
+        kept_float=dict.fromkeys(("memory", "head", "tail"), ""),
+    )
     (said,) = float_remarks([kept])
     assert said.startswith("quantize-dynamic: what stays in float: 2 Gemm, GRU; a stage quantize-weights with")
-    assert float_remarks([step(tmp_path / "b.onnx", "quantize", "int8", kept_float=[])]) == []
+    assert float_remarks([step(tmp_path / "b.onnx", "quantize", "int8", kept_float={})]) == []
     half = step(tmp_path / "c.onnx", "half", "fp16", kept_float={"head": "weights out of range"})
-    assert float_remarks([half]) == ["half: what stays in float32: Gemm"]
+    assert float_remarks([half]) == ["half: what stays in float32: Gemm (weights out of range)"]

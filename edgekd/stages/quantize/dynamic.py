@@ -82,7 +82,7 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
         context.log(f"quantize-dynamic: {len(left)} nodes with weights stay in float: {named}")
     del made.graph.value_info[:]
     onnx.save(made, str(path))
-    notes = {"nodes": nodes, "kept_float": list(left)}
+    notes = {"nodes": nodes, "kept_float": dict.fromkeys(left, "")}
     return state.after("quantize-dynamic", OnnxForm(path, "int8-dynamic"), notes)
 
 

@@ -136,7 +136,7 @@ def prepare(
         "calibrator": chosen,
         "validation": {name: [round(value, 4) for value in pair] for name, pair in scores.items()},
         "rounded": {"weights": len(rounders(graph)) - len(histograms), "activations": len(histograms)},
-        "kept_float": list(simulation.keep_float),
+        "kept_float": dict.fromkeys(simulation.keep_float, "keep_float"),
         "calibration_samples": len(context.parts.calibration),
     }
     if ratios := zero_ratios(graph):

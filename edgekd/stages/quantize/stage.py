@@ -86,8 +86,11 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
     metric = deciding_metric(context.metric, part)
     reference = quantizer.run(source, part)
     with context.progress("quantize", len(quantizer.candidates) + 1) as advance:
-        kept = (*settings.keep_float, *narrow_convolutions(prepared, settings.least_channels))
-        kept = (*kept, *_noisy_layers(quantizer, kept, settings))
+        narrow = f"fewer than {settings.least_channels} input channels (least_channels)"
+        why = dict.fromkeys(narrow_convolutions(prepared, settings.least_channels), narrow)
+        why |= dict.fromkeys(settings.keep_float, "keep_float")
+        why |= dict.fromkeys(_noisy_layers(quantizer, tuple(why), settings), "its rounding is too noisy (float_noise)")
+        kept = tuple(why)
         advance(1)
         files: dict[Candidate, Path] = {}
         scores: dict[Candidate, Score] = {}
@@ -119,11 +122,13 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
         context.log(
             f"quantize: {', '.join(sorted(set(left.values())))} stays in float: integers for it are missing here, or do not pay"
         )
+    why |= dict.fromkeys((name for name in kept if name not in why), "accuracy_drop")
+    why |= dict.fromkeys(left, "integers for it are missing here, or do not pay")
     notes = {
         **quantizer.notes(chosen, kept),
         "weight_range": scheme.weight_range,
         "validation": {", ".join(one): [round(value, 4) for value in pair] for one, pair in scores.items()},
-        "kept_float": [*kept, *left],
+        "kept_float": why,
         "calibration_samples": len(context.parts.calibration),
         **held,
     }

@@ -1,5 +1,6 @@
 """The next action for a layer, from what was measured of it."""
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from edgekd.metrics import Metric
@@ -12,7 +13,9 @@ NOISY = 0.1  # share of the noise
 _GAIN_DB = 0.5
 
 
-def advise(layer: "LayerDiagnosis", score: float, sqnr_db: float, metric: Metric) -> str:
+def advise(
+    layer: "LayerDiagnosis", score: float, sqnr_db: float, metric: Metric, calibrators: Collection[str] = ()
+) -> str:
     """Return what to do about a layer; nothing for one whose noise does not matter.
 
     Args:
@@ -20,19 +23,22 @@ def advise(layer: "LayerDiagnosis", score: float, sqnr_db: float, metric: Metric
         score: of the int8 network.
         sqnr_db: of the int8 network's outputs.
         metric: that the score is.
+        calibrators: those that were compared when the file was made.
     """
     if layer.noise < NOISY and layer.without_sqnr_db is None:
         return ""
     said = []
     if layer.weight_outliers:
         said.append(
-            f"output channels {_few(layer.weight_outliers)} of its weight are far larger than the others and share one step: "
+            f"output {_are(layer.weight_outliers, 'its weight')} far larger than the others at one common step: "
             "choose a target or runtime with per_channel weights"
         )
     if layer.input_outliers and layer.noise >= NOISY:
-        said.append(f"channels {_few(layer.input_outliers)} of its input are far larger than the others")
+        said.append(f"{_are(layer.input_outliers, 'its input')} far larger than the others")
     if layer.clipped > CLIPPED and layer.noise >= NOISY:
-        said.append(f'{layer.clipped:.1%} of its input is clipped: try calibrators = ["min-max"]')
+        lost = "min-max" in calibrators
+        action = "min-max, which clips nothing, was compared and lost" if lost else 'try calibrators = ["min-max"]'
+        said.append(f"{layer.clipped:.1%} of its input is clipped: {action}")
     if layer.without_sqnr_db is not None and layer.without_score is not None:
         gain = layer.without_sqnr_db - sqnr_db
         better = metric.drop(layer.without_score, score)
@@ -43,5 +49,8 @@ def advise(layer: "LayerDiagnosis", score: float, sqnr_db: float, metric: Metric
     return "; ".join(said)
 
 
-def _few(channels: tuple[int, ...]) -> str:
-    return ", ".join(str(one) for one in channels[:4]) + (" ..." if len(channels) > 4 else "")
+def _are(channels: tuple[int, ...], of: str) -> str:
+    """Return the first channels with their verb: `channel 3 of its input is`."""
+    if len(channels) == 1:
+        return f"channel {channels[0]} of {of} is"
+    return f"channels {', '.join(str(one) for one in channels[:4])}{' ...' if len(channels) > 4 else ''} of {of} are"

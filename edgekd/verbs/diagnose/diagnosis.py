@@ -2,9 +2,9 @@
 
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -148,9 +148,10 @@ def diagnose(
                 f"the reference has no weights like those of {', '.join(graph.unmatched[:3])}"
                 f"{' ...' if len(graph.unmatched) > 3 else ''}: what rounding did to them is not seen"
             )
-        found = _Measured(graph, part, chosen, workdir, threads, progress).diagnosis()
+        history = _history(run)
+        found = _Measured(graph, part, chosen, workdir, threads, progress).diagnosis(history.tried)
         feeds = next(iter(part.batches(1)))
-        ran = tuple(kernels(subject.file, quantized, feeds, threads))
+        ran = tuple(kernels(subject.file, quantized, feeds, threads, history.kept_float))
     return Diagnosis(
         model=subject.name,
         data=dataset.origin,
@@ -186,10 +187,31 @@ def _reference(
     return prepared, []
 
 
+@dataclass(frozen=True)
+class _History:
+    """What the run tells of its quantization: the calibrators it compared, and why nodes stayed in float."""
+
+    tried: frozenset[str] = frozenset()
+    kept_float: Mapping[str, str] = field(default_factory=dict)
+
+
+def _history(run: Path | None) -> _History:
+    notes = [] if run is None else [stage["notes"] for stage in _stages(run) if stage["name"].startswith("quantize")]
+    if not notes:
+        return _History()
+    tried = frozenset(candidate.split(", ")[0] for candidate in notes[-1].get("validation", ()))
+    return _History(tried, notes[-1].get("kept_float", {}))
+
+
+def _stages(run: Path) -> list[dict[str, Any]]:
+    report = json.loads((run / "report.json").read_text(encoding="utf-8"))
+    stages: list[dict[str, Any]] = report.get("targets", [report])[0]["stages"]
+    return stages
+
+
 def _parent_of_quantize(run: Path) -> Path | None:
     """Return the ONNX file that a run quantized; None where what was quantized was trained afterwards."""
-    report = json.loads((run / "report.json").read_text(encoding="utf-8"))
-    stages = report.get("targets", [report])[0]["stages"]
+    stages = _stages(run)
     names = [stage["name"] for stage in stages]
     position = next((number for number, name in enumerate(names) if name.startswith("quantize")), 0)
     if position == 0 or any(name.startswith("distill") for name in names[position:]):
@@ -209,8 +231,8 @@ class _Measured:
         self.everything = {layer.name for layer in graph.layers}
         self.reference: Outputs = self._outputs(())
 
-    def diagnosis(self) -> dict[str, Any]:
-        """Return all that is measured of the layers, by the names of the diagnosis."""
+    def diagnosis(self, calibrators: Collection[str]) -> dict[str, Any]:
+        """Return all that is measured of the layers, by the names of the diagnosis; `calibrators` were compared before."""
         layers = self.graph.layers
         tried = min(TRIED, len(layers))
         opened = (
@@ -246,7 +268,7 @@ class _Measured:
                 if len(found) < tried:
                     without = self._judge(self.everything - {layer.name}, advance)
                     one = replace(one, without_score=without[0], without_sqnr_db=without[1])
-                found.append(replace(one, advice=advise(one, score, sqnr, self.metric)))
+                found.append(replace(one, advice=advise(one, score, sqnr, self.metric, calibrators)))
         float_score = judge_outputs(self.reference, self.reference, self.part, self.metric)
         return {"float_score": float_score, "score": score, "sqnr_db": sqnr, "layers": tuple(found)}
 

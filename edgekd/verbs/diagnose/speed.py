@@ -1,6 +1,6 @@
 """Which nodes did not run in integers in the runtime's own profile, and why."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,10 @@ class Kernel:
     reason: str | None
 
 
-def kernels(path: Path, model: onnx.ModelProto, feeds: dict[str, NDArray[Any]], threads: int) -> list[Kernel]:
-    """Run a file, which holds this model, and return what ran, in its order.
+def kernels(
+    path: Path, model: onnx.ModelProto, feeds: dict[str, NDArray[Any]], threads: int, kept: Mapping[str, str]
+) -> list[Kernel]:
+    """Run a file, which holds this model, and return what ran, in its order; `kept` tells why nodes stayed in float.
 
     Raises:
         DeviceError: the runtime cannot run it.
@@ -37,17 +39,13 @@ def kernels(path: Path, model: onnx.ModelProto, feeds: dict[str, NDArray[Any]], 
     total = max(sum(one.time_us for one in times), 1e-9)
     makers = {name: node for node in model.graph.node for name in node.output}
     nodes = {**makers, **{node.name: node for node in model.graph.node}}  # a node that was fused has either name
-    return [
-        Kernel(
-            one.name,
-            one.operator,
-            one.time_us,
-            one.time_us / total,
-            _integers(one),
-            _reason(one, nodes.get(one.name), makers, model),
-        )
-        for one in times
-    ]
+    found = []
+    for one in times:
+        node = nodes.get(one.name)
+        name = one.name if node is None else node.name or one.name
+        reason = _reason(one, node, makers, model, kept)
+        found.append(Kernel(name, one.operator, one.time_us, one.time_us / total, _integers(one), reason))
+    return found
 
 
 def conversion_share(found: Sequence[Kernel]) -> float:
@@ -56,17 +54,23 @@ def conversion_share(found: Sequence[Kernel]) -> float:
 
 
 def _integers(one: NodeTime) -> bool:
-    return bool(one.reads) and one.reads[0] in _INTEGERS
+    return bool(one.reads) and one.reads[0] in _INTEGERS and one.operator not in _LAYOUT
 
 
 def _reason(
-    one: NodeTime, node: onnx.NodeProto | None, makers: dict[str, onnx.NodeProto], model: onnx.ModelProto
+    one: NodeTime,
+    node: onnx.NodeProto | None,
+    makers: dict[str, onnx.NodeProto],
+    model: onnx.ModelProto,
+    kept: Mapping[str, str],
 ) -> str | None:
     """Return why a node that multiplies ran in float."""
     if _integers(one) or not MULTIPLIES.search(one.operator):
         return None
     if node is None:
         return "the runtime made this node itself"
+    if kept.get(node.name):
+        return f"it was left in float: {kept[node.name]}"
     rounded = [name for name in node.input if name in makers and makers[name].op_type == "DequantizeLinear"]
     if not rounded:
         return "nothing that it reads is rounded in the file: it was left in float"

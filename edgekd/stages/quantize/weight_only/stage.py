@@ -71,7 +71,7 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
         "weights": sum(one.size for one in weights),
         "packed_bytes": sum(_bytes(one, settings) for one in weights),
         "nodes": len(done),
-        "kept_float": left,
+        "kept_float": dict.fromkeys(left, ""),
     }
     return state.after("quantize-weights", OnnxForm(path, _precision(settings)), notes)
 

@@ -11,6 +11,7 @@ Source: Nagel et al., Data-Free Quantization Through Weight Equalization and Bia
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -25,8 +26,17 @@ _STILL = 1e-3  # scales that change by less are at rest
 _MOST = 100.0  # of a scale, or one by it: a channel that is nearly dead takes no part (edgekd variant)
 
 
-def equalize(model: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
-    """Return the graph with all pairs of layers equalized, and the number of pairs; it computes what it did."""
+@dataclass(frozen=True)
+class Equalized:
+    """A graph with its pairs of layers equalized; `spread` is the largest scale of a channel by the median one's of its pair."""
+
+    graph: onnx.ModelProto
+    pairs: int
+    spread: float
+
+
+def equalize(model: onnx.ModelProto) -> Equalized:
+    """Return the graph with all pairs of layers equalized; it computes what it did."""
     pairs = list(_pairs(model))
     arrays = {name: array_of(model, name).astype(np.float64) for pair in pairs for name in _names(*pair)}
     scales = {one.node: np.ones(_outputs(one)) for one, _ in pairs}
@@ -49,7 +59,8 @@ def equalize(model: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
     for tensor in changed.graph.initializer:
         if tensor.name in arrays:
             tensor.CopyFrom(numpy_helper.from_array(arrays[tensor.name].astype(np.float32), tensor.name))
-    return changed, len(pairs)
+    spreads = [float(scale.max() / np.median(scale)) for scale in scales.values()]
+    return Equalized(changed, len(pairs), max(spreads, default=1.0))
 
 
 def _pairs(model: onnx.ModelProto) -> Iterator[tuple[Layer, Layer]]:

@@ -15,6 +15,7 @@ Rounding = Literal["nearest", "least-output-error"]
 
 
 _ROUNDING_ALONE = ("rounding", "bias_correction", "equalization", "float_noise", "float_share")
+_OUTLIER = 8.0
 _RANGES = ("calibrators", "percentile")
 
 
@@ -69,7 +70,8 @@ class QuantizeSettings(StageSettings):
     )
     equalization: Literal["auto", "try", "off"] = Field(
         default="auto",
-        description="also try the graph with neighbouring layers equalized; auto: where a weight has one scale a tensor",
+        description="also try the graph with neighbouring layers equalized; auto: where a weight has one scale a tensor, "
+        "or one channel far exceeds the others",
     )
     weight_range: Literal["auto", "full", "seven-bit"] = Field(
         default="auto",
@@ -98,9 +100,10 @@ class QuantizeSettings(StageSettings):
         description="but only where the layers around it have at most this share of MACs and weights",
     )
 
-    def equalizes(self, scheme: QuantizationScheme) -> bool:
-        """Return whether equalized weights are tried in a scheme."""
-        return self.equalization == "try" or (self.equalization == "auto" and not scheme.per_channel)
+    def equalizes(self, scheme: QuantizationScheme, spread: float) -> bool:
+        """Return whether equalized weights are tried in a scheme; `spread` is how far one channel exceeds the median one."""
+        helps = not scheme.per_channel or spread > _OUTLIER
+        return self.equalization == "try" or (self.equalization == "auto" and helps)
 
     @model_validator(mode="after")
     def _trained_or_searched(self) -> Self:

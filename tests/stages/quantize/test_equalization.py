@@ -48,8 +48,9 @@ def ranges(model: onnx.ModelProto, name: str, axes: tuple[int, ...]) -> np.ndarr
 @pytest.mark.parametrize("activation", ["Relu", "LeakyRelu"])
 def test_the_network_computes_what_it_did_and_ranges_are_equal(activation: str, tmp_path: Path) -> None:
     model = network(activation)
-    equalized, pairs = equalize(model)
-    assert pairs == 2
+    found = equalize(model)
+    equalized = found.graph
+    assert found.pairs == 2
     x = np.random.default_rng(1).normal(size=(1, 3, 8, 8)).astype(np.float32)
     outputs = []
     for number, one in enumerate((model, equalized)):
@@ -62,13 +63,25 @@ def test_the_network_computes_what_it_did_and_ranges_are_equal(activation: str, 
     assert made.max() / made.min() < 0.2 * before.max() / before.min()
 
 
+def test_a_channel_far_larger_than_the_others_shows_in_the_spread() -> None:
+    model = network("Relu")
+    even = equalize(model).graph
+    assert equalize(even).spread == pytest.approx(1, abs=0.05)
+    weights = {tensor.name: tensor for tensor in even.graph.initializer}
+    for name, factor in (("w1", 30.0), ("b1", 30.0), ("w2", 1 / 30)):  # one channel, the same function
+        values = numpy_helper.to_array(weights[name]).copy()
+        values[3] *= factor
+        weights[name].CopyFrom(numpy_helper.from_array(values, name))
+    assert equalize(even).spread == pytest.approx(30, rel=0.1)
+
+
 def test_a_clipping_activation_is_left_alone() -> None:
     model = network("Clip")
-    equalized, pairs = equalize(model)
-    assert pairs == 0 and equalized == model
+    found = equalize(model)
+    assert found.pairs == 0 and found.graph == model and found.spread == 1
 
 
 def test_what_others_read_too_is_left_alone() -> None:
     model = network("Relu")
     model.graph.output.append(helper.make_tensor_value_info("r", TensorProto.FLOAT, [1, 8, 8, 8]))
-    assert equalize(model)[1] == 1
+    assert equalize(model).pairs == 1

@@ -248,7 +248,8 @@ def test_equalization_is_tried_where_a_weight_has_one_scale(
 ) -> None:
     scheme = prepared[1].runtime.quantization
     assert scheme is not None
-    assert not FAST.equalizes(scheme) and FAST.equalizes(scheme.model_copy(update={"per_channel": False}))
+    assert not FAST.equalizes(scheme, spread=8) and FAST.equalizes(scheme, spread=9)
+    assert FAST.equalizes(scheme.model_copy(update={"per_channel": False}), spread=1)
     _, notes = quantized(prepared, tmp_path / "a", FAST.model_copy(update={"equalization": "try"}))
     assert set(notes["validation"]) == {"mse, nearest", "mse, nearest, equalized"}
     assert all(accuracy > 50 for accuracy, _ in notes["validation"].values())

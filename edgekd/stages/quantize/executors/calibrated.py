@@ -48,11 +48,11 @@ class CalibratedQuantizer(Quantizer):
         super().__init__(prepared, scheme, context)
         self._settings, self._write = settings, write
         self._observed = {"": self._observe(prepared)}
-        if settings.equalizes(scheme):
-            equalized, pairs = equalize(prepared)
-            context.log(f"quantize: {pairs or 'no'} pair{'s' if pairs != 1 else ''} of layers can be equalized")
-            if pairs:
-                self._observed[EQUALIZED] = self._observe(equalized)
+        if settings.equalization != "off":
+            found = equalize(prepared)
+            if found.pairs and settings.equalizes(scheme, found.spread):
+                context.log(f"quantize: {found.pairs} pair{'s' if found.pairs != 1 else ''} of layers can be equalized")
+                self._observed[EQUALIZED] = self._observe(found.graph)
         ways = itertools.product(self._observed, settings.calibrators, settings.rounding)
         self.candidates = tuple(
             (calibrator, rounding, *([graph] if graph else [])) for graph, calibrator, rounding in ways

@@ -86,9 +86,10 @@ class SchemeQuantizer(Quantizer):  # type: ignore[misc]  # torchao has no types
 
     def _is_integer(self, node: fx.Node) -> bool:
         """Return whether the scheme has integers for an operator, and nobody wants it in float."""
-        names = set(OPERATORS.get(node.target, ()))
+        names, modules = set(OPERATORS.get(node.target, ())), modules_of(node)
         wanted = names & self._operators if self._operators else names
-        return bool(wanted) and not self._keep_float & (names | set(modules_of(node)))
+        in_file = {f"{(modules or [''])[-1]}/{name}" for name in names}
+        return bool(wanted) and not self._keep_float & {*names, *modules, *in_file}
 
     def _is_rounded(self, model: fx.GraphModule, node: fx.Node) -> bool:
         """Return whether a layer's weights are constants, and not too few or, where they are ternary, of a convolution."""

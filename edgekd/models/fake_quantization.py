@@ -171,8 +171,10 @@ def copy_weights(prepared: fx.GraphModule, module: nn.Module) -> None:
 
 
 def unknown_names(module: nn.Module, names: Sequence[str]) -> list[str]:
-    """Return the names that are neither a module's nor those of an ONNX operator that can be rounded."""
+    """Return the names that are neither a module's, an ONNX operator's that can be rounded, nor of a module and its operator."""
     from edgekd.models.annotation import OPERATORS
 
-    known = {name for name, _ in module.named_modules()} | {one for names in OPERATORS.values() for one in names}
+    modules = {name for name, _ in module.named_modules()}
+    operators = {one for names in OPERATORS.values() for one in names}
+    known = {*modules, *operators, *(f"{one}/{operator}" for one in modules for operator in operators)}
     return [name for name in names if name not in known]

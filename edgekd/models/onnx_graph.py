@@ -75,19 +75,31 @@ def name_nodes(model: onnx.ModelProto) -> None:
 
 
 def named_nodes(model: onnx.ModelProto, wanted: Sequence[str], setting: str) -> set[str]:
-    """Return the names of the nodes that are named, or whose operator is.
+    """Return the names of the nodes that are named, or whose operator is, or the module that they come from or one around it.
 
     Raises:
-        InputError: a name is neither a node's nor an operator's; `setting` is where it stands.
+        InputError: a name is none of these; `setting` is where it stands.
     """
     operators = sorted({node.op_type for node in model.graph.node})
-    known = {node.name for node in model.graph.node} | set(operators)
+    modules = {node.name: node.name.rpartition("/")[0] for node in model.graph.node}
+    around = {
+        ".".join(path[:depth])
+        for path in (one.split(".") for one in modules.values())
+        for depth in range(1, len(path) + 1)
+    }
+    known = {*modules, *operators, *around} - {""}
     for name in wanted:
         if name not in known:
             near = get_close_matches(name, sorted(known), 3)
             hint = f"nearest: {', '.join(near)}" if near else f"its operators are {', '.join(operators)}"
-            raise InputError(f"{setting}: no node or operator {name!r}; {hint}")
-    return {node.name for node in model.graph.node if node.name in wanted or node.op_type in wanted}
+            raise InputError(f"{setting}: no node, module or operator {name!r}; {hint}")
+    return {
+        node.name
+        for node in model.graph.node
+        if node.name in wanted
+        or node.op_type in wanted
+        or any(f"{modules[node.name]}.".startswith(f"{name}.") for name in wanted)
+    }
 
 
 def fixed_batch(model: onnx.ModelProto) -> int | None:

@@ -23,7 +23,7 @@ def test_a_run_is_diagnosed_beside_what_it_quantized(cli: Cli, quantized: Path) 
     stem = next(one for one in found["kernels"] if one["reason"])
     assert (
         stem["operator"] == "Conv"
-        and stem["reason"] == "it was left in float: fewer than 4 input channels (least_channels)"
+        and stem["reason"] == "it was left in float (fewer than 4 input channels: least_channels)"
     )
     assert sum(one["share"] for one in found["kernels"]) == pytest.approx(1)
 

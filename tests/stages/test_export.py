@@ -13,7 +13,7 @@ from edgekd.errors import InputError, StageError
 from edgekd.models.network import count_macs, learn_outputs
 from edgekd.models.networks import NETWORKS
 from edgekd.models.onnx_graph import count_macs as onnx_macs
-from edgekd.models.onnx_graph import count_parameters, fixed_batch, graph_signature, preprocess_inside
+from edgekd.models.onnx_graph import count_parameters, fixed_batch, graph_signature, named_nodes, preprocess_inside
 from edgekd.models.precision import precision_of
 from edgekd.models.signature import Preprocessing, Signature, TensorSpec
 from edgekd.recipe import ExportSettings
@@ -162,3 +162,29 @@ def test_foreign_operators_do_not_reach_the_device(tmp_path: Path, written: tupl
     onnx.save(model, str(tmp_path / "foreign.onnx"))
     with pytest.raises(StageError, match="must not get"):
         EXPORTERS["onnxruntime"].write(tmp_path / "foreign.onnx", written[1], ExportSettings(), tmp_path)
+
+
+def test_nodes_are_named_after_the_modules_that_they_come_from(tmp_path: Path) -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+            self.head = nn.Linear(4, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.stem(x)
+            return self.head((y + 2 * y + y.flip(1)).mean((2, 3)))
+
+    signature = Signature(
+        inputs=(TensorSpec(name="x", shape=("batch", 1, 6, 6)),), outputs=(TensorSpec(name="y", shape=("batch", 2)),)
+    )
+    write_onnx(Twice(), signature, tmp_path / "m.onnx")
+    graph = onnx.load(str(tmp_path / "m.onnx"))
+    names = [node.name for node in graph.graph.node]
+    assert len(set(names)) == len(names) and {"stem.0/Conv", "stem.2/Relu", "head/Gemm", "/Add", "/Add_1"} <= set(names)
+    assert named_nodes(graph, ["stem"], "keep_float") == {"stem.0/Conv", "stem.2/Relu"}
+    assert named_nodes(graph, ["Gemm", "/Add_1"], "keep_float") == {"head/Gemm", "/Add_1"}
+    with pytest.raises(
+        InputError, match="keep_float: no node, module or operator 'stem.0/Convv'; nearest: stem.0/Conv"
+    ):
+        named_nodes(graph, ["stem.0/Convv"], "keep_float")

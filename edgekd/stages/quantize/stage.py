@@ -86,10 +86,10 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
     metric = deciding_metric(context.metric, part)
     reference = quantizer.run(source, part)
     with context.progress("quantize", len(quantizer.candidates) + 1) as advance:
-        narrow = f"fewer than {settings.least_channels} input channels (least_channels)"
+        narrow = f"fewer than {settings.least_channels} input channels: least_channels"
         why = dict.fromkeys(narrow_convolutions(prepared, settings.least_channels), narrow)
         why |= dict.fromkeys(settings.keep_float, "keep_float")
-        why |= dict.fromkeys(_noisy_layers(quantizer, tuple(why), settings), "its rounding is too noisy (float_noise)")
+        why |= dict.fromkeys(_noisy_layers(quantizer, tuple(why), settings), "its rounding is too noisy: float_noise")
         kept = tuple(why)
         advance(1)
         files: dict[Candidate, Path] = {}

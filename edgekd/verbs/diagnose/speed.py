@@ -70,7 +70,7 @@ def _reason(
     if node is None:
         return "the runtime made this node itself"
     if kept.get(node.name):
-        return f"it was left in float: {kept[node.name]}"
+        return f"it was left in float ({kept[node.name]})"
     rounded = [name for name in node.input if name in makers and makers[name].op_type == "DequantizeLinear"]
     if not rounded:
         return "nothing that it reads is rounded in the file: it was left in float"

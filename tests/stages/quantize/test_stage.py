@@ -112,7 +112,7 @@ def test_validation_picks_the_calibrator(prepared: tuple[ModelState, Context], t
 
 
 def test_a_name_that_is_nowhere_is_refused(prepared: tuple[ModelState, Context], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no node or operator 'Gem'; nearest: Gemm"):
+    with pytest.raises(InputError, match="no node, module or operator 'Gem'; nearest: Gemm"):
         quantized(prepared, tmp_path / "a", QuantizeSettings(keep_float=("Gem",)))
 
 

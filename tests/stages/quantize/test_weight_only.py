@@ -102,7 +102,7 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
 
 
 def test_unknown_names_are_refused(transformer: Begun, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="keep_float: no node or operator 'Gem'; nearest: Gemm"):
+    with pytest.raises(InputError, match="keep_float: no node, module or operator 'Gem'; nearest: Gemm"):
         after(transformer, WeightOnlySettings(keep_float=("Gem",)), tmp_path)
 
 

@@ -10,7 +10,7 @@ from edgekd.device.errors import DeviceError
 from edgekd.device.runtimes.onnxruntime import write_optimized
 from edgekd.errors import StageError
 from edgekd.models.onnx_graph import name_nodes
-from edgekd.stages.export.onnx_writer import tidy
+from edgekd.stages.export.onnx_writer import name_pooling, tidy
 from edgekd.stages.rewrite.rewrite import Change, Rewrite, onnx_path
 from edgekd.state import ModelState, OnnxForm
 
@@ -49,6 +49,7 @@ class FoldConstants(Rewrite):
         before, after = (_operators(model) for model in (onnx.load(str(source)), folded))
         if before == after:
             return Change("nothing in the graph is constant or without effect")
+        name_pooling(folded)
         tidy(folded)
         name_nodes(folded)
         del folded.graph.value_info[:]

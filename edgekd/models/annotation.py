@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from edgekd.errors import StageError
+from edgekd.errors import InputError
 from edgekd.models.exported_graph import CONVOLUTIONS, LAYERS, is_constant, value_of
 from edgekd.models.fake_quantization import Simulation
 from edgekd.models.pt2e import (
@@ -124,7 +124,7 @@ class SchemeQuantizer(Quantizer):  # type: ignore[misc]  # torchao has no types
         if floating:
             where = ", ".join(dict.fromkeys((modules_of(user) or [user.name])[-1] for user in floating))
             layers = ", ".join(dict.fromkeys(f'"{modules_of(user)[-1]}"' for user in users if user not in floating))
-            raise StageError(
+            raise InputError(
                 f"{weight.target} is one weight of several layers, and {where} uses it in float; "
                 f"set keep_float = [{layers}], so that all do"
             )

@@ -62,6 +62,7 @@ def prepare_graph(module: nn.Module, signature: Signature, simulation: Simulatio
     scale of the batch norm behind their layer, and have the network's names and their gradients.
 
     Raises:
+        InputError: a weight is used in float, too.
         StageError: torch cannot trace the network with a free batch size.
     """
     from edgekd.models.annotation import SchemeQuantizer

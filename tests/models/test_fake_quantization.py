@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgekd.errors import InputError, StageError
+from edgekd.errors import InputError
 from edgekd.models.exported_graph import set_adapting, set_training, value_of
 from edgekd.models.fake_quantization import (
     Simulation,
@@ -228,10 +228,10 @@ def test_one_weight_of_two_layers_has_one_rounder_and_one_of_a_rounded_and_a_flo
     graph = prepare_graph(Tied(False).eval(), TOKENS, simulation)
     assert len(rounded_weights(graph)) == 1
     with pytest.raises(
-        StageError, match=r'one weight of several layers, and table uses it .* keep_float = \["first"\]'
+        InputError, match=r'one weight of several layers, and table uses it .* keep_float = \["first"\]'
     ):
         prepare_graph(Tied(True).eval(), TOKENS, simulation)
-    with pytest.raises(StageError, match="and first uses it in float"):
+    with pytest.raises(InputError, match="and first uses it in float"):
         prepare_graph(Tied(False).eval(), TOKENS, simulation.model_copy(update={"keep_float": ("first",)}))
     kept = simulation.model_copy(update={"keep_float": ("first", "second")})
     assert not rounded_weights(prepare_graph(Tied(True).eval(), TOKENS, kept))

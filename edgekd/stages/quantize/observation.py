@@ -135,7 +135,7 @@ def first_pass(watched: Watched, layers: list[Layer]) -> tuple[dict[str, tuple[f
     seen = 0
     for number, (values, count) in enumerate(watched.values()):
         for name, array in values.items():
-            _check_numbers(name, array, watched.part.indices[seen : seen + count])
+            check_numbers(name, array, watched.part.indices[seen : seen + count])
             low, high = ends_of(array)
             before = extremes.get(name, (low, high))
             extremes[name] = min(before[0], low), max(before[1], high)
@@ -156,8 +156,13 @@ def first_pass(watched: Watched, layers: list[Layer]) -> tuple[dict[str, tuple[f
     return extremes, {name: _moments(*total) for name, total in sums.items()}
 
 
-def _check_numbers(name: str, array: NDArray[Any], samples: NDArray[np.int64]) -> None:
+def check_numbers(name: str, array: NDArray[Any], samples: NDArray[np.int64]) -> None:
     """Refuse NaN, naming the tensor and the sample of the data set; infinite values may be a mask's.
+
+    Args:
+        name: of the tensor.
+        array: its values, (N, ...) where they have a row a sample.
+        samples: positions in the data set, (N,).
 
     Raises:
         InputError: one is not a number.

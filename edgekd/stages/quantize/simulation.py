@@ -27,7 +27,7 @@ from edgekd.models.signature import Signature
 from edgekd.models.weight_rounding import Weights, zero_ratio_alarm
 from edgekd.stages.quantize.calibration import Range, choose_range
 from edgekd.stages.quantize.choice import Score, best, in_words, score
-from edgekd.stages.quantize.observation import Histogram, count_values, ends_of
+from edgekd.stages.quantize.observation import Histogram, check_numbers, count_values, ends_of
 from edgekd.stages.quantize.settings import Calibrator, QuantizeSettings
 from edgekd.state import PreparedForm, TorchForm
 from edgekd.target import QuantizationScheme
@@ -103,16 +103,18 @@ def prepare(
     picks, as in static quantization. The ranges of weights are their extremes, a channel or a tensor each.
 
     Raises:
-        StageError: torch cannot trace the network with a free batch size, it has nothing to round, or its weights are not finite.
+        InputError: it has nothing to round, or an activation is not a number.
+        StageError: torch cannot trace the network with a free batch size, or its weights are not finite.
     """
     infinite = [name for name, tensor in form.module.named_parameters() if not torch.isfinite(tensor).all()]
     if infinite:
         raise StageError(f"{infinite[0]} is not finite, so it has no range to round to; train the network anew")
     graph = prepare_graph(form.module, signature, simulation)
     if not rounded_weights(graph):
-        raise StageError(
+        raise InputError(
             f"nothing is rounded: no layer has {simulation.weights} weights here"
             + ("; ternary are those of linear layers alone" if simulation.weights == "ternary" else "")
+            + "; leave quantize out, or see what keep_float and least_channels leave"
         )
     part = context.parts.validation
     metric = deciding_metric(context.metric, part)
@@ -179,14 +181,25 @@ def _observe(graph: fx.GraphModule, part: Part) -> dict[str, Histogram]:
 
 def _watch(graph: fx.GraphModule, part: Part, look: Callable[[str, NDArray[Any]], None]) -> None:
     """Run a part through a graph and show all that its activations' rounders get."""
+    from edgekd.models.annotation import modules_of
+
     weights = rounded_weights(graph)
+    samples = part.indices
+
+    readers = {str(node.target): modules_of(next(iter(node.users))) for node in graph.graph.nodes if node.users}
+
+    def checked(name: str, values: NDArray[Any]) -> None:
+        check_numbers(f"input of {(readers[name] or [name])[-1]}", values, samples)
+        look(name, values)
+
     handles = [
-        rounder.register_forward_pre_hook(lambda _, given, name=name: look(name, given[0].numpy()))
+        rounder.register_forward_pre_hook(lambda _, given, name=name: checked(name, given[0].numpy()))
         for name, rounder in rounders(graph).items()
         if name not in weights
     ]
     try:
-        for feeds in part.batches(_BATCH):
+        for start, feeds in enumerate(part.batches(_BATCH)):
+            samples = part.indices[start * _BATCH : (start + 1) * _BATCH]
             graph(*(torch.from_numpy(array) for array in feeds.values()))
     finally:
         for handle in handles:

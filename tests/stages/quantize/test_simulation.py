@@ -15,7 +15,7 @@ from edgekd.device.runtimes import open_session
 from edgekd.errors import InputError, StageError
 from edgekd.evaluate import run_module, run_onnx
 from edgekd.models.exported_graph import set_adapting, set_training
-from edgekd.models.fake_quantization import rounders
+from edgekd.models.fake_quantization import rounded_weights, rounders, weight_of
 from edgekd.request import Request, prepare
 from edgekd.stages.export.prepared_writer import write_prepared
 from edgekd.stages.quantize import STAGE, QuantizeSettings
@@ -283,7 +283,7 @@ def test_low_bits_train_are_stored_and_come_back(given: tuple[ModelState, Contex
 def test_a_network_without_the_layers_is_refused(given: tuple[ModelState, Context]) -> None:
     state, context = given
     settings = QuantizeSettings(simulate=True, weights="ternary", keep_float=("classifier",))
-    with pytest.raises(StageError, match="ternary are those of linear layers alone"):
+    with pytest.raises(InputError, match="ternary are those of linear layers alone"):
         STAGE.run(state, settings, context)
 
 
@@ -294,3 +294,22 @@ def test_the_ranges_of_a_network_that_is_not_finite_are_refused(given: tuple[Mod
         form.module.classifier.weight[0, 0] = float("nan")
     with pytest.raises(StageError, match="classifier.weight is not finite"):
         STAGE.run(replace(state, form=form), SETTINGS, context)
+
+
+def test_an_activation_that_is_not_a_number_is_refused_with_its_place(given: tuple[ModelState, Context]) -> None:
+    state, context = given
+    part = context.parts.calibration
+    form = copy.deepcopy(state.torch)
+    form.module.blocks[1].conv1.register_forward_hook(lambda _, __, output: output * float("nan"))
+    with pytest.raises(InputError, match=rf"'input of blocks.1.conv2' is NaN for sample {part.indices[0]} of the data"):
+        STAGE.run(replace(state, form=form), SETTINGS, context)
+
+
+def test_a_layer_stays_in_float_by_the_name_that_its_node_has_in_the_file(given: tuple[ModelState, Context]) -> None:
+    settings = SETTINGS.model_copy(update={"keep_float": ("blocks.0.conv2/Conv", "blocks.1/Add")})
+    made = form_of(STAGE.run(given[0], settings, given[1]))
+    rounded = rounded_weights(made.module)
+    weights = {weight_of(node) for node in made.module.graph.find_nodes(op="call_module") if node.target in rounded}
+    assert "blocks.0.conv2.weight" not in weights and "blocks.1.conv1.weight" in weights
+    with pytest.raises(InputError, match="no module or operator 'blocks.0.conv3/Conv'"):
+        STAGE.run(given[0], SETTINGS.model_copy(update={"keep_float": ("blocks.0.conv3/Conv",)}), given[1])

@@ -25,7 +25,7 @@ from edgekd.cli.table_option import read_table
 @click.option(
     "--keep",
     type=click.Choice(["if-better", "always"]),
-    help="if-better: take back what measures slower on the target. Default: if-better.",
+    help="if-better: take back what does not pay on the target; always: time nothing. Default: if-better.",
 )
 @debug_option
 def command(**options: Any) -> int:

@@ -54,6 +54,7 @@ class KvLowRank(TorchRewrite):
         "attention with a linear layer each for keys and values; changes the function: distill afterwards"
     )
     exact: ClassVar[bool] = False
+    saves: ClassVar[str | None] = "values a token in a cache of keys and values"
 
     kind: Literal["kv-low-rank"] = "kv-low-rank"
     layers: tuple[Pair, ...] = Field(

@@ -93,6 +93,7 @@ A rewrite computes the same, or nearly, with fewer or other operators.
 
 ```sh
 edgekd rewrite model.pt --target raspberry-pi-5 --rewrite fold-batch-norm --rewrite low-rank:energy=0.99
+edgekd rewrite model.pt --target raspberry-pi-5 --rewrite 'drop-branches:modules=["side","aux"]'   # a list: in single quotes
 ```
 
 ```toml

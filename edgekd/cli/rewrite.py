@@ -20,7 +20,8 @@ from edgekd.cli.table_option import read_table
     multiple=True,
     required=True,
     metavar="KIND[:NAME=VALUE,...]",
-    help='E.g. fold-batch-norm, low-rank:energy=0.99, or drop-branches:modules=["side","aux"]. Several are done in order. docs/rewrites.md lists them.',
+    help="E.g. fold-batch-norm, low-rank:energy=0.99, or, in single quotes for the shell, "
+    '\'drop-branches:modules=["side","aux"]\'. Several are done in order. docs/rewrites.md lists them.',
 )
 @click.option(
     "--keep",

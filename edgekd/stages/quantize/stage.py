@@ -136,10 +136,8 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
 
 def _nothing_rounded(model: onnx.ModelProto, kept: Collection[str]) -> str:
     operators = sorted({node.op_type for node in model.graph.node})
-    return (
-        f"nothing in this network is rounded: its operators are {', '.join(operators)}, and {', '.join(kept) or 'nothing'} "
-        "stays in float; leave quantize out"
-    )
+    left = f", and {', '.join(kept)} stays in float" if kept else ""
+    return f"nothing in this network is rounded: its operators are {', '.join(operators)}{left}; leave quantize out"
 
 
 def _hold(

@@ -93,6 +93,7 @@ A rewrite computes the same, or nearly, with fewer or other operators.
 
 ```sh
 edgekd rewrite model.pt --target raspberry-pi-5 --rewrite fold-batch-norm --rewrite low-rank:energy=0.99
+edgekd rewrite model.pt --target raspberry-pi-5 --rewrite 'drop-branches:modules=["side","aux"]'   # a list: in single quotes
 ```
 
 ```toml
@@ -106,9 +107,17 @@ rewrites = ["merge-branches", { kind = "kv-low-rank", to_values = 0.5 }]
 - Each is compared with what was there before, on the validation part: `tolerance` is the largest difference of an output, as a share of
   the largest one. An exact rewrite that exceeds it fails the stage. One that is not exact notes the metric before and after; a `distill`
   stage behind it recovers what it can.
-- Each is timed against what was there before, in interleaved rounds, where this machine is the target, and taken back where it is slower
-  (`keep = "if-better"`). Elsewhere nothing is timed and the notes say so. `replace-activation` is never taken back: the target may not
-  run the other one at all.
+- Where this machine is the target, each is timed against what was there before, in interleaved rounds, and taken back where it does
+  not pay (`keep = "if-better"`):
+
+  | measured | |
+  |---|---|
+  | faster | kept |
+  | not distinguishable | kept where the file gets smaller by 5 % or more, and `kv-low-rank`, for the memory of a cache of keys and values; else taken back |
+  | slower | taken back |
+
+  The log says why. Elsewhere nothing is timed, all are kept and the notes say so. `keep = "always"` times nothing. `replace-activation`
+  is never taken back: the target may not run the other one at all.
 - A rewrite that finds nothing to do says so and leaves the network as it is. `notes` of the stage's `state.json` hold all of this.
 
 The network's layers are found by running it once; its code is not changed, so taps, names in `keep` and pruning work as before. Code that

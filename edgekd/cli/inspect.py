@@ -27,6 +27,7 @@ KINDS = {
     "torchscript": "TorchScript",
     "exported-program": "a torch.export archive",
     "onnx": "ONNX",
+    "run directory": "the network that a run left, as ONNX",
 }
 
 
@@ -50,8 +51,9 @@ def command(
 ) -> int:
     """Show layers, parameters, MACs, prunable groups of MODEL, and what targets refuse.
 
-    MODEL is a model file, an artifact folder, or a run directory, whose last state is shown. Nothing in
-    the file is run. What a pickled file asks for is listed even where it is not trusted; then the exit code is 2.
+    MODEL is a model file, an artifact folder, or a run directory, whose last state is shown: the network with its groups;
+    the file alone where it is rounded, or where the network needs --model or --trust again. Nothing in the file is run. What
+    a pickled file asks for is listed even where it is not trusted; then the exit code is 2.
     """
     from dataclasses import replace
 

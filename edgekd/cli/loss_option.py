@@ -41,7 +41,7 @@ def read_loss(text: str) -> dict[str, Any]:
     Taps are module paths, so text even where they are numbers.
 
     Raises:
-        InputError: a setting has no value.
+        InputError: a setting has no value, or a list or a table is not written as in TOML.
     """
     from edgekd.errors import InputError
 
@@ -49,7 +49,7 @@ def read_loss(text: str) -> dict[str, Any]:
     table: dict[str, Any] = {"kind": kind}
     for name, value in settings:
         head, dot, key = name.partition(".")
-        read = read_value(value)
+        read = read_value(value, f"--loss '{text}'")
         if (head == "taps" or head.endswith("tap")) and isinstance(read, int | float):
             read = value
         if head == "taps" and not dot and not isinstance(read, dict):

@@ -20,12 +20,13 @@ from edgekd.cli.table_option import read_table
     multiple=True,
     required=True,
     metavar="KIND[:NAME=VALUE,...]",
-    help='E.g. fold-batch-norm, low-rank:energy=0.99, or drop-branches:modules=["side","aux"]. Several are done in order. docs/rewrites.md lists them.',
+    help="E.g. fold-batch-norm, low-rank:energy=0.99, or, in single quotes for the shell, "
+    '\'drop-branches:modules=["side","aux"]\'. Several are done in order. docs/rewrites.md lists them.',
 )
 @click.option(
     "--keep",
     type=click.Choice(["if-better", "always"]),
-    help="if-better: take back what measures slower on the target. Default: if-better.",
+    help="if-better: take back what does not pay on the target; always: time nothing. Default: if-better.",
 )
 @debug_option
 def command(**options: Any) -> int:

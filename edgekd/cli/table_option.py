@@ -8,16 +8,16 @@ def read_table(text: str, option: str) -> dict[str, Any]:
     """Read KIND[:NAME=VALUE,...]; a value is written as in TOML, or plain text; NAME.KEY=VALUE fills a table.
 
     Raises:
-        InputError: a setting has no value.
+        InputError: a setting has no value, or a list or a table is not written as in TOML.
     """
     kind, settings = split_table(text, option)
     table: dict[str, Any] = {"kind": kind}
     for name, value in settings:
         head, dot, key = name.partition(".")
         if dot:
-            table.setdefault(head, {})[key] = read_value(value)
+            table.setdefault(head, {})[key] = read_value(value, f"{option} '{text}'")
         else:
-            table[head] = read_value(value)
+            table[head] = read_value(value, f"{option} '{text}'")
     return table
 
 
@@ -50,9 +50,24 @@ def _split(text: str) -> list[str]:
     return [part for part in [*parts, text[start:]] if part]
 
 
-def read_value(text: str) -> Any:
-    """Read a value as TOML does; what is no TOML is text."""
+def read_value(text: str, given: str) -> Any:
+    """Read a value as TOML does; what is no TOML is text, but for what begins as a list or a table.
+
+    Args:
+        text: The value.
+        given: The option that holds it, for the message.
+
+    Raises:
+        InputError: it begins as a list or a table and is none.
+    """
+    from edgekd.errors import InputError
+
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except ValueError:
+    except ValueError as error:
+        if text.startswith(("[", "{")):
+            raise InputError(
+                f"{given}: {text} is no {'list' if text[0] == '[' else 'table'} as in TOML; texts in it stand in double quotes, "
+                "which the shell takes away unless the whole option stands in single quotes"
+            ) from error
         return text

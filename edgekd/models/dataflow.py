@@ -42,6 +42,10 @@ class Dataflow:
         times = Counter(call.layer for call in self.calls)
         return {call.layer: call for call in self.calls if times[call.layer] == 1}
 
+    def reads(self, layer: str) -> list[int]:
+        """Return the values that a layer reads, one a call, in order."""
+        return [call.reads for call in self.calls if call.layer == layer]
+
     def makers(self) -> dict[int, Call]:
         """Return the calls of layers that run once, by the value they make."""
         return {call.makes: call for call in self.single_calls().values()}

@@ -124,7 +124,7 @@ def _notes(table: Table) -> list[str]:
         f"{table.metric.name}: measured on {plural(table.samples, 'evaluation sample')} of {table.data}",
         f"latency: measured, interleaved, with {table.latency_on}"
         + ("" if table.on_target else f", which is no {table.target}"),
-        "times as fast: as the baseline in the same session; front: no other cell is, in its means, at least as good in score, "
-        "MB and ms (2 % are no difference) and better in one",
+        "times as fast: as the baseline, paired in the same session; ms: the baseline's p50 divided by that ratio; front: no "
+        "other cell is, in its means, at least as good in score, MB and ms (2 % are no difference) and better in one",
     ]
     return notes

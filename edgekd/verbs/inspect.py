@@ -25,10 +25,12 @@ from edgekd.models.loading.trust import trusted_globals
 from edgekd.models.network import count_macs, count_parameters, example_inputs, named_outputs
 from edgekd.models.precision import NEEDS, Precision, needs, precision_of
 from edgekd.models.signature import Signature, TensorSpec, read_sidecar
-from edgekd.models.source import Opening, open_model
+from edgekd.models.source import SOURCE, Opening, kept_data, open_model
+from edgekd.request import signature_of_data
 from edgekd.stages.export import EXPORTERS, write_onnx
 from edgekd.stages.prune.groups import Group, prunable_groups
 from edgekd.stages.prune.sensitivity import Sensitivity
+from edgekd.state import TorchForm
 from edgekd.target import Target
 from edgekd.verbs.runs import last_file
 
@@ -106,8 +108,7 @@ def inspect_model(path: Path, opening: Opening, targets: Sequence[Target]) -> In
         InputError: there is no such file, or it is no model.
     """
     if path.is_dir():
-        file = last_file(path)
-        return replace(inspect_model(file, opening, targets), name=str(file))
+        return _directory(path, opening, targets)
     kind = detect_format(path)
     found = Inspection(path.name, kind, path.stat().st_size)
     if kind in _PICKLED:
@@ -125,6 +126,21 @@ def inspect_model(path: Path, opening: Opening, targets: Sequence[Target]) -> In
         return _network(found, opened.state.torch.module, opened.state.signature, targets)
     except InputError as error:
         return replace(found, problem=str(error))
+
+
+def _directory(path: Path, opening: Opening, targets: Sequence[Target]) -> Inspection:
+    """Return what the network of a run's last state tells, where that is one of torch and can be opened; else its file."""
+    file, notes = last_file(path), []
+    if (path / SOURCE).is_file():
+        try:
+            opened = open_model(path, opening, signature_of_data(kept_data(path)))
+            if isinstance(opened.state.form, TorchForm):
+                found = Inspection(str(path), opened.format, file.stat().st_size)
+                return _network(found, opened.state.form.module, opened.state.signature, targets)
+        except InputError as error:
+            notes.append(f"the file alone is shown, not the network with its groups: {error}")
+    found = inspect_model(file, opening, targets)
+    return replace(found, name=str(file), notes=(*found.notes, *notes))
 
 
 def _asked(path: Path, trust: Sequence[str]) -> dict[str, bool]:

@@ -8,7 +8,7 @@ from edgekd.data import load_dataset, split
 from edgekd.errors import InputError
 from edgekd.evaluate import deciding_metric
 from edgekd.metrics import choose_metric
-from edgekd.models.source import Opening, open_model, sidecar_data, sidecar_of
+from edgekd.models.source import Opening, kept_data, open_model, sidecar_data, sidecar_of
 from edgekd.recipe import DataSettings
 from edgekd.request import signature_of_data
 from edgekd.stages.prune.groups import prunable_groups
@@ -34,7 +34,7 @@ def sensitivity_of(
         model: a model file, or a run directory, whose last torch network is taken.
         opening: how to open it.
         targets: channel counts stay multiples of the largest of their granularities; none: single channels.
-        data: by default those that the sidecar names.
+        data: by default those that the sidecar names, or those of the run.
         metric: by default the model's own.
         samples: the first ones of the part.
         progress: shows a bar.
@@ -42,7 +42,8 @@ def sensitivity_of(
     Raises:
         InputError: it is no torch network, or there are no data.
     """
-    source = data if data is not None else sidecar_data(model, sidecar_of(model))
+    named = kept_data(model) if model.is_dir() else sidecar_data(model, sidecar_of(model))
+    source = data if data is not None else named
     if source is None:
         raise InputError("--sensitivity needs data: give --data, or name them in model.toml")
     state = open_model(model, opening, signature_of_data(source), network=True).state

@@ -74,6 +74,26 @@ def test_a_run_directory_shows_its_last_state(cli: Cli, quantized: Path) -> None
     assert cli("inspect", "other").code == 2
 
 
+def test_the_network_of_a_run_is_shown_with_its_groups(cli: Cli, model: Path) -> None:
+    ran = cli("prune", model, "-t", "raspberry-pi-5", "--to-macs", "0.6", "--granularity", "4", "-o", "pruned")
+    assert ran.code == 0, ran.err
+    asked = ("-t", "raspberry-pi-5", "--sensitivity", "--samples", "10")
+    whole = json.loads(cli("inspect", model, "-t", "raspberry-pi-5", "--json").out)
+    found = json.loads(cli("inspect", "pruned", *asked, "--json").out)
+    assert (found["name"], found["format"], found["problem"], found["notes"]) == ("pruned", "run directory", None, [])
+    assert found["parameters"] < whole["parameters"]
+    assert [layer["name"] for layer in found["layers"]] == [layer["name"] for layer in whole["layers"]]
+    channels = [{group["root"]: group["channels"] for group in one["groups"]} for one in (found, whole)]
+    assert channels[0].keys() == channels[1].keys() and sum(channels[0].values()) < sum(channels[1].values())
+    assert {one["group"]["root"] for one in found["sensitivity"]["groups"]} == channels[0].keys()
+    assert "pruned: the network that a run left, as ONNX, " in cli("inspect", "pruned", "-t", "nir").out
+    source = Path("pruned/source/source.json")
+    source.write_text(json.dumps({**json.loads(source.read_text()), "factory": "strangers:make"}))
+    outcome = cli("inspect", "pruned", "-t", "nir")
+    assert outcome.code == 0 and "artifact/model.onnx: ONNX" in outcome.out
+    assert "the file alone is shown" in outcome.err and "give --model strangers:make again" in outcome.err
+
+
 def test_unknown_inputs_still_show_the_layers(cli: Cli, model: Path) -> None:
     Path("net.pt").write_bytes(model.read_bytes())
     outcome = cli("inspect", "net.pt")

@@ -24,6 +24,11 @@ def test_a_loss_is_read(text: str, table: dict[str, Any]) -> None:
     assert read_loss(text) == {"kind": "kl", **table}
 
 
+def test_a_list_that_lost_its_quotes_is_refused() -> None:
+    with pytest.raises(InputError, match=r"^--loss 'feature:taps=\{a=b\}': \{a=b\} is no table .* single quotes"):
+        read_loss("feature:taps={a=b}")
+
+
 @pytest.mark.parametrize("given", [(None, 0.0, None), (None, 1.5, None), (0.5, 0.5, None)])
 def test_alpha_stands_alone_between_zero_and_one(given: tuple[float | None, ...]) -> None:
     with pytest.raises(InputError, match="--alpha"):

@@ -1,7 +1,7 @@
 """The quantize stage."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -81,14 +81,16 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
     prepared = prepare(source, folder / "prepared.onnx", context.log)
     named = named_nodes(prepared, settings.keep_float, "quantize.keep_float")
     settings = settings.model_copy(update={"keep_float": tuple(sorted(named))})  # executors may change operators
+    narrow = f"fewer than {settings.least_channels} input channels: least_channels"
+    why = dict.fromkeys(narrow_convolutions(prepared, settings.least_channels), narrow)
+    why |= dict.fromkeys(settings.keep_float, "keep_float")
+    if not any(MULTIPLIES.search(node.op_type) and node.name not in why for node in prepared.graph.node):
+        raise InputError(_nothing_rounded(prepared, why))  # before the search
     quantizer = executor_of(context).calibrate(prepared, scheme, settings, context)
     part = context.parts.validation
     metric = deciding_metric(context.metric, part)
     reference = quantizer.run(source, part)
     with context.progress("quantize", len(quantizer.candidates) + 1) as advance:
-        narrow = f"fewer than {settings.least_channels} input channels: least_channels"
-        why = dict.fromkeys(narrow_convolutions(prepared, settings.least_channels), narrow)
-        why |= dict.fromkeys(settings.keep_float, "keep_float")
         why |= dict.fromkeys(_noisy_layers(quantizer, tuple(why), settings), "its rounding is too noisy: float_noise")
         kept = tuple(why)
         advance(1)
@@ -113,10 +115,7 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
             "training make up for it (simulate = true, then distill), or leave quantize out"
         )
     if precision_of(model) != "int8":
-        raise InputError(
-            f"nothing in this network is rounded: its operators are {', '.join(sorted({node.op_type for node in model.graph.node}))}, "
-            f"and {', '.join(kept) or 'nothing'} stays in float; leave quantize out"
-        )
+        raise InputError(_nothing_rounded(model, kept))
     left = {name: kind for name, kind in float_layers(model).items() if name not in kept}
     if left:
         context.log(
@@ -133,6 +132,12 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
         **held,
     }
     return state.after("quantize", form, notes)
+
+
+def _nothing_rounded(model: onnx.ModelProto, kept: Collection[str]) -> str:
+    operators = sorted({node.op_type for node in model.graph.node})
+    left = f", and {', '.join(kept)} stays in float" if kept else ""
+    return f"nothing in this network is rounded: its operators are {', '.join(operators)}{left}; leave quantize out"
 
 
 def _hold(

@@ -1,4 +1,8 @@
-"""Does a rewrite pay? Both files timed in interleaved rounds, where this machine is the target."""
+"""Does a rewrite pay? Both files timed in interleaved rounds, where this machine is the target.
+
+One that is faster does, one that is slower does not. One that cannot be told from before pays where the file gets clearly
+smaller, or where it saves something that neither time nor bytes of the file show.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -9,6 +13,7 @@ from edgekd.device.runtimes import known_runtimes
 from edgekd.models.signature import Signature
 from edgekd.stages.rewrite.rewrite import Rewrite
 
+CLEARLY_SMALLER = 0.05  # share of the file that goes
 _ROUNDS = 20
 
 
@@ -22,7 +27,7 @@ def why_not_timed(context: Context) -> str | None:
 
 
 def timed(before: Path, after: Path, rewrite: Rewrite, signature: Signature, context: Context) -> dict[str, Any]:
-    """Return how the file after a rewrite compares with the one before it: verdict, speed-up and its 95 % interval."""
+    """Return how the file after a rewrite compares with the one before it: verdict, speed-up and its 95 % interval, and sizes."""
     feeds = rewrite.timed_inputs(signature)
     session = host.time_files(
         {"before": before, "after": after},
@@ -39,5 +44,28 @@ def timed(before: Path, after: Path, rewrite: Rewrite, signature: Signature, con
         "speedup": round(found.speedup, 4),
         "interval": None if ends[0] is None or ends[1] is None else [round(ends[0], 4), round(ends[1], 4)],
         "p50_ms": [round(found.baseline.p50_ms, 5), round(found.candidate.p50_ms, 5)],
+        "file_bytes": [before.stat().st_size, after.stat().st_size],
         "on": host.describe(host.this_machine()),
     }
+
+
+def reason_to_keep(latency: dict[str, Any], saves: str | None) -> str | None:
+    """Return why a rewrite with these figures pays, or None where it does not.
+
+    Args:
+        latency: as `timed` returns it.
+        saves: of the rewrite.
+    """
+    if latency["verdict"] == "faster":
+        return "it is faster"
+    if latency["verdict"] == "slower":
+        return None
+    if smaller_by(latency) >= CLEARLY_SMALLER:
+        return f"it is not faster, but the file gets {smaller_by(latency):.0%} smaller"
+    return f"it is not faster, but saves {saves}" if saves else None
+
+
+def smaller_by(latency: dict[str, Any]) -> float:
+    """Return by which share the file got smaller; below 0 it grew."""
+    before, after = latency["file_bytes"]
+    return float(1 - after / before)

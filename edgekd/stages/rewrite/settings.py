@@ -11,7 +11,7 @@ from edgekd.stages.rewrite.rewrite import AnyRewrite
 class RewriteSettings(StageSettings):
     """Compute the same, or nearly, with fewer or other operators. `docs/rewrites.md` lists the rewrites.
 
-    Every one is compared with what was there before on the validation part. One that measures slower on the target is taken back;
+    Every one is compared with what was there before on the validation part. One that does not pay on the target is taken back;
     where this machine is not the target, nothing is timed.
     """
 
@@ -21,7 +21,9 @@ class RewriteSettings(StageSettings):
         examples=[["fold-batch-norm"]],
     )
     keep: Literal["if-better", "always"] = Field(
-        default="if-better", description="if-better: take back what measures slower on the target; always: time nothing"
+        default="if-better",
+        description="if-better: take back what does not pay on the target: neither faster nor a clearly smaller file; always: time "
+        "nothing",
     )
 
     @model_validator(mode="after")

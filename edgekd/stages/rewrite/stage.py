@@ -11,7 +11,7 @@ from edgekd.evaluate import Outputs, deciding_metric, judge_outputs, run_module,
 from edgekd.models.precision import Precision
 from edgekd.recipe import StageSettings
 from edgekd.stages.export.onnx_writer import write_onnx
-from edgekd.stages.rewrite.payoff import timed, why_not_timed
+from edgekd.stages.rewrite.payoff import reason_to_keep, smaller_by, timed, why_not_timed
 from edgekd.stages.rewrite.rewrite import Change, Rewrite
 from edgekd.stages.rewrite.settings import RewriteSettings
 from edgekd.stages.rewrite.verification import Difference, difference_of
@@ -20,7 +20,7 @@ from edgekd.state import ModelState, OnnxForm, TorchForm
 
 
 def run(state: ModelState, settings: StageSettings, context: Context) -> ModelState:
-    """Do every rewrite in order; keep what holds its tolerance and is not measured slower.
+    """Do every rewrite in order; keep what holds its tolerance and, where it can be timed, pays.
 
     Raises:
         InputError: a rewrite does not fit the network, or the network is int8.
@@ -68,11 +68,9 @@ def _tried(
                 for one_name, one in (("timed-before", state), ("timed-after", rewritten))
             ]
             note["latency"] = timed(files[0], files[1], rewrite, state.signature, context)
-            if note["latency"]["verdict"] == "slower":
-                context.log(
-                    f"rewrite: {rewrite.kind}: taken back, it runs at {note['latency']['speedup']:.2f} of the speed on "
-                    f"{note['latency']['on']} ({change.about})"
-                )
+            note["latency"]["kept_because"] = reason_to_keep(note["latency"], rewrite.saves)
+            if note["latency"]["kept_because"] is None:
+                context.log(f"rewrite: {rewrite.kind}: taken back, {_no_payoff(note['latency'])} ({change.about})")
                 return state, {**note, "kept": False}
     context.log(f"rewrite: {rewrite.kind}: {change.about}; {_in_words(note)}")
     return rewritten, note
@@ -116,9 +114,17 @@ def _in_words(note: dict[str, Any]) -> str:
     latency = note.get("latency")
     if isinstance(latency, dict):
         words += f"; {latency['verdict']}, x{latency['speedup']:.3f}"
+        words += "" if latency["verdict"] == "faster" else f"; kept: {latency['kept_because']}"
     elif latency is not None:
         words += f"; speed {latency}"
     return words
+
+
+def _no_payoff(latency: dict[str, Any]) -> str:
+    size = smaller_by(latency)
+    words = f"it does not pay: {latency['verdict']}, x{latency['speedup']:.3f} on {latency['on']}, the file "
+    words += f"{abs(size):.1%} {'smaller' if size > 0 else 'larger'}" if size else "as large as before"
+    return f'{words}; keep = "always" keeps it'
 
 
 def _outputs(state: ModelState, context: Context) -> Outputs:

@@ -14,7 +14,10 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Measurement:
-    """One file of one seed: score, MB, p50 of its latency in ms, and how many times as fast as the baseline's it is."""
+    """One file of one seed: score, MB, latency in ms, and how many times as fast as the baseline's it is.
+
+    The ms are the baseline's p50 divided by this ratio.
+    """
 
     score: float
     megabytes: float

@@ -241,6 +241,7 @@ def test_a_network_of_which_nothing_is_rounded_is_refused(prepared: tuple[ModelS
     settings = FAST.model_copy(update={"keep_float": tuple(name for name in everything if name in known)})
     with pytest.raises(InputError, match="nothing in this network is rounded: its operators are .*Conv"):
         quantized(prepared, tmp_path / "b", settings)
+    assert {file.name for file in (tmp_path / "b").glob("*.onnx")} == {"float.onnx", "prepared.onnx"}  # nothing tried
 
 
 def test_equalization_is_tried_where_a_weight_has_one_scale(

@@ -92,6 +92,12 @@ def test_tied_weights_stay_float_and_alone_are_refused(tmp_path: Path) -> None:
         after(graph_of(tmp_path, [*twice, last], **weights), settings, tmp_path / "b")
 
 
+def test_a_network_that_multiplies_nothing_is_refused(tmp_path: Path) -> None:
+    graph = graph_of(tmp_path, [helper.make_node("Add", ["x", "b"], ["y"], "last")], b=np.ones(16))
+    with pytest.raises(InputError, match="can be rounded; nothing in the network multiplies by weights"):
+        after(graph, WeightOnlySettings(), tmp_path)
+
+
 def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
     """A file with them does not open; a training may leave them."""
     graph_of(tmp_path, [helper.make_node("MatMul", ["x", "w"], ["y"], "last")], w=np.ones((16, 4)))

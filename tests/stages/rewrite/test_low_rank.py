@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,39 @@ def test_a_network_without_attention_says_so(tmp_path: Path) -> None:
     assert after.notes["rewrites"][0]["about"].startswith("no linear layers for keys and values lie side by side")
     with pytest.raises(InputError, match="wide and head are not two linear layers"):
         rewritten(state, context, {"kind": "kv-low-rank", "layers": [["wide", "head"]], "energy": 0.9})
+
+
+@pytest.mark.parametrize(
+    ("pairs", "words"),
+    [
+        ([["key", "query"]], None),
+        ([["key", "project"]], "key and .*project do not read the same tensor"),
+        ([["key", "key"]], "key is named twice"),
+        ([["key", "value"], ["query", "value"]], "value is named twice"),
+    ],
+)
+def test_a_pair_reads_one_tensor(pairs: list[list[str]], words: str | None, tmp_path: Path) -> None:
+    state, context = vit(tmp_path)
+    layers = [[f"blocks.0.attention.{name}" for name in pair] for pair in pairs]
+    chosen = {"kind": "kv-low-rank", "layers": layers, "to_values": 0.3}
+    if words is None:
+        assert len(rewritten(state, context, chosen).torch.edits) == 1
+        return
+    with pytest.raises(InputError, match=words):
+        rewritten(state, context, chosen)
+
+
+@pytest.mark.parametrize("name", ["to_values", "energy"])
+def test_too_large_a_share_names_one_that_works(name: str, tmp_path: Path) -> None:
+    state, context = vit(tmp_path)
+    after = rewritten(state, context, {"kind": "kv-low-rank", name: 0.99999})
+    assert not after.torch.edits
+    found = re.search(
+        rf"no fewer weights than the two wide ones; {name} = (0\.\d+) makes", after.notes["rewrites"][0]["about"]
+    )
+    assert found
+    after = rewritten(state, context, {"kind": "kv-low-rank", name: float(found[1])})
+    assert count_parameters(after.torch.module) < count_parameters(state.torch.module)
 
 
 def test_moments_are_those_of_the_inputs(tmp_path: Path) -> None:

@@ -55,6 +55,9 @@ def test_cells_are_made_and_compared_and_an_interrupted_bench_goes_on(perceptron
     assert rows["quantize"].problem == "recipe recipe has no quantize stage"
     assert table.reference == "prune -> distill" and all(len(rows[name].measured) == 2 for name in made)
     assert len({one.score for one in rows["baseline"].measured}) == 1
+    for seed, baseline in enumerate(rows["baseline"].measured):  # ms follow the paired ratio
+        found = rows["prune"].measured[seed]
+        assert found.milliseconds == pytest.approx(baseline.milliseconds / found.speedup, rel=1e-9)
     assert rows["prune"].megabytes < 0.7 * rows["baseline"].megabytes
     assert scores(rows["prune"]) != scores(rows["prune -> distill"])  # the same but for the loss of one period
     difference = rows["prune"].against

@@ -103,6 +103,8 @@ def _bytes(weight: Weight, settings: WeightOnlySettings) -> int:
 
 def _what_there_is(graph: onnx.ModelProto) -> str:
     there = sorted({node.op_type for node in graph.graph.node if MULTIPLIES.search(node.op_type)})
+    if not there:
+        return "nothing in the network multiplies by weights; leave the stage out"
     return f"the network multiplies in {', '.join(there)}; tied weights and what keep_float names stay in float"
 
 

@@ -1,6 +1,8 @@
 """Keys and values of an attention come from one narrow vector a token."""
 
 import itertools
+import math
+from collections import Counter
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -54,6 +56,7 @@ class KvLowRank(TorchRewrite):
         "attention with a linear layer each for keys and values; changes the function: distill afterwards"
     )
     exact: ClassVar[bool] = False
+    saves: ClassVar[str | None] = "values a token in a cache of keys and values"
 
     kind: Literal["kv-low-rank"] = "kv-low-rank"
     layers: tuple[Pair, ...] = Field(
@@ -77,13 +80,25 @@ class KvLowRank(TorchRewrite):
         return self
 
     def check(self, state: ModelState, context: Context) -> None:
-        """Refuse names that are no linear layers of the same input size."""
-        module = state.torch.module
-        check_modules("kv-low-rank: layers", tuple(itertools.chain(*self.layers)), module)
+        """Refuse names that are no linear layers, or do not read the same."""
+        if not self.layers:
+            return
+        module, names = state.torch.module, tuple(itertools.chain(*self.layers))
+        check_modules("kv-low-rank: layers", names, module)
+        twice = [name for name, times in Counter(names).items() if times > 1]
+        if twice:
+            raise InputError(f"kv-low-rank: layers: {', '.join(twice)} is named twice; a layer belongs to one pair")
         for key, value in self.layers:
             pair: list[Any] = [module.get_submodule(name) for name in (key, value)]
             if not all(isinstance(one, nn.Linear) for one in pair) or pair[0].in_features != pair[1].in_features:
                 raise InputError(f"kv-low-rank: {key} and {value} are not two linear layers of as many inputs")
+        flow = trace_dataflow(module, state.signature)
+        for key, value in self.layers:
+            if flow.reads(key) != flow.reads(value):
+                raise InputError(
+                    f"kv-low-rank: {key} and {value} do not read the same tensor, so they cannot share a narrow layer; name "
+                    "keys and values of one attention"
+                )
 
     def rewrite(self, state: ModelState, context: Context) -> Change:
         """Factor the pairs with the covariance of their inputs on the calibration part."""
@@ -96,9 +111,9 @@ class KvLowRank(TorchRewrite):
         spectra = {
             pair: spectrum_of(torch.cat([one.weight for one in layers[pair]]), moments[pair[0]]) for pair in pairs
         }
-        ranks = {pair: rank for pair, rank in self._ranks(spectra).items() if _pays(layers[pair], rank)}
+        ranks = {pair: rank for pair, rank in self._ranks(spectra).items() if rank <= _most(layers[pair])}
         if not ranks:
-            return Change("no pair of keys and values gets smaller")
+            return Change(f"no pair of keys and values gets smaller: {self._why_not(layers, spectra)}")
         edit = joint_edit([(*pair, rank) for pair, rank in ranks.items()])
         form = self.edited(state.torch, edit, state.signature)
         for pair in ranks:
@@ -114,6 +129,17 @@ class KvLowRank(TorchRewrite):
         about = f"{len(ranks)} pairs to {sum(ranks.values())} of {before} values a token; distill to recover"
         return Change(about, form, notes)
 
+    def _why_not(self, layers: dict[Pair, list[Any]], spectra: dict[Pair, Spectrum]) -> str:
+        """Return why every pair would grow, and with which setting one does not."""
+        most = {pair: _most(layers[pair]) for pair in layers}
+        if self.energy is not None:
+            name, limit = "energy", max(spectra[pair].share(most[pair]) for pair in layers)
+        else:
+            name, limit = "to_values", sum(most.values()) / sum(len(one.energies) for one in spectra.values())
+        limit = math.floor(limit * 1000) / 1000
+        grow = "with that many values a token the three narrow layers have no fewer weights than the two wide ones"
+        return f"{grow}; {name} = {limit:g} makes them smaller" if limit else f"{grow}, and with one value too"
+
     def _ranks(self, spectra: dict[Pair, Spectrum]) -> dict[Pair, int]:
         if self.energy is not None:
             return {pair: one.rank_for(self.energy) for pair, one in spectra.items()}
@@ -124,7 +150,7 @@ class KvLowRank(TorchRewrite):
         return {pair: found[", ".join(pair)] for pair in spectra}
 
 
-def _pays(layers: list[Any], rank: int) -> bool:
-    """Return whether the three narrow layers are smaller than the two wide ones."""
+def _most(layers: list[Any]) -> int:
+    """Return the most values with which the three narrow layers are smaller than the two wide ones."""
     outputs, inputs = sum(layer.out_features for layer in layers), int(layers[0].in_features)
-    return rank * (inputs + outputs) < inputs * outputs
+    return (inputs * outputs - 1) // (inputs + outputs)

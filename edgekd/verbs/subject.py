@@ -15,6 +15,7 @@ from edgekd.device.manifest import Manifest
 from edgekd.device.runtimes import open_session
 from edgekd.errors import InputError
 from edgekd.evaluate import Outputs, run_module, run_session
+from edgekd.host import runtime_here
 from edgekd.metrics import Metric
 from edgekd.models.signature import Preprocessing, Signature, TensorSpec
 from edgekd.models.source import Opening, open_model, sidecar_data, sidecar_of
@@ -38,6 +39,7 @@ class Subject:
     signature: Signature
     run: Callable[[Part], Outputs]
     file: Path | None = None  # of ONNX
+    runtime: str = "onnxruntime"  # which runs the file here
 
 
 def open_subject(model: Path, data: str | None, opening: Opening, threads: int) -> Subject:
@@ -84,7 +86,16 @@ def _artifact(folder: Path, threads: int) -> Subject:
             raise InputError(f"the artifact takes raw bytes (uint8), the data's {wrong[0]} is {given[wrong[0]]}")
         return run_session(artifact.session, part)
 
-    return Subject(manifest.name, "artifact", where, None, signature, run, folder / manifest.model_file)
+    return Subject(
+        manifest.name,
+        "artifact",
+        where,
+        None,
+        signature,
+        run,
+        folder / manifest.model_file,
+        runtime_here(manifest.runtime),
+    )
 
 
 def _signature(manifest: Manifest) -> Signature:

@@ -1,6 +1,6 @@
 """The runtimes: one file each, imported when it is asked for.
 
-A file here offers `version() -> str` and `open_session(path, threads) -> Session`; its name is the runtime's name.
+A file here offers `version() -> str`, `open_session(path, threads) -> Session` and `node_times(path, feeds, threads)`; its name is the runtime's name.
 """
 
 import importlib
@@ -8,8 +8,9 @@ import pkgutil
 from pathlib import Path
 from types import ModuleType
 
+from ..arrays import Array
 from ..errors import DeviceError
-from .session import Session
+from .session import NodeTime, Session
 
 
 def known_runtimes() -> list[str]:
@@ -42,6 +43,17 @@ def open_session(runtime: str, path: Path, threads: int = 1) -> Session:
         raise DeviceError(f"{path} does not exist")
     session: Session = module.open_session(path, threads)
     return session
+
+
+def node_times(runtime: str, path: Path, feeds: dict[str, Array], threads: int) -> list[NodeTime]:
+    """Run a file and return every node that ran, with its time, by the runtime's own profile, in their order.
+
+    Raises:
+        DeviceError: The runtime is not known, or it cannot run the file.
+        RuntimeMissing: It is not installed.
+    """
+    times: list[NodeTime] = _module(runtime).node_times(path, feeds, threads)
+    return times
 
 
 def _module(runtime: str) -> ModuleType:

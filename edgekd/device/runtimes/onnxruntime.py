@@ -5,13 +5,12 @@ import os
 import re
 import statistics
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..arrays import Array
 from ..errors import DeviceError, RuntimeMissing
-from .session import Session, TensorInfo
+from .session import NodeTime, Session, TensorInfo
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # must be set before onnxruntime is imported
 
@@ -47,19 +46,6 @@ def write_optimized(path: Path, destination: Path) -> None:
         raise DeviceError(f"onnxruntime {version()} cannot open {path.name}: {_reason(error)}") from error
 
 
-@dataclass(frozen=True)
-class NodeTime:
-    """A node that ran: its name in the file (or the runtime's own), the operator that ran, its median time, element types.
-
-    `reads` are the element types of what it reads, such as `uint8`.
-    """
-
-    name: str
-    operator: str
-    time_us: float
-    reads: tuple[str, ...]
-
-
 def node_times(path: Path, feeds: dict[str, Array], threads: int, calls: int = 30) -> list[NodeTime]:
     """Run a file and return every node that ran, by the runtime's own profile, in their order."""
     runtime = _onnxruntime()
@@ -83,7 +69,9 @@ def node_times(path: Path, feeds: dict[str, Array], threads: int, calls: int = 3
             _ADDED.sub("", name),
             str(times[0]["args"]["op_name"]),
             statistics.median(float(event["dur"]) for event in times),
-            tuple(kind for one in times[0]["args"].get("input_type_shape", ()) for kind in one),
+            next(
+                (_DTYPES.get(kind, kind) for one in times[0]["args"].get("input_type_shape", ()) for kind in one), None
+            ),
         )
         for name, times in found.items()
     ]

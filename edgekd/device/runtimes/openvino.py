@@ -1,6 +1,7 @@
 """OpenVINO on the CPU, in float32 where the model is: its default is bfloat16 where the processor has it."""
 
 import re
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from ..arrays import Array
 from ..errors import DeviceError, RuntimeMissing
-from .session import Session, TensorInfo
+from .session import NodeTime, Session, TensorInfo
 
 _DTYPES = {
     "f32": "float32",
@@ -19,6 +20,17 @@ _DTYPES = {
     "u8": "uint8",
     "i8": "int8",
 }
+_OPERATORS = {  # what ONNX calls them
+    "Convolution": "Conv",
+    "GroupConvolution": "Conv",
+    "Deconvolution": "ConvTranspose",
+    "FullyConnected": "Gemm",
+    "FullyConnectedQuantizedLegacy": "Gemm",
+    "ScaledDotProductAttention": "Attention",
+}
+_ADDED = re.compile(
+    r"(/WithoutBiases|/DequantizationMultiply|/fq_weights_\d+)+$"
+)  # to the names of nodes that were fused
 
 
 def version() -> str:
@@ -31,14 +43,35 @@ def open_session(path: Path, threads: int) -> Session:
     return _OpenVinoSession(path, threads)
 
 
+def node_times(path: Path, feeds: dict[str, Array], threads: int, calls: int = 30) -> list[NodeTime]:
+    """Run a file and return every node that ran, by the runtime's own profile, in their order."""
+    session = _OpenVinoSession(path, threads, PERF_COUNT=True)
+    found: dict[str, list[Any]] = {}
+    for _ in range(calls):
+        session.run(feeds)
+        for one in session.request.get_profiling_info():
+            if one.status == one.Status.EXECUTED:
+                found.setdefault(one.node_name, []).append(one)
+    return [
+        NodeTime(
+            _ADDED.sub("", name),
+            _OPERATORS.get(times[0].node_type, times[0].node_type),
+            statistics.median(one.real_time.total_seconds() * 1e6 for one in times),
+            _DTYPES.get(times[0].exec_type.rpartition("_")[2].lower()),
+        )
+        for name, times in found.items()
+    ]
+
+
 class _OpenVinoSession(Session):
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, **more: bool) -> None:
         runtime = _openvino()
         settings = {
             "INFERENCE_PRECISION_HINT": "f32",
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             "PERFORMANCE_HINT": "LATENCY",
+            **more,
         }
         try:
             core = runtime.Core()
@@ -48,14 +81,14 @@ class _OpenVinoSession(Session):
         self._threads = threads
         self.inputs = [_tensor_info(value) for value in self._model.inputs]
         self.outputs = [_tensor_info(value) for value in self._model.outputs]
-        self._request = self._model.create_infer_request()
+        self.request = self._model.create_infer_request()
 
     def run(self, feeds: dict[str, Array]) -> dict[str, Array]:
         missing = {info.name for info in self.inputs} - set(feeds)
         if missing:
             raise DeviceError(f"openvino cannot run the model: no value for {', '.join(sorted(missing))}")
         try:
-            results = self._request.infer({info.name: feeds[info.name] for info in self.inputs})
+            results = self.request.infer({info.name: feeds[info.name] for info in self.inputs})
         except Exception as error:
             raise DeviceError(f"openvino cannot run the model: {_reason(error)}") from error
         return {info.name: np.array(value) for info, value in zip(self.outputs, results.values(), strict=True)}

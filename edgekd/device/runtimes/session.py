@@ -20,6 +20,19 @@ class TensorInfo:
     dtype: str
 
 
+@dataclass(frozen=True)
+class NodeTime:
+    """A node that ran, by the runtime's own profile: its name in the file (or the runtime's own), operator and median time.
+
+    `dtype` is the element type that it computed with, such as `uint8`, None where the runtime does not tell.
+    """
+
+    name: str
+    operator: str
+    time_us: float
+    dtype: str | None
+
+
 class Session(ABC):
     """A model opened by a runtime."""
 

@@ -15,7 +15,9 @@ class HalfSettings(StageSettings):
     """
 
     kind: Literal["half"] = "half"
-    keep_float: tuple[str, ...] = Field(default=(), description="ONNX nodes or operators that stay in float32")
+    keep_float: tuple[str, ...] = Field(
+        default=(), description="nodes of the file, modules or operators that stay in float32"
+    )
     storage_only: bool = Field(
         default=False,
         description="also for a runtime without float16, which casts to float32: half the bytes, no faster",

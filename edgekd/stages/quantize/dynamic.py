@@ -34,7 +34,9 @@ class DynamicSettings(StageSettings):
     reduce_range: bool = Field(
         default=False, description="7-bit weights, for x86 without VNNI, where sums of two 8-bit products overflow"
     )
-    keep_float: tuple[str, ...] = Field(default=(), description="ONNX nodes or operators that stay in float")
+    keep_float: tuple[str, ...] = Field(
+        default=(), description="nodes of the file, modules or operators that stay in float"
+    )
 
 
 def run(state: ModelState, settings: StageSettings, context: Context) -> ModelState:

@@ -79,7 +79,7 @@ class QuantizeSettings(StageSettings):
         "auto: where the target is this machine and has none",
     )
     keep_float: tuple[str, ...] = Field(
-        default=(), description="ONNX nodes or operators that stay in float; simulated: modules or operators"
+        default=(), description="nodes of the file, modules or operators that stay in float"
     )
     accuracy_drop: float | None = Field(
         default=None,

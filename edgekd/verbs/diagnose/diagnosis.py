@@ -140,6 +140,10 @@ def diagnose(
             notes.append(
                 "what is float16 in the file counts as float32 here, but for the times: the noise is that of int8 alone"
             )
+        if subject.runtime != "onnxruntime":
+            notes.append(
+                f"scores and times are {subject.runtime}'s; what single layers read and give is as in ONNX Runtime"
+            )
         graph = QdqGraph(floats, source)
         if not graph.layers:
             raise InputError(f"{subject.file} is in operator form (QLinearConv): diagnose reads the Q/DQ form")
@@ -149,9 +153,9 @@ def diagnose(
                 f"{' ...' if len(graph.unmatched) > 3 else ''}: what rounding did to them is not seen"
             )
         history = _history(run)
-        found = _Measured(graph, part, chosen, workdir, threads, progress).diagnosis(history.tried)
+        found = _Measured(graph, part, chosen, workdir, threads, subject.runtime, progress).diagnosis(history.tried)
         feeds = next(iter(part.batches(1)))
-        ran = tuple(kernels(subject.file, quantized, feeds, threads, history.kept_float))
+        ran = tuple(kernels(subject.file, quantized, feeds, threads, history.kept_float, subject.runtime))
     return Diagnosis(
         model=subject.name,
         data=dataset.origin,
@@ -224,10 +228,17 @@ class _Measured:
     """The runs of one graph with chosen layers rounded."""
 
     def __init__(
-        self, graph: QdqGraph, part: Part, metric: Metric, workdir: Path, threads: int, progress: Progress | None
+        self,
+        graph: QdqGraph,
+        part: Part,
+        metric: Metric,
+        workdir: Path,
+        threads: int,
+        runtime: str,
+        progress: Progress | None,
     ) -> None:
         self.graph, self.part, self.metric = graph, part, metric
-        self.workdir, self.threads, self.progress = workdir, threads, progress
+        self.workdir, self.threads, self.runtime, self.progress = workdir, threads, runtime, progress
         self.everything = {layer.name for layer in graph.layers}
         self.reference: Outputs = self._outputs(())
 
@@ -283,7 +294,7 @@ class _Measured:
     def _outputs(self, chosen: Sequence[str] | set[str]) -> Outputs:
         path = self.workdir / "chosen.onnx"
         onnx.save(self.graph.rounding(chosen), str(path))
-        return run_onnx(path, self.part, self.threads)
+        return run_onnx(path, self.part, self.threads, self.runtime)
 
     def _prices(self) -> dict[str, tuple[float, float]]:
         """Return the share of multiply-accumulates and of weights of every layer."""

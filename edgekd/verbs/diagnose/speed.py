@@ -8,11 +8,21 @@ from typing import Any
 import onnx
 from numpy.typing import NDArray
 
-from edgekd.device.runtimes.onnxruntime import NodeTime, node_times
+from edgekd.device.runtimes import node_times
+from edgekd.device.runtimes.session import NodeTime
 from edgekd.models.onnx_graph import MULTIPLIES
 
 _INTEGERS = ("int8", "uint8", "int4", "uint4", "int16")
-_LAYOUT = ("ReorderInput", "ReorderOutput", "Transpose", "QuantizeLinear", "DequantizeLinear", "Cast")
+_LAYOUT = (
+    "ReorderInput",
+    "ReorderOutput",
+    "Transpose",
+    "QuantizeLinear",
+    "DequantizeLinear",
+    "Cast",
+    "Reorder",
+    "FakeQuantize",
+)
 
 
 @dataclass(frozen=True)
@@ -28,14 +38,19 @@ class Kernel:
 
 
 def kernels(
-    path: Path, model: onnx.ModelProto, feeds: dict[str, NDArray[Any]], threads: int, kept: Mapping[str, str]
+    path: Path,
+    model: onnx.ModelProto,
+    feeds: dict[str, NDArray[Any]],
+    threads: int,
+    kept: Mapping[str, str],
+    runtime: str,
 ) -> list[Kernel]:
     """Run a file, which holds this model, and return what ran, in its order; `kept` tells why nodes stayed in float.
 
     Raises:
         DeviceError: the runtime cannot run it.
     """
-    times = node_times(path, feeds, threads)
+    times = node_times(runtime, path, feeds, threads)
     total = max(sum(one.time_us for one in times), 1e-9)
     makers = {name: node for node in model.graph.node for name in node.output}
     nodes = {**makers, **{node.name: node for node in model.graph.node}}  # a node that was fused has either name
@@ -43,7 +58,7 @@ def kernels(
     for one in times:
         node = nodes.get(one.name)
         name = one.name if node is None else node.name or one.name
-        reason = _reason(one, node, makers, model, kept)
+        reason = _reason(one, node, makers, model, kept, runtime)
         found.append(Kernel(name, one.operator, one.time_us, one.time_us / total, _integers(one), reason))
     return found
 
@@ -54,7 +69,7 @@ def conversion_share(found: Sequence[Kernel]) -> float:
 
 
 def _integers(one: NodeTime) -> bool:
-    return bool(one.reads) and one.reads[0] in _INTEGERS and one.operator not in _LAYOUT
+    return one.dtype in _INTEGERS and one.operator not in _LAYOUT
 
 
 def _reason(
@@ -63,6 +78,7 @@ def _reason(
     makers: dict[str, onnx.NodeProto],
     model: onnx.ModelProto,
     kept: Mapping[str, str],
+    runtime: str,
 ) -> str | None:
     """Return why a node that multiplies ran in float."""
     if _integers(one) or not MULTIPLIES.search(one.operator):
@@ -79,6 +95,8 @@ def _reason(
     others = [name for name in node.input[1:2] if name not in rounded]
     if others:
         return f"it reads {others[0]} in float"
+    if runtime != "onnxruntime":
+        return f"{runtime} chose a kernel in float"
     readers = [other for other in model.graph.node if node.output[0] in other.input]
     behind = next((other for other in readers if other.op_type != "QuantizeLinear"), None)
     if behind is not None:

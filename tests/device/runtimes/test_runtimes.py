@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgekd.device.errors import DeviceError, RuntimeMissing
-from edgekd.device.runtimes import known_runtimes, open_session, runtime_version
+from edgekd.device.runtimes import known_runtimes, node_times, open_session, runtime_version
 from edgekd.device.runtimes.session import TensorInfo, check_shape, same_signature
 
 
@@ -21,6 +21,14 @@ def test_unknown_runtime_lists_the_known_ones(tmp_path: Path) -> None:
     for name in ("tvm", "session", "../x", ""):
         with pytest.raises(DeviceError, match="known: .*onnxruntime"):
             open_session(name, tmp_path)
+
+
+def test_the_runtimes_own_profile(artifact: Path) -> None:
+    times = node_times("onnxruntime", artifact / "model.onnx", {"image": np.zeros((1, 1, 8, 8), np.float32)}, 1)
+    (product,) = [one for one in times if "MatMul" in one.operator or one.operator == "Gemm"]
+    assert product.dtype == "float32" and product.time_us >= 0
+    with pytest.raises(DeviceError, match="unknown runtime 'tflite'"):
+        node_times("tflite", artifact / "model.onnx", {}, 1)
 
 
 def test_model_runs(artifact: Path) -> None:

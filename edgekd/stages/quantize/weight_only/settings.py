@@ -33,4 +33,6 @@ class WeightOnlySettings(StageSettings):
         min_length=1,
         description="whose weights; a convolution has one step an output, GRU and LSTM round to the nearest",
     )
-    keep_float: tuple[str, ...] = Field(default=(), description="ONNX nodes or operators that stay in float")
+    keep_float: tuple[str, ...] = Field(
+        default=(), description="nodes of the file, modules or operators that stay in float"
+    )

@@ -6,6 +6,7 @@ import onnx
 import pytest
 
 from edgekd.context import Context
+from edgekd.device.runtimes import node_times
 from edgekd.errors import InputError, ToolMissing
 from edgekd.evaluate import run_onnx
 from edgekd.metrics import signal_to_noise
@@ -54,6 +55,10 @@ def test_nncf_writes_the_file_and_openvino_judges_it(
         )
     )
     assert signal_to_noise(found, wanted) > 15 and signal_to_noise(found, same) > 25  # in dB
+    ran = {one.name: one for one in node_times("openvino", after.form.path, part.take(1).inputs(), 1)}
+    convolutions = [node.name for node in model.graph.node if node.op_type == "Conv" and node.name in ran]
+    assert sum(ran[name].dtype in ("int8", "uint8") for name in convolutions) > 3
+    assert all(ran[name].operator == "Conv" and ran[name].time_us > 0 for name in convolutions)
     assert capsys.readouterr().out == ""
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from edgekd.errors import InputError
 from edgekd.models.signature import Signature
 from edgekd.stages.prune.parts import followed, narrowed, parts_of, taken_apart
-from edgekd.stages.prune.structure import WEIGHTED, Structure, structure_of, tied_layers
+from edgekd.stages.prune.structure import ATTENTION, WEIGHTED, Structure, structure_of, tied_layers
 from edgekd.stages.prune.tracing import graph_of
 from edgekd.stages.prune.whole_heads import WholeHeads, whole_heads
 
@@ -89,8 +89,9 @@ def left_alone(
     missing = [axis for axis in axes if axis not in found and axis != "depth"]  # blocks are no groups
     if missing:
         there = ", ".join(sorted(axis for axis in found if axis)) or "no transformer's"
+        hint = "" if structure.heads or structure.fused else f" ({ATTENTION}; write it so, or leave axes out)"
         raise InputError(
-            f"axes: nothing of this network is {' or '.join(missing)} that may be cut; it has {there} axes"
+            f"axes: nothing of this network is {' or '.join(missing)} that may be cut; it has {there} axes{hint}"
         )
     return ignored
 

@@ -137,7 +137,11 @@ def searched(
     module, edits = _cut(space, tried.best, state, settings, granularity, context)
     module.load_state_dict(tried.weights)
     form = TorchForm(state.torch.base, module, (*state.torch.edits, *edits))
-    return state.after("prune", form, {"granularity": granularity, **row, "metric": metric.name, "search": table})
+    return state.after(
+        "prune",
+        form,
+        {"granularity": granularity, **row, **budget.notes(row[budget.note]), "metric": metric.name, "search": table},
+    )
 
 
 def _try(

@@ -56,7 +56,7 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
     module, edits, remarks = _cut(state, settings, budget, context)
     form = TorchForm(state.torch.base, module, (*state.torch.edits, *edits))
     notes: dict[str, Any] = {
-        budget.note: round(budget.measure(module), 4),
+        **budget.notes(budget.measure(module)),
         "granularity": granularity(settings, context),
     }
     gone = [name for edit in edits if edit["kind"] == branches.DROP for name in edit["modules"]]
@@ -136,6 +136,7 @@ def _narrow(
     if not history or not budget.met(cut):
         return cut, width_edits(cut, history, attentions), []
     found = fewest(module, signature, history, attentions, budget)
+    context.log(f"prune: {found.in_words(len(history), budget)}")
     said = found.overshoot(budget, multiple)
     if said is not None:
         context.log(f"prune: {said}")

@@ -28,6 +28,7 @@ _INSTEAD: dict[Precision, str] = {
     "fp16": "float16 saves bytes where the runtime computes in float32; leave half out where time counts",
     "int8+fp16": "try int8 without half",
 }
+_NOTED = {"to_ms": "latency_ms", "to_latency": "latency_share"}  # what a cut found, by what was asked
 
 
 def slower_remarks(chain: Sequence[Step], final: dict[str, Any], run: Path, *, own: bool) -> list[str]:
@@ -66,6 +67,39 @@ def worse_remarks(chain: Sequence[Step], figures: Mapping[str, Mapping[str, Figu
                 "against the step before it: try a lower learning_rate or more epochs; `--arms` shows what the teacher adds"
             )
     return remarks
+
+
+def late_remarks(
+    chain: Sequence[Step],
+    figures: Mapping[str, Mapping[str, Figure]],
+    comparisons: Mapping[str, Mapping[str, Any]],
+) -> list[str]:
+    """Return a remark for every cut to a latency that the report, which measures again, finds above what was asked for."""
+    remarks = []
+    for step in chain:
+        if step.state.lineage[-1:] != ("prune",) or step.state.form.precision != "fp32":
+            continue
+        notes = step.state.notes
+        for setting, figure, unit in (
+            ("to_ms", figures[step.name]["latency_p50_ms"], " ms"),
+            ("to_latency", _share(comparisons.get(step.name, {})), " of the latency"),
+        ):
+            if setting not in notes or figure.value is None or figure.low is None or figure.low <= notes[setting]:
+                continue
+            remarks.append(
+                f"{step.name} misses {setting} = {notes[setting]:g}: {figure.value:.3g}{unit} is measured now (95 % interval "
+                f"{figure.low:.3g} to {figure.high:.3g}), {notes[_NOTED[setting]]:.3g} while it was cut, on a machine that was "
+                f"faster or busier then; ask for {notes[setting] ** 2 / figure.value:.3g}, or cut on a quiet machine"
+            )
+    return remarks
+
+
+def _share(comparisons: Mapping[str, Any]) -> Figure:
+    """Return the time of a step as a share of that of the step before it."""
+    found = comparisons.get("against_parent", {}).get("speedup")
+    if found is None or found.get("low") is None:
+        return Figure.absent("share", "not compared")
+    return Figure("share", 1 / found["ratio"], "measured", low=1 / found["high"], high=1 / found["low"])
 
 
 def parity_remarks(parity: dict[str, Any]) -> list[str]:

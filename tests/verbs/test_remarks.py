@@ -11,7 +11,7 @@ from edgekd.models.precision import Precision
 from edgekd.models.signature import Signature, TensorSpec
 from edgekd.pipeline import Step
 from edgekd.state import ModelState, OnnxForm
-from edgekd.verbs.remarks import float_remarks, parity_remarks, slower_remarks, worse_remarks
+from edgekd.verbs.remarks import float_remarks, late_remarks, parity_remarks, slower_remarks, worse_remarks
 
 SIGNATURE = Signature(inputs=(TensorSpec(name="x", shape=("batch", 4)),))
 CLEAR = {"ratio": 0.8, "low": 0.75, "high": 0.85, "verdict": "slower"}
@@ -64,6 +64,26 @@ def test_a_distillation_that_made_things_worse_is_told(tmp_path: Path, score: fl
     said = worse_remarks(chain, figures, METRICS["accuracy"])
     assert len(said) == count and all("worse, by 2.00 %" in one and "learning_rate" in one for one in said)
     assert worse_remarks(chain[::-1], figures, METRICS["accuracy"]) == []  # a stage of another kind has its own words
+
+
+@pytest.mark.parametrize(("low", "count"), [(0.368, 1), (0.345, 0)])
+def test_a_cut_that_is_slower_in_the_report_than_asked_is_told(tmp_path: Path, low: float, count: int) -> None:
+    cut = step(tmp_path / "a.onnx", "prune", "fp32", to_ms=0.35, latency_ms=0.343)
+    figures = {"prune": {"latency_p50_ms": Figure("ms", 0.369, "measured", low=low, high=0.37)}}
+    said = late_remarks([cut], figures, {})
+    assert len(said) == count
+    assert all("misses to_ms = 0.35: 0.369 ms" in one and "ask for 0.332" in one for one in said)
+    assert late_remarks([step(tmp_path / "b.onnx", "prune", "fp32", macs_share=0.5)], figures, {}) == []
+
+
+@pytest.mark.parametrize(("high", "count"), [(1.9, 1), (2.1, 0)])
+def test_a_cut_to_a_share_of_the_latency_is_judged_against_its_parent(tmp_path: Path, high: float, count: int) -> None:
+    cut = step(tmp_path / "a.onnx", "prune", "fp32", to_latency=0.5, latency_share=0.49)
+    speedup = {"ratio": 1.8, "low": 1.7, "high": high}
+    figures = {"prune": {"latency_p50_ms": Figure.absent("ms", "not here")}}
+    said = late_remarks([cut], figures, {"prune": {"against_parent": {"speedup": speedup}}})
+    assert len(said) == count and all("misses to_latency = 0.5: 0.556 of the latency" in one for one in said)
+    assert late_remarks([cut], figures, {}) == []
 
 
 @pytest.mark.parametrize("verdict", ["faster", "not distinguishable", "the same file"])

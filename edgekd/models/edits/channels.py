@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 from torch import nn
@@ -29,5 +30,14 @@ def remove_channels(module: nn.Module, edit: dict[str, Any], signature: Signatur
         graph = torch_pruning.DependencyGraph().build_dependency(
             module, example_inputs=tuple(example_inputs(signature).values())
         )
-    graph.load_pruning_history(edit["history"])
+    for cut in edit["history"]:
+        graph.load_pruning_history([cut])
+        renew_offsets(graph)
     return module
+
+
+def renew_offsets(graph: Any) -> None:
+    """Tell a dependency graph where splits cut what a cut has left: Torch-Pruning renews their sizes, not their offsets."""
+    for operation in graph.module2node:
+        if type(operation).__name__ == "_SplitOp" and operation.split_sizes is not None:
+            operation.offsets = [0, *accumulate(operation.split_sizes)]

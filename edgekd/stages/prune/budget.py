@@ -25,6 +25,12 @@ class Budget:
         """Return the name under which notes keep what is left."""
         return "latency_ms" if self.name == "ms" else f"{self.name}_share"
 
+    def notes(self, value: float) -> dict[str, float]:
+        """Return what notes keep of a value, and of the limit where it is one of time: a report measures that again."""
+        return {self.note: round(value, 4)} | (
+            {f"to_{self.name}": self.limit} if self.name in ("ms", "latency") else {}
+        )
+
     def met(self, module: nn.Module) -> bool:
         """Return whether a network is within the limit."""
         return self.measure(module) <= self.limit
@@ -45,9 +51,9 @@ def budget_of(settings: PruneSettings, state: ModelState, context: Context) -> B
     name = settings.budget.removeprefix("to_")
     limit = getattr(settings, settings.budget)
     if name == "latency":
-        return Budget(name, limit, share_of(state.torch.module, state.signature, context))
+        return Budget(name, limit, share_of(state.torch.module, state.signature, context, limit))
     if name == "ms":
-        return Budget(name, limit, milliseconds_of(state.torch.module, state.signature, context))
+        return Budget(name, limit, milliseconds_of(state.torch.module, state.signature, context, limit))
 
     def count(module: nn.Module) -> int:
         return count_parameters(module) if name == "parameters" else count_macs(module, state.signature)

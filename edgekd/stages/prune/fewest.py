@@ -33,6 +33,14 @@ class Fewest:
     before: float
     after: float
 
+    def in_words(self, made: int, budget: Budget) -> str:
+        """Return which of the cuts that were made are kept, and what they leave."""
+        layer, _, channels = self.history[-1]
+        return (
+            f"{len(self.history)} of {made} cuts are kept, the last {len(channels)} channels of {layer}: "
+            f"{budget.in_words(self.after)} left"
+        )
+
     def overshoot(self, budget: Budget, granularity: int) -> str | None:
         """Return why the network is much smaller than asked and what comes nearer; None where it is not."""
         if self.after > _NEAR * budget.limit:

@@ -2,7 +2,7 @@
 
 import difflib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,7 +10,8 @@ from torch import nn
 
 from edgekd.errors import InputError
 from edgekd.models.signature import Signature
-from edgekd.stages.prune.structure import WEIGHTED, Structure, structure_of, tied_layers
+from edgekd.stages.prune.parts import followed, narrowed, parts_of, taken_apart
+from edgekd.stages.prune.structure import ATTENTION, WEIGHTED, Structure, structure_of, tied_layers
 from edgekd.stages.prune.tracing import graph_of
 from edgekd.stages.prune.whole_heads import WholeHeads, whole_heads
 
@@ -23,7 +24,7 @@ class Group:
     """One prunable group: the layer that names it, its channels, and every layer that loses channels with it.
 
     `axis` is the width of a transformer that it is: hidden, heads or mlp; None elsewhere. `parts` counts equal parts that
-    lose as many channels each: the groups of a convolution, or heads where only features of each can go. `unit` channels go
+    lose as many channels each: the groups of a convolution, the pieces of a chunk, or heads where only features of each can go. `unit` channels go
     together: those of a head that goes as a whole.
     """
 
@@ -54,37 +55,43 @@ def prunable_groups(
     structure = structure_of(module, signature)
     graph = graph_of(module, signature)
     names = {layer: name for name, layer in module.named_modules()}
-    ignored = left_alone(graph, module, structure, keep, axes)
+    ignored = left_alone(graph, module, signature, structure, keep, axes)
     whole = {module.get_submodule(one.query): one for one in whole_heads(module, signature, structure, graph)}
-    return [_named(group, names, structure, whole) for group in groups_of(graph, ignored)]
+    return [_named(graph, group, names, structure, whole) for group in groups_of(graph, ignored)]
 
 
 def left_alone(
-    graph: Any, module: nn.Module, structure: Structure, keep: Sequence[str], axes: Sequence[Axis]
+    graph: Any,
+    module: nn.Module,
+    signature: Signature,
+    structure: Structure,
+    keep: Sequence[str],
+    axes: Sequence[Axis],
 ) -> list[nn.Module]:
     """Return the layers whose outputs keep their channels.
 
-    Those are the output layers, those of `keep`, all that would change a parameter that another layer holds too, and what
-    lies on other axes than the wanted ones.
+    Those are the output layers, those of `keep`, all that would change a parameter that another layer holds too, those
+    whose channels cannot be followed, and what lies on other axes than the wanted ones.
 
     Raises:
         InputError: a name in `keep` is no module, or the network has no such axis.
     """
     check_names(module, keep)
     modules = dict(module.named_modules())
-    kept: Iterator[nn.Module] = (layer for name in keep for layer in modules[name].modules())
-    ignored = [*structure.outputs, *structure.fused, *kept]
+    ignored = [*structure.outputs, *structure.fused, *(layer for name in keep for layer in modules[name].modules())]
+    ignored += [layer for group in _lost(graph, module, signature, structure, ignored) for layer in narrowed(group)]
     found: set[Axis | None] = set()
     for group in groups_of(graph, ignored):
         axis = axis_of(group, structure)
         found.add(axis)
         if any(dep.target.module in structure.tied for dep, _ in group) or (axes and axis not in axes):
-            ignored += [layer for layer in _narrowed(group) if layer not in ignored]
+            ignored += [layer for layer in narrowed(group) if layer not in ignored]
     missing = [axis for axis in axes if axis not in found and axis != "depth"]  # blocks are no groups
     if missing:
         there = ", ".join(sorted(axis for axis in found if axis)) or "no transformer's"
+        hint = "" if structure.heads or structure.fused else f" ({ATTENTION}; write it so, or leave axes out)"
         raise InputError(
-            f"axes: nothing of this network is {' or '.join(missing)} that may be cut; it has {there} axes"
+            f"axes: nothing of this network is {' or '.join(missing)} that may be cut; it has {there} axes{hint}"
         )
     return ignored
 
@@ -109,6 +116,35 @@ def tied_names(module: nn.Module) -> list[str]:
     return [name for name, layer in module.named_modules() if layer in tied]
 
 
+def lost_names(module: nn.Module, signature: Signature, keep: Sequence[str] = ()) -> list[str]:
+    """Return the names of the layers that are left whole because forward does with their channels what cannot be followed."""
+    structure, graph = structure_of(module, signature), graph_of(module, signature)
+    ignored = [
+        *structure.outputs,
+        *structure.fused,
+        *(layer for name in keep for layer in module.get_submodule(name).modules()),
+    ]
+    names = {layer: name for name, layer in module.named_modules()}
+    groups = _lost(graph, module, signature, structure, ignored)
+    return list(dict.fromkeys(names[layer] for group in groups for layer in narrowed(group)))
+
+
+def _lost(
+    graph: Any, module: nn.Module, signature: Signature, structure: Structure, ignored: Sequence[nn.Module]
+) -> list[Any]:
+    """Return the groups whose channels forward takes apart, or moves, in a way that the graph does not follow."""
+    return [
+        group
+        for group in groups_of(graph, ignored)
+        if parts_of(graph, group, structure.heads) is None
+        or (
+            taken_apart(group)
+            and not any(layer in structure.heads for layer in narrowed(group))
+            and not followed(module, signature, graph, group)
+        )
+    ]
+
+
 def groups_of(graph: Any, ignored: Sequence[nn.Module]) -> list[Any]:
     """Return Torch-Pruning's groups, without those that would change an ignored layer."""
     return list(graph.get_all_groups(ignored_layers=list(ignored), root_module_types=list(WEIGHTED)))
@@ -116,37 +152,29 @@ def groups_of(graph: Any, ignored: Sequence[nn.Module]) -> list[Any]:
 
 def whole_of(group: Any, whole: Mapping[nn.Module, WholeHeads]) -> WholeHeads | None:
     """Return the attention whose heads go as a whole that a group is; `whole` has them by query layer."""
-    return next((whole[layer] for layer in _narrowed(group) if layer in whole), None)
+    return next((whole[layer] for layer in narrowed(group) if layer in whole), None)
 
 
 def _named(
-    group: Any, names: dict[nn.Module, str], structure: Structure, whole: Mapping[nn.Module, WholeHeads]
+    graph: Any,
+    group: Any,
+    names: dict[nn.Module, str],
+    structure: Structure,
+    whole: Mapping[nn.Module, WholeHeads],
 ) -> Group:
     members = dict.fromkeys(names[dep.target.module] for dep, _ in group if dep.target.module in names)
     root, channels, axis = names[group[0].dep.target.module], len(group[0].idxs), axis_of(group, structure)
     heads = whole_of(group, whole)
     if heads is not None:
         return Group(root, channels, tuple(members), axis, unit=heads.features)
-    parts = [structure.heads.get(layer, getattr(layer, "groups", 1)) for layer in _narrowed(group)]
-    shared = max((count for count in parts if count < channels), default=1)  # a depthwise layer has no parts
-    return Group(root, channels, tuple(members), axis, shared)
-
-
-def _narrowed(group: Any) -> list[nn.Module]:
-    """Return the weighted layers of a group whose outputs lose channels."""
-    import torch_pruning as tp
-
-    inwards = (tp.prune_conv_in_channels, tp.prune_linear_in_channels)
-    return [
-        dep.target.module for dep, _ in group if isinstance(dep.target.module, WEIGHTED) and dep.handler not in inwards
-    ]
+    return Group(root, channels, tuple(members), axis, parts_of(graph, group, structure.heads) or 1)
 
 
 def axis_of(group: Any, structure: Structure) -> Axis | None:
     """Return which width of a transformer a group is, None where the network has no attention."""
     if not structure.heads and not structure.fused:
         return None
-    if any(layer in structure.heads for layer in _narrowed(group)):
+    if any(layer in structure.heads for layer in narrowed(group)):
         return "heads"
     if any(isinstance(dep.target.module, _NORMS) for dep, _ in group):
         return "hidden"

@@ -12,14 +12,16 @@ from torch import nn
 from edgekd.data import Part
 from edgekd.errors import EdgekdError, InputError, StageError
 from edgekd.models.edits import Edit, prune_edit
+from edgekd.models.edits.channels import renew_offsets
 from edgekd.models.edits.heads import heads_edit
 from edgekd.models.network import example_inputs, run_network
 from edgekd.models.signature import Signature
-from edgekd.stages.prune.groups import Axis, Group, left_alone
+from edgekd.stages.prune.groups import Axis, Group, groups_of, left_alone
+from edgekd.stages.prune.parts import parts_of
 from edgekd.stages.prune.ranking import Ranking
 from edgekd.stages.prune.settings import PruneSettings
 from edgekd.stages.prune.structure import WEIGHTED, structure_of
-from edgekd.stages.prune.tracing import graph_of
+from edgekd.stages.prune.tracing import graph_of, in_order
 from edgekd.stages.prune.whole_heads import WholeHeads, head_counts, whole_heads
 from edgekd.stages.prune.widths import least_important, legal_width
 
@@ -62,10 +64,11 @@ def prune_until(
     _check_finite(module)
     structure = structure_of(module, signature)
     graph = graph_of(module, signature)
-    ignored = left_alone(graph, module, structure, settings.keep, settings.axes)
+    ignored = left_alone(graph, module, signature, structure, settings.keep, settings.axes)
     if attentions is None:
         attentions = whole_heads(module, signature, structure, graph)
     whole = {module.get_submodule(name) for one in attentions for name in (one.query, one.key, one.value)}
+    heads = {layer: count for layer, count in structure.heads.items() if layer not in whole}
     together = settings.scope != "local"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -79,12 +82,15 @@ def prune_until(
             max_pruning_ratio=settings.largest_cut,
             iterative_steps=settings.steps,
             ignored_layers=ignored,
-            num_heads={layer: heads for layer, heads in structure.heads.items() if layer not in whole},
+            num_heads=heads,
             in_channel_groups={},  # the defaults are shared by all pruners of a process, and grow
             out_channel_groups={},
             round_to=granularity,
             root_module_types=list(WEIGHTED),
         )
+        in_order(pruner.DG)
+        for group in groups_of(pruner.DG, ignored):
+            pruner.out_channel_groups[group[0].dep.target.module] = parts_of(pruner.DG, group, heads) or 1
         with _same_shapes(module, signature) as check:
             for _ in range(settings.steps):
                 if met(module):
@@ -141,7 +147,7 @@ def prune_to_shares(
             cuts.append((layer, outwards, least_important(values, group.parts, width - kept)))
     with _same_shapes(module, signature) as check:
         for layer, outwards, indices in cuts:  # ranked before the first cut
-            _prune(graph.get_pruning_group(layer, outwards, indices), ranking)
+            _prune(graph, graph.get_pruning_group(layer, outwards, indices), ranking)
         check()
     return [list(entry) for entry in graph.pruning_history()]
 
@@ -181,12 +187,13 @@ def _cut(pruner: Any, group: Any, ranking: Ranking, granularity: int, largest_cu
         return
     if heads is not None or cut * parts != len(group[0].idxs):
         group = graph.get_pruning_group(layer, function, least_important(ranking.said(group), parts, cut))
-    _prune(group, ranking)
+    _prune(graph, group, ranking)
 
 
-def _prune(group: Any, ranking: Ranking) -> None:
+def _prune(graph: Any, group: Any, ranking: Ranking) -> None:
     heads = ranking.heads_of(group)
     group.prune()
+    renew_offsets(graph)
     if heads is not None:
         heads.recount(ranking.module)
 

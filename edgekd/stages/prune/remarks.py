@@ -10,7 +10,9 @@ from edgekd.stages.prune.settings import PruneSettings
 _SHOWN = 5  # names in a message
 
 
-def why_no_less(module: nn.Module, settings: PruneSettings, groups: Sequence[Group], multiple: int) -> str:
+def why_no_less(
+    module: nn.Module, settings: PruneSettings, groups: Sequence[Group], multiple: int, lost: Sequence[str]
+) -> str:
     """Return why no more can go than is gone in the smallest network, and what a person can change."""
     if not settings.cuts_widths:
         return (
@@ -24,15 +26,17 @@ def why_no_less(module: nn.Module, settings: PruneSettings, groups: Sequence[Gro
         )
     if groups:
         return f"because no layer has more channels than granularity = {multiple}; lower it or leave pruning out"
-    return f"because no layer may lose channels{_causes(module, settings)}; leave pruning out"
+    return f"because no layer may lose channels{_causes(module, settings, lost)}; leave pruning out"
 
 
-def _causes(module: nn.Module, settings: PruneSettings) -> str:
+def _causes(module: nn.Module, settings: PruneSettings, lost: Sequence[str]) -> str:
     """Return, in brackets, what keeps the layers of a network without a group to cut as they are."""
     recurrent = [name for name, layer in module.named_modules() if isinstance(layer, nn.RNNBase)]
     causes = ["those that make the outputs stay as they are"]
     if tied := tied_names(module):
         causes.append(f"{_few(tied)} hold one and the same weights, and so does what they read and write")
+    if lost:
+        causes.append(_not_followed(lost))
     if recurrent:
         causes.append(f"recurrent layers are not pruned: {_few(recurrent)}")
     if settings.keep:
@@ -40,9 +44,9 @@ def _causes(module: nn.Module, settings: PruneSettings) -> str:
     return f" ({'; '.join(causes)})"
 
 
-def left_uncut(module: nn.Module, groups: Sequence[Group], multiple: int) -> list[str]:
-    """Return remarks on layers that nothing will be cut of."""
-    remarks = []
+def left_uncut(module: nn.Module, groups: Sequence[Group], multiple: int, lost: Sequence[str]) -> list[str]:
+    """Return remarks on layers that nothing will be cut of; `lost` are those whose channels cannot be followed."""
+    remarks = [f"{_not_followed(lost)}; they are left whole"] if lost else []
     if tied := tied_names(module):
         remarks.append(f"{', '.join(tied)} hold one and the same weights: what would change them is left as it is")
     small = [f"{group.root} ({_width(group)})" for group in groups if not group.fits(multiple)]
@@ -52,6 +56,13 @@ def left_uncut(module: nn.Module, groups: Sequence[Group], multiple: int) -> lis
             "a lower granularity would cut them"
         )
     return remarks
+
+
+def _not_followed(lost: Sequence[str]) -> str:
+    return (
+        f"forward takes channels of {_few(lost)} apart or moves them (split, slice, shuffle) in a way that cannot be followed "
+        "(write chunk for equal parts that are used once, or a layer for each part)"
+    )
 
 
 def not_whole(groups: Sequence[Group]) -> list[str]:

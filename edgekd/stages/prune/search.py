@@ -33,6 +33,7 @@ from edgekd.stages.prune.depth import influences, order_of, rows_of
 from edgekd.stages.prune.groups import Axis, Group, prunable_groups
 from edgekd.stages.prune.pruner import prune_to_shares, width_edits
 from edgekd.stages.prune.settings import PruneSettings
+from edgekd.stages.prune.structure import ATTENTION
 from edgekd.stages.prune.tried import Shape, Tried
 from edgekd.stages.prune.whole_heads import WholeHeads, whole_heads
 from edgekd.stages.prune.widths import least_width
@@ -88,8 +89,8 @@ def check_search(module: nn.Module, signature: Signature, settings: PruneSetting
     """
     if not any(group.axis for group in prunable_groups(module, signature, settings.keep)):
         raise InputError(
-            "search: this network has no axes of a transformer (hidden, heads, mlp); leave search out, `importance` and `scope` "
-            "shape other networks"
+            f"search: this network has no axes of a transformer (hidden, heads, mlp; {ATTENTION}); leave search out, "
+            "`importance` and `scope` shape other networks"
         )
     if "depth" in settings.axes and not rows_of(module, signature, settings.keep):
         raise InputError("axes: no block of this network can be left out; leave depth out of axes")
@@ -136,7 +137,11 @@ def searched(
     module, edits = _cut(space, tried.best, state, settings, granularity, context)
     module.load_state_dict(tried.weights)
     form = TorchForm(state.torch.base, module, (*state.torch.edits, *edits))
-    return state.after("prune", form, {"granularity": granularity, **row, "metric": metric.name, "search": table})
+    return state.after(
+        "prune",
+        form,
+        {"granularity": granularity, **row, **budget.notes(row[budget.note]), "metric": metric.name, "search": table},
+    )
 
 
 def _try(

@@ -16,7 +16,7 @@ from edgekd.stages.prune.budget import Budget, budget_of
 from edgekd.stages.prune.cost import channel_costs
 from edgekd.stages.prune.depth import drop_until, influences, order_of, rows_of
 from edgekd.stages.prune.fewest import fewest
-from edgekd.stages.prune.groups import prunable_groups
+from edgekd.stages.prune.groups import lost_names, prunable_groups
 from edgekd.stages.prune.importance import IMPORTANCES
 from edgekd.stages.prune.latency import check_measurable, machine_identity
 from edgekd.stages.prune.pruner import prune_until, width_edits
@@ -56,7 +56,7 @@ def run(state: ModelState, settings: StageSettings, context: Context) -> ModelSt
     module, edits, remarks = _cut(state, settings, budget, context)
     form = TorchForm(state.torch.base, module, (*state.torch.edits, *edits))
     notes: dict[str, Any] = {
-        budget.note: round(budget.measure(module), 4),
+        **budget.notes(budget.measure(module)),
         "granularity": granularity(settings, context),
     }
     gone = [name for edit in edits if edit["kind"] == branches.DROP for name in edit["modules"]]
@@ -72,12 +72,13 @@ def _cut(
     module = copy.deepcopy(state.torch.module).eval()
     signature, multiple = state.signature, granularity(settings, context)
     groups = prunable_groups(module, signature, settings.keep, settings.axes) if settings.cuts_widths else []
-    remarks = [*left_uncut(module, groups, multiple), *not_whole(groups)] if settings.cuts_widths else []
+    lost = lost_names(module, signature, settings.keep) if settings.cuts_widths else []
+    remarks = [*left_uncut(module, groups, multiple, lost), *not_whole(groups)] if settings.cuts_widths else []
     for remark in remarks:
         context.log(f"prune: {remark}")
     least = budget.measure(smallest(module, signature, settings, multiple))
     if least > budget.limit:
-        why = why_no_less(module, settings, groups, multiple)
+        why = why_no_less(module, settings, groups, multiple, lost)
         raise BudgetMissed("; ".join([f"{budget.missed(least)} {why}", *(remarks if groups else [])]))
     edits = _drop(module, signature, settings, budget, context) if settings.cuts_depth else []
     if settings.cuts_widths:
@@ -135,6 +136,7 @@ def _narrow(
     if not history or not budget.met(cut):
         return cut, width_edits(cut, history, attentions), []
     found = fewest(module, signature, history, attentions, budget)
+    context.log(f"prune: {found.in_words(len(history), budget)}")
     said = found.overshoot(budget, multiple)
     if said is not None:
         context.log(f"prune: {said}")

@@ -1,5 +1,6 @@
 """What pruning must know of a network beside its dependency graph, seen in one run through it."""
 
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +13,13 @@ from edgekd.errors import InputError
 from edgekd.models.network import example_inputs, run_network
 from edgekd.models.signature import Signature
 
+ATTENTION = (
+    "an attention is three linear layers, of query, key and value, in F.scaled_dot_product_attention(query, key, value) or "
+    "softmax(query @ key) @ value"
+)
 WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear)
 _READ = ("__bool__", "__float__", "__int__", "__index__", "item", "tolist")  # a tensor's value becomes Python's
+_PRODUCTS = ("matmul", "__matmul__", "bmm", "baddbmm", "einsum")
 
 
 @dataclass(frozen=True)
@@ -39,14 +45,18 @@ class _Origins:
 
     def of(self, tensor: Tensor) -> list[nn.Module]:
         """Return the layers that made this tensor."""
+        return [self._made[node] for node in self.nodes(tensor)]
+
+    def nodes(self, tensor: Tensor, others: Container[Any] = ()) -> list[Any]:
+        """Return the first nodes met walking back from a tensor that are a weighted layer's, or among others."""
         found, seen, waiting = [], set(), [tensor.grad_fn]
         while waiting:
             node = waiting.pop()
             if node is None or node in seen:
                 continue
             seen.add(node)
-            if node in self._made:
-                found.append(self._made[node])
+            if node in self._made or node in others:
+                found.append(node)
             else:
                 waiting.extend(parent for parent, _ in node.next_functions)
         return found
@@ -68,6 +78,8 @@ class _WatchCalls(TorchFunctionMode):
         super().__init__()
         self.attentions: list[Attention] = []
         self.fused: list[nn.Module] = []  # one layer makes query, key and value together
+        self._products: dict[Any, tuple[Tensor, Tensor]] = {}  # operands by node
+        self._softmaxes: dict[Any, tuple[Tensor, Tensor]] = {}  # operands of the product that it is taken of
         self._origins = origins
         self._own = own  # ids of the network's own tensors: what they hold is no matter of the input
 
@@ -79,14 +91,46 @@ class _WatchCalls(TorchFunctionMode):
                 "write torch.where or torch.cond, or leave pruning out"
             )
         if function is functional.scaled_dot_product_attention and all(tensor.ndim == 4 for tensor in args[:3]):
-            layers = [self._origins.of(tensor) for tensor in args[:3]]
-            flat = [layer for made in layers for layer in made]
-            if len(flat) == 3 and len(set(flat)) == 3:
-                query, key, value = flat
-                self.attentions.append(Attention(query, key, value, args[0].shape[1]))
-            else:
-                self.fused.extend(flat)
-        return function(*args, **(kwargs or {}))
+            self._note([self._origins.of(tensor) for tensor in args[:3]], args[0].shape[1])
+        made = function(*args, **(kwargs or {}))
+        tensors = _tensors((*args, *(kwargs or {}).values()))
+        if name in _PRODUCTS and len(tensors) > 1:
+            self._multiplied(made, *tensors[-2:])
+        elif name == "softmax":
+            of = [
+                self._products[node]
+                for node in self._origins.nodes(tensors[0], self._products)
+                if node in self._products
+            ]
+            if len(of) == 1:
+                self._softmaxes[made.grad_fn] = of[0]
+        return made
+
+    def _multiplied(self, made: Tensor, left: Tensor, right: Tensor) -> None:
+        """Keep a product of which a softmax may be taken, or note the attention whose second product it is."""
+        self._products[made.grad_fn] = left, right
+        for weights, value in ((left, right), (right, left)):
+            for node in self._origins.nodes(weights, self._softmaxes):
+                if node in self._softmaxes:
+                    query, key = self._softmaxes[node]
+                    layers = [self._origins.of(tensor) for tensor in (query, key, value)]
+                    if all(len(made) == 1 for made in layers):
+                        self._note(layers, int(getattr(layers[0][0], "out_features", 0)) // query.shape[-1])
+                    return
+
+    def _note(self, layers: Sequence[Sequence[nn.Module]], heads: int) -> None:
+        flat = [layer for made in layers for layer in made]
+        if len(flat) != 3 or len(set(flat)) != 3:
+            self.fused.extend(flat)
+        elif heads:
+            query, key, value = flat
+            self.attentions.append(Attention(query, key, value, heads))
+
+
+def _tensors(values: Iterable[Any]) -> list[Tensor]:
+    """Return the tensors among arguments; einsum may have them in a list."""
+    flat = [one for value in values for one in (value if isinstance(value, (list, tuple)) else [value])]
+    return [one for one in flat if isinstance(one, Tensor)]
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,8 @@ def test_groups_say_their_axis_and_parts() -> None:
 def test_axes_of_a_network_without_attention_are_refused() -> None:
     network = convolutions()
     with pytest.raises(
-        InputError, match="axes: nothing of this network is heads that may be cut; it has no transformer's"
+        InputError,
+        match="axes: nothing of this network is heads that may be cut; it has no transformer's axes .an attention is three",
     ):
         prunable_groups(network, signed(network, 1, 6, 6), axes=("heads",))
 
@@ -130,3 +131,56 @@ def test_branches_on_the_input_are_refused(by_item: bool) -> None:
 def test_branches_on_what_a_network_holds_are_none_of_the_input() -> None:
     network = Branching(on_input=False).eval()
     assert [one.root for one in prunable_groups(network, signed(network, 1, 6, 6))] == ["bright"]
+
+
+class ByHand(SelfAttention):
+    """An attention of two products and a softmax between them."""
+
+    how = "@"
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = (self._split(layer(x)) for layer in (self.query, self.key, self.value))
+        if self.how == "einsum":
+            weights = torch.einsum("bhqd,bhkd->bhqk", query, key) * self.scale
+            mixed = torch.einsum("bhqk,bhkd->bhqd", weights.softmax(dim=-1), value)
+        elif self.how == "bmm":
+            query, key, value = (one.flatten(0, 1) for one in (query, key, value))
+            weights = torch.softmax(torch.bmm(query, key.transpose(1, 2)) * self.scale, dim=-1)
+            mixed = torch.bmm(nn.functional.dropout(weights, 0.1, self.training), value).unflatten(0, (-1, self.heads))
+        else:
+            mask = torch.zeros(x.shape[1], x.shape[1])
+            mixed = nn.functional.softmax(query @ key.transpose(-1, -2) * self.scale + mask, dim=-1) @ value
+        return self.project(mixed.transpose(1, 2).flatten(2))
+
+
+@pytest.mark.parametrize("how", ["@", "einsum", "bmm"])
+def test_an_attention_written_by_hand_is_one(how: str) -> None:
+    network, known = transformer(), transformer()
+    for block in network.blocks:  # type: ignore[union-attr]
+        block.attention.__class__ = ByHand
+        block.attention.how = how
+    signature = signed(network, 3, 8, 8)
+    ours, theirs = (prunable_groups(one, signature) for one in (network, known))
+    shown = [sorted((str(one.axis), one.channels, one.parts, one.unit) for one in groups) for groups in (ours, theirs)]
+    assert shown[0] == shown[1] and [one.unit for one in ours if one.axis == "heads"] == [16, 16]
+    settings = PruneSettings(to_macs=0.5, axes=("heads",), steps=1, scope="local", largest_cut=0.5)
+    prune_until(network, signature, settings, 8, lambda candidate: False)
+    assert [block.attention.heads for block in network.blocks] == [1, 1]  # type: ignore[union-attr]
+
+
+class Pooled(nn.Module):
+    """Tokens weighed by a softmax of their product with a parameter: no attention, and nothing is left whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.query, self.head = nn.Linear(8, 32), nn.Parameter(torch.randn(8, 1)), nn.Linear(32, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = torch.einsum("btf,fo->bot", x, self.query).softmax(-1)
+        return self.head((weights @ self.embed(x)).squeeze(1))
+
+
+def test_a_softmax_between_products_without_three_layers_is_no_attention() -> None:
+    network = Pooled().eval()
+    assert [(one.root, one.axis) for one in prunable_groups(network, signed(network, 5, 8))] == [("embed", None)]

@@ -21,7 +21,7 @@ from edgekd.request import Request, prepare
 from edgekd.stages import KINDS
 from edgekd.stages.prune import STAGE, PruneSettings
 from edgekd.stages.prune.groups import prunable_groups
-from edgekd.stages.prune.latency import share_of
+from edgekd.stages.prune.latency import milliseconds_of, share_of
 from edgekd.stages.prune.pruner import prune_until
 from edgekd.stages.prune.structure import structure_of
 from edgekd.stages.quantize import STAGE as QUANTIZE
@@ -353,8 +353,31 @@ def test_networks_of_as_many_parameters_are_timed_each(
     signature = Signature(inputs=(TensorSpec(name="x", shape=("batch", 1, 8, 8)),))
     networks = [nn.Conv2d(1, 2, size) for size in (3, (1, 9), (9, 1))]
     signature = signature.model_copy(update={"inputs": (TensorSpec(name="x", shape=("batch", 1, 12, 12)),)})
-    latency = share_of(networks[0], signature, replace(context, workdir=tmp_path))
+    latency = share_of(networks[0], signature, replace(context, workdir=tmp_path), limit=0.1)
     assert [latency(network) for network in (*networks, networks[1])] == [1.0, 1.0, 0.5, 1.0]
+
+
+def test_a_network_within_the_budget_is_timed_for_longer_and_against_the_usual_time(
+    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The short sessions run on a machine that is fast by chance, and favour the candidate."""
+    rounds: list[int] = []
+
+    class Session:
+        def comparison(self, *_: str) -> object:
+            before = 4.0 if len(rounds) == 1 else 6.0
+            speedup = 2.0 if rounds[-1] == 12 else 1.5
+            candidate = SimpleNamespace(p50_ms=before / speedup)
+            return SimpleNamespace(speedup=speedup, baseline=SimpleNamespace(p50_ms=before), candidate=candidate)
+
+    monkeypatch.setattr(host, "time_files", lambda *_, **given: rounds.append(given["rounds"]) or Session())
+    signature = Signature(inputs=(TensorSpec(name="x", shape=("batch", 1, 12, 12)),))
+    whole, cut = nn.Conv2d(1, 4, 3), nn.Conv2d(1, 2, 3)
+    within = milliseconds_of(whole, signature, replace(context, workdir=tmp_path), limit=3.0)
+    assert within(cut) == pytest.approx(5.0 / 1.5)  # 2 ms at first, and then of the median of 4 and 6 ms
+    assert rounds == [12, 36] and within(cut) == pytest.approx(5.0 / 1.5) and rounds == [12, 36]
+    beyond = milliseconds_of(whole, signature, replace(context, workdir=tmp_path), limit=1.0)
+    assert beyond(cut) == pytest.approx(3.0) and rounds == [12, 36, 12]
 
 
 @pytest.mark.slow

@@ -6,6 +6,13 @@ from typing import Any, Literal
 How = Literal["measured", "counted", "compiled", "emulated", "predicted", "published"]
 
 
+def in_digits(value: float, unit: str, sign: Literal["", "+"] = "") -> str:
+    """Return a score as text: two decimals in percent and dB, four digits in what has no common scale."""
+    if unit in ("%", "dB"):
+        return f"{round(value, 2) + 0.0:{sign}.2f}"
+    return f"{value + 0.0:{sign}.4g}"
+
+
 @dataclass(frozen=True)
 class Figure:
     """One number that says what it is.

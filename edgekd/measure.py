@@ -13,7 +13,7 @@ from edgekd.device.comparison import Interleaved
 from edgekd.device.machine import Machine
 from edgekd.device.runtimes import runtime_version
 from edgekd.evaluate import judge_outputs, run_onnx
-from edgekd.figures import Figure
+from edgekd.figures import Figure, in_digits
 from edgekd.files import sha256
 from edgekd.models import onnx_graph
 from edgekd.models.signature import Signature
@@ -151,7 +151,9 @@ def scores_of(run: Run, context: Context, files: dict[str, Path]) -> dict[str, f
             "part": part.indices.tolist(),
         }
         scores[name] = run.remembered("score", key, score)
-        run.log(f"{name}: {context.metric.name} {scores[name]:.2f} {context.metric.unit}".rstrip())
+        run.log(
+            f"{name}: {context.metric.name} {in_digits(scores[name], context.metric.unit)} {context.metric.unit}".rstrip()
+        )
     return scores
 
 

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from edgekd.device.comparison import SMALLEST_DIFFERENCE
+from edgekd.figures import in_digits
 from edgekd.report.console import results, table
 
 if TYPE_CHECKING:
@@ -40,7 +41,9 @@ def show(result: "Result") -> None:
             results.print(f"{report['target']} itself, {name}: absent: {absent['reason']}", markup=False)
             break
     for name, arm in report["arms"].items():
-        value = f"{arm['value']:.2f} {arm['unit']}" if arm["value"] is not None else arm["reason"]
+        value = (
+            arm["reason"] if arm["value"] is None else f"{in_digits(arm['value'], arm['unit'])} {arm['unit']}".rstrip()
+        )
         results.print(f"arm {name}: {value}", markup=False)
     for verdict in result.verdicts:
         value = "absent" if verdict.figure.value is None else f"{verdict.figure.value:.4g} {verdict.figure.unit}"
@@ -62,7 +65,7 @@ def _row(name: str, stage: dict[str, Any]) -> list[str]:
     parent, baseline = stage.get("against_parent"), stage.get("against_baseline")
     return [
         name,
-        f"{figures['score']['value']:.2f}" + (f"\n{round(parent['score'], 2) + 0.0:+.2f}" if parent else ""),
+        _score(figures["score"], parent),
         f"{figures['size_kb']['value']:,.1f}",
         "not known" if figures["macs"]["value"] is None else f"{figures['macs']['value'] / 1e6:.2f} M",
         _latency(figures["latency_p50_ms"]),
@@ -70,6 +73,11 @@ def _row(name: str, stage: dict[str, Any]) -> list[str]:
         _speedup(baseline),
         _speedup(parent),
     ]
+
+
+def _score(figure: dict[str, Any], parent: dict[str, Any] | None) -> str:
+    change = "" if parent is None else "\n" + in_digits(parent["score"], figure["unit"], "+")
+    return in_digits(figure["value"], figure["unit"]) + change
 
 
 def _latency(figure: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import onnx
 
-from edgekd.figures import Figure
+from edgekd.figures import Figure, in_digits
 from edgekd.metrics import Metric
 from edgekd.models.onnx_graph import RECURRENT
 from edgekd.models.precision import Precision
@@ -21,7 +21,7 @@ _WEIGHTS_ALONE = "weights alone save bytes, not time; where time counts try stat
 _INSTEAD: dict[Precision, str] = {
     "int8": "`edgekd diagnose {run}` shows which layers run in float and what rounding costs; try --dynamic where layers "
     "are linear or recurrent, or leave quantize out",
-    "int8-dynamic": "try static int8, or leave it out",
+    "int8-dynamic": "leave quantize-dynamic out where time counts; static int8 is the faster form of convolutions",
     "int8-weights": _WEIGHTS_ALONE,
     "int4-weights": _WEIGHTS_ALONE,
     "ternary-weights": _WEIGHTS_ALONE,
@@ -63,7 +63,7 @@ def worse_remarks(chain: Sequence[Step], figures: Mapping[str, Mapping[str, Figu
             continue
         if metric.drop(bound, score.value) > 0:
             remarks.append(
-                f"{step.name} made the network worse, by {metric.drop(parent.value, score.value):.2f} {metric.unit or metric.name} "
+                f"{step.name} made the network worse, by {in_digits(metric.drop(parent.value, score.value), metric.unit)} {metric.unit or metric.name} "
                 "against the step before it: try a lower learning_rate or more epochs; `--arms` shows what the teacher adds"
             )
     return remarks

@@ -25,6 +25,11 @@ class Budget:
         """Return the name under which notes keep what is left."""
         return "latency_ms" if self.name == "ms" else f"{self.name}_share"
 
+    @property
+    def timed(self) -> bool:
+        """Return whether it is measured in time, which takes long and wanders."""
+        return self.name in ("ms", "latency")
+
     def notes(self, value: float) -> dict[str, float]:
         """Return what notes keep of a value, and of the limit where it is one of time: a report measures that again."""
         return {self.note: round(value, 4)} | (

@@ -33,6 +33,10 @@ class Fewest:
     before: float
     after: float
 
+    def is_far(self, budget: Budget) -> bool:
+        """Return whether the network is much smaller than asked."""
+        return self.after <= _NEAR * budget.limit
+
     def in_words(self, made: int, budget: Budget) -> str:
         """Return which of the cuts that were made are kept, and what they leave."""
         layer, _, channels = self.history[-1]
@@ -43,7 +47,7 @@ class Fewest:
 
     def overshoot(self, budget: Budget, granularity: int) -> str | None:
         """Return why the network is much smaller than asked and what comes nearer; None where it is not."""
-        if self.after > _NEAR * budget.limit:
+        if not self.is_far(budget):
             return None
         layer, _, channels = self.history[-1]
         finer = f"a granularity below {granularity}" if granularity > 1 else "more steps, or another importance,"
@@ -70,24 +74,27 @@ def fewest(
         attentions: whose heads went as a whole.
         budget: to meet; that it falls with every cut is taken for granted.
     """
-
-    def cut(count: int) -> nn.Module:
-        network = remove_channels(copy.deepcopy(module), prune_edit(history[:count]), signature)
-        there = dict(network.named_modules())
-        for one in attentions:
-            if one.query in there:
-                one.recount(network)
-        return network
-
     low, high = 0, len(history)
-    before, network = budget.measure(module), cut(high)
+    before, network = budget.measure(module), made_again(module, signature, history, attentions)
     after = budget.measure(network)
     while high - low > 1:
         middle = (low + high) // 2
-        tried = cut(middle)
+        tried = made_again(module, signature, history[:middle], attentions)
         value = budget.measure(tried)
         if value <= budget.limit:
             high, after, network = middle, value, tried
         else:
             low, before = middle, value
     return Fewest(network, [list(entry) for entry in history[:high]], before, after)
+
+
+def made_again(
+    module: nn.Module, signature: Signature, history: Sequence[Sequence[Any]], attentions: Sequence[WholeHeads]
+) -> nn.Module:
+    """Return a copy of a network with the cuts of a history; its attentions know their heads."""
+    network = remove_channels(copy.deepcopy(module), prune_edit(history), signature)
+    there = dict(network.named_modules())
+    for one in attentions:
+        if one.query in there:
+            one.recount(network)
+    return network

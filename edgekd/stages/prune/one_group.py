@@ -60,9 +60,10 @@ def cut_alone(
     )
     network = copy.deepcopy(module)
     prune_until(network, signature, alone, granularity, lambda candidate: False, calibration)
-    removed = group.channels - _width(network.get_submodule(group.root))
+    removed = group.channels - channels_of(network.get_submodule(group.root))
     return Cut(network, removed) if removed else None
 
 
-def _width(layer: nn.Module) -> int:
+def channels_of(layer: nn.Module) -> int:
+    """Return how many output channels a layer has."""
     return int(getattr(layer, "out_channels", None) or layer.out_features)  # type: ignore[arg-type]

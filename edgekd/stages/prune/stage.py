@@ -19,6 +19,7 @@ from edgekd.stages.prune.fewest import fewest
 from edgekd.stages.prune.groups import lost_names, prunable_groups
 from edgekd.stages.prune.importance import IMPORTANCES
 from edgekd.stages.prune.latency import check_measurable, machine_identity
+from edgekd.stages.prune.nearest import nearest
 from edgekd.stages.prune.pruner import prune_until, width_edits
 from edgekd.stages.prune.remarks import left_uncut, not_whole, why_no_less
 from edgekd.stages.prune.search import check_search, searched, trained_on
@@ -137,6 +138,13 @@ def _narrow(
         return cut, width_edits(cut, history, attentions), []
     found = fewest(module, signature, history, attentions, budget)
     context.log(f"prune: {found.in_words(len(history), budget)}")
+    if found.is_far(budget) and not budget.timed:
+        nearer = nearest(found, module, signature, settings, multiple, attentions, budget, context.parts.calibration)
+        if nearer is not found:
+            context.log(
+                f"prune: in place of the last one, in multiples of {multiple}: {budget.in_words(nearer.after)} left"
+            )
+        found = nearer
     said = found.overshoot(budget, multiple)
     if said is not None:
         context.log(f"prune: {said}")

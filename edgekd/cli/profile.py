@@ -23,12 +23,19 @@ from edgekd.cli.options import debug_option, json_option
 )
 @click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="Of the runtime.")
 @click.option("--batch", type=click.IntRange(1), help="Samples a call. Default: the model's own, or 1.")
+@click.option(
+    "--sensor",
+    default="auto",
+    show_default=True,
+    metavar="NAME",
+    help="Of energy: auto, none, ina3221, tegrastats, pi5-pmic, rapl, nvml or meter:FILE.",
+)
 @json_option
 @debug_option
 def command(
-    artifact: Path, against: Path | None, duration: float, threads: int, batch: int | None, as_json: bool
+    artifact: Path, against: Path | None, duration: float, threads: int, batch: int | None, sensor: str, as_json: bool
 ) -> None:
-    """Measure the latency of ARTIFACT on this machine: an artifact folder, a run directory or an ONNX file.
+    """Measure the latency, and where there is a sensor the energy, of ARTIFACT on this machine: an artifact folder, a run directory or an ONNX file.
 
     For the board itself, copy the artifact there and run `python3 run.pyz profile`.
     """
@@ -36,8 +43,10 @@ def command(
     from edgekd.report.console import print_json, results
     from edgekd.verbs.profile import profile, profile_against
 
+    if against is not None and sensor != "auto":
+        raise click.UsageError("--sensor measures one artifact; leave --against out")
     if against is None:
-        found = profile(artifact, duration_s=duration, threads=threads, batch=batch)
+        found = profile(artifact, duration_s=duration, threads=threads, batch=batch, sensor=sensor)
         lines = profile_text(found).splitlines()
         shown = "\n".join(line for line in lines if found["peak_memory_mib"] or not line.startswith("  peak memory"))
     else:

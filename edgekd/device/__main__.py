@@ -6,6 +6,8 @@ from pathlib import Path
 
 from .errors import CheckFailed, DeviceError, RuntimeMissing
 
+_SENSORS = "of energy: auto, none, ina3221, tegrastats, pi5-pmic, rapl, nvml or meter:FILE"  # the module needs numpy
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return the exit code: 0 done, 2 bad input, 3 a check failed, 4 something is not installed."""
@@ -38,7 +40,7 @@ def _execute(options: argparse.Namespace) -> None:
         result = commands.verify(folder)
         text = printing.verify_text(result)
     else:
-        result = commands.profile(folder, options.duration, options.threads, options.batch)
+        result = commands.profile(folder, options.duration, options.threads, options.batch, options.sensor)
         text = printing.profile_text(result)
         if options.output is not None:
             from .files import write_atomically
@@ -76,10 +78,11 @@ def _parser() -> argparse.ArgumentParser:
 
     commands.add_parser("verify", parents=[common], help="check the files and that results are those of the host")
 
-    profile = commands.add_parser("profile", parents=[common], help="measure latency and memory")
+    profile = commands.add_parser("profile", parents=[common], help="measure latency, memory and energy")
     profile.add_argument("--duration", type=_positive, default=10.0, metavar="SECONDS", help="longest (default: 10)")
     profile.add_argument("--threads", type=int, default=1, metavar="N", help="threads of the runtime (default: 1)")
     profile.add_argument("--batch", type=int, metavar="N", help="samples a call (default: the model's own, or 1)")
+    profile.add_argument("--sensor", default="auto", metavar="NAME", help=f"{_SENSORS} (default: auto)")
     profile.add_argument("--output", type=Path, metavar="FILE", help="write the JSON to this file as well")
     return parser
 

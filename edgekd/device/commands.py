@@ -10,12 +10,15 @@ import numpy as np
 from .arrays import Array, write_arrays
 from .artifact import Artifact, open_artifact
 from .batches import run_all
+from .energy import measure_energy
 from .errors import CheckFailed
 from .feeds import batch_of, read_feeds
 from .latency import Latency, measure
 from .machine import Machine, int8_isa, peak_memory_mib, read_machine, warnings
 from .runtimes.session import Session
 from .selfcheck import Samples, check, read_samples
+from .sensors import find_sensor
+from .sensors.sensor import Sensor
 
 _BEST = 5
 _DRIFT_PERCENT = 5.0
@@ -47,12 +50,14 @@ def verify(folder: Path) -> dict[str, Any]:
     }
 
 
-def profile(folder: Path, duration_s: float, threads: int, batch: int | None) -> dict[str, Any]:
-    """Measure load time, first call, latency and peak memory.
+def profile(folder: Path, duration_s: float, threads: int, batch: int | None, sensor: str = "auto") -> dict[str, Any]:
+    """Measure load time, first call, latency, peak memory, and energy where there is a sensor.
 
     Raises:
         CheckFailed: The processor is emulated, where wall time is not latency.
+        DeviceError: There is no sensor of this name.
     """
+    meter = find_sensor(sensor)
     before = read_machine()
     if before.emulated:
         raise CheckFailed("this processor is emulated, where time is not latency: profile on the board itself")
@@ -60,14 +65,23 @@ def profile(folder: Path, duration_s: float, threads: int, batch: int | None) ->
     feeds = batch_of(_samples(artifact).inputs, artifact.manifest, batch)
     return {
         "artifact": _identity(artifact),
-        **profile_session(artifact.session, feeds, before, artifact.load_ms, duration_s),
+        **profile_session(artifact.session, feeds, before, artifact.load_ms, duration_s, meter),
     }
 
 
 def profile_session(
-    session: Session, feeds: dict[str, Array], before: Machine, load_ms: float, duration_s: float
+    session: Session, feeds: dict[str, Array], before: Machine, load_ms: float, duration_s: float, sensor: Sensor
 ) -> dict[str, Any]:
-    """Measure an opened model: first call, latency and peak memory; `before` is the machine before it was opened."""
+    """Measure an opened model: first call, latency, peak memory and energy.
+
+    Args:
+        session: The model.
+        feeds: One call's inputs.
+        before: The machine before the model was opened.
+        load_ms: What opening it took.
+        duration_s: Longest time for the timed calls, and again for those whose energy is measured.
+        sensor: What measures energy.
+    """
     started = time.perf_counter()
     session.run(feeds)
     first_call_ms = (time.perf_counter() - started) * 1e3
@@ -81,10 +95,20 @@ def profile_session(
         "latency": latency.to_dict(),
         "cold_start": {"load_ms": load_ms, "first_call_ms": first_call_ms},
         "peak_memory_mib": peak_mib,
+        **_energy(session, feeds, sensor, duration_s),
         "warnings": _notes(before, after, latency),
         "before": before.to_dict(),
         "after": after.to_dict(),
     }
+
+
+def _energy(session: Session, feeds: dict[str, Array], sensor: Sensor, duration_s: float) -> dict[str, Any]:
+    """Return `energy`, None where it could not be measured, and `energy_absent`, why."""
+    try:
+        found = measure_energy(lambda: session.run(feeds), sensor, duration_s=duration_s, idle_s=duration_s / 2)
+    except CheckFailed as failure:
+        return {"energy": None, "energy_absent": str(failure)}
+    return {"energy": found.to_dict(), "energy_absent": None}
 
 
 def _notes(before: Machine, after: Machine, latency: Latency) -> list[str]:

@@ -55,6 +55,7 @@ def profile_text(result: dict[str, Any]) -> str:
     lines.append(f"  {'load':<12}{_figure(result['cold_start']['load_ms'], 'ms')}")
     lines.append(f"  {'first call':<12}{_figure(result['cold_start']['first_call_ms'], 'ms')}")
     lines.append(f"  {'peak memory':<12}{_figure(result['peak_memory_mib'], 'MiB', 'not known here')}")
+    lines.append(f"  {'energy':<12}{_energy(result['energy']) or result['energy_absent']}")
     if latency["drift_percent"] is not None:
         lines.append(f"  {'drift':<12}{latency['drift_percent']:+.1f} % from the first quarter to the last")
     return "\n".join(lines + [f"warning: {note}" for note in result["warnings"]])
@@ -79,6 +80,18 @@ def _shown(value: float | None) -> str:
 
 def _figure(value: float | None, unit: str, absent: str = "not enough calls") -> str:
     return absent if value is None else f"{value:.4g} {unit}"
+
+
+def _energy(found: dict[str, Any] | None) -> str | None:
+    """Return the energy of a call, all of it and what the calls add, each with its 95 % interval."""
+    if found is None:
+        return None
+    total, above = (
+        f"{found[f'{name}_mj']:.4g} mJ ({found[f'{name}_low_mj']:.4g} to {found[f'{name}_high_mj']:.4g})"
+        for name in ("total", "above_idle")
+    )
+    power = f"{found['busy_w']:.3g} W, {found['idle_w']:.3g} W at rest"
+    return f"{total} a call, {above} above idle; {found['covers']}, by {found['sensor']}: {power}"
 
 
 def _interval(latency: dict[str, Any], name: str) -> str:

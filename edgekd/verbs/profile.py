@@ -14,6 +14,7 @@ from edgekd.device.machine import read_machine, warnings
 from edgekd.device.runtimes import open_session
 from edgekd.device.runtimes.session import Session
 from edgekd.device.selfcheck import read_samples
+from edgekd.device.sensors import find_sensor
 from edgekd.errors import InputError, StageError, device_errors_as
 from edgekd.verbs.artifact_path import artifact_folder
 
@@ -30,19 +31,22 @@ class _Opened:
 
 
 @device_errors_as(InputError)
-def profile(path: Path, *, duration_s: float = 10.0, threads: int = 1, batch: int | None = None) -> dict[str, Any]:
-    """Measure load time, first call and latency of an artifact (or a run's) or an ONNX file.
+def profile(
+    path: Path, *, duration_s: float = 10.0, threads: int = 1, batch: int | None = None, sensor: str = "auto"
+) -> dict[str, Any]:
+    """Measure load time, first call, latency and energy of an artifact (or a run's) or an ONNX file.
 
     The peak memory is None: this process holds edgekd as well, `run.pyz profile` holds only the runtime.
 
     Raises:
-        InputError: it is neither, or the batch does not fit.
+        InputError: it is neither, the batch does not fit, or there is no sensor of this name.
         StageError: the processor is emulated, where wall time is not latency.
     """
     before = read_machine()
     _refuse_emulation(before.emulated)
+    meter = find_sensor(sensor)
     opened = _open(path, threads, batch)
-    measured = profile_session(opened.session, opened.feeds, before, opened.load_ms, duration_s)
+    measured = profile_session(opened.session, opened.feeds, before, opened.load_ms, duration_s, meter)
     return {"artifact": _identity(opened), **measured, "peak_memory_mib": None}
 
 

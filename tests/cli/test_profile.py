@@ -65,3 +65,16 @@ def test_an_emulated_processor_is_refused(cli: Cli, exported: Path, monkeypatch:
 @pytest.mark.parametrize("options", [("--duration", "0"), ("--threads", "0"), ("--batch", "0"), ("--against", "none")])
 def test_wrong_options(cli: Cli, exported: Path, options: tuple[str, ...]) -> None:
     assert cli("profile", exported, *options).code == 2
+
+
+def test_energy_is_measured_or_its_absence_explained(cli: Cli, exported: Path, tmp_path: Path) -> None:
+    outcome = cli("profile", exported, "--sensor", "none", *SHORT)
+    assert outcome.code == 0 and "energy is not measured: not asked for" in outcome.out
+    for name, words in (
+        ("ina3221", "there is no sensor ina3221: no INA3221"),
+        ("wattmeter", "unknown sensor 'wattmeter'"),
+    ):
+        refused = cli("profile", exported, "--sensor", name, *SHORT)
+        assert refused.code == 2 and words in refused.err
+    refused = cli("profile", exported, "--against", exported, "--sensor", "rapl")
+    assert refused.code == 2 and "leave --against out" in refused.err

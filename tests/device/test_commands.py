@@ -2,11 +2,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from edgekd.device.commands import _notes
+from edgekd.device.commands import _notes, profile_session
+from edgekd.device.errors import CheckFailed
 from edgekd.device.latency import Latency
 from edgekd.device.machine import read_machine
 from edgekd.device.printing import as_json, profile_text
+from edgekd.device.runtimes import open_session
+from edgekd.device.sensors.sensor import PowerSensor
 
 
 def test_notes_name_a_lasting_state_once_and_not_the_profiler_s_own_load(tmp_path: Path) -> None:
@@ -32,13 +36,45 @@ def test_absent_figures_are_said_to_be_absent(tmp_path: Path) -> None:
         "latency": Latency.from_samples([1.0, 2.0, 3.0]).to_dict(),
         "cold_start": {"load_ms": 1.0, "first_call_ms": 2.0},
         "peak_memory_mib": None,
+        "energy": None,
+        "energy_absent": "energy is not measured: no RAPL counter",
         "warnings": ["busy"],
         "before": read_machine(tmp_path).to_dict(),
     }
     text = profile_text(result)
     assert text.count("not enough calls") == 3 and "not known here" in text and "no interval" in text
+    assert "energy      energy is not measured: no RAPL counter" in text
     assert "drift" not in text and text.endswith("warning: busy")
 
 
 def test_json_has_null_for_numbers_that_are_not_finite() -> None:
     assert '"x": [\n    null,\n    1.0\n  ]' in as_json({"x": (float("nan"), 1.0)})
+
+
+class Steady(PowerSensor):
+    """A board that takes 3 W, until it is pulled out after so many readings."""
+
+    name, covers, interval_s = "steady", "the board", 0.005
+
+    def __init__(self, lasts: float = np.inf) -> None:
+        self.readings, self.lasts = 0, lasts
+
+    def power_w(self) -> float:
+        self.readings += 1
+        if self.readings > self.lasts:
+            raise CheckFailed("the sensor was pulled out")
+        return 3.0
+
+
+def test_a_sensor_gives_the_energy_of_a_call_and_a_broken_one_the_reason(artifact: Path) -> None:
+    session = open_session("onnxruntime", artifact / "model.onnx")
+    feeds = {"image": np.zeros((1, 1, 8, 8), np.float32)}
+    found, broken = (
+        profile_session(session, feeds, read_machine(), 1.0, 0.2, sensor) for sensor in (Steady(), Steady(lasts=3))
+    )
+    energy = found["energy"]
+    assert energy["busy_w"] == pytest.approx(3.0) and energy["above_idle_mj"] == pytest.approx(0.0, abs=1e-9)
+    assert energy["total_mj"] == pytest.approx(3e3 * energy["seconds"] / energy["calls"], rel=0.2)
+    assert broken["energy"] is None and "pulled out" in broken["energy_absent"] and broken["latency"]["n"] > 0
+    lines = profile_text({"artifact": {"name": "m", "precision": "fp32"}, **found})
+    assert "mJ" in lines and "the board, by steady: 3 W, 3 W at rest" in lines

@@ -16,9 +16,8 @@ SHORT = ("--duration", "0.2")
 def _short_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
     from edgekd.device import commands
 
-    real, compare = latency.measure, profiling.compare
+    real = latency.measure
     monkeypatch.setattr(commands, "measure", lambda run, duration_s: real(run, duration_s=duration_s, warmup_s=0.1))
-    monkeypatch.setattr(profiling, "compare", lambda *runs, **options: compare(*runs, **options, warmup_s=0.1))
 
 
 def test_an_artifact(cli: Cli, quantized: Path) -> None:
@@ -33,14 +32,6 @@ def test_an_onnx_file_in_json(cli: Cli, exported: Path) -> None:
     found = json.loads(outcome.out)
     assert found["batch"] == 4 and found["latency"]["p50_ms"] > 0 and found["peak_memory_mib"] is None
     assert found["before"]["architecture"]
-
-
-def test_one_against_another(cli: Cli, exported: Path, quantized: Path) -> None:
-    outcome = cli("profile", quantized, "--against", exported, "--duration", "0.5")
-    assert outcome.code == 0 and ("95 % interval" in outcome.out or "too few blocks" in outcome.out)
-    found = json.loads(cli("profile", exported, "--against", exported, "--json", "--duration", "0.5").out)
-    assert found["comparison"]["verdict"] in ("faster", "slower", "not distinguishable")
-    assert found["candidate"]["path"] == str(exported)
 
 
 def test_a_torch_file_is_told_to_be_exported_first(cli: Cli, model: Path) -> None:
@@ -62,7 +53,7 @@ def test_an_emulated_processor_is_refused(cli: Cli, exported: Path, monkeypatch:
     assert outcome.code == 3 and "emulated" in outcome.err
 
 
-@pytest.mark.parametrize("options", [("--duration", "0"), ("--threads", "0"), ("--batch", "0"), ("--against", "none")])
+@pytest.mark.parametrize("options", [("--duration", "0"), ("--threads", "0"), ("--batch", "0")])
 def test_wrong_options(cli: Cli, exported: Path, options: tuple[str, ...]) -> None:
     assert cli("profile", exported, *options).code == 2
 
@@ -76,5 +67,3 @@ def test_energy_is_measured_or_its_absence_explained(cli: Cli, exported: Path, t
     ):
         refused = cli("profile", exported, "--sensor", name, *SHORT)
         assert refused.code == 2 and words in refused.err
-    refused = cli("profile", exported, "--against", exported, "--sensor", "rapl")
-    assert refused.code == 2 and "leave --against out" in refused.err

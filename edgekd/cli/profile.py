@@ -26,9 +26,12 @@ from edgekd.cli.options import debug_option, json_option
     metavar="NAME",
     help="Of energy: auto, none, ina3221, tegrastats, pi5-pmic, rapl, nvml or meter:FILE.",
 )
+@click.option("--layers", is_flag=True, help="Show what single layers take, by the runtime's own profile.")
 @json_option
 @debug_option
-def command(artifact: Path, duration: float, threads: int, batch: int | None, sensor: str, as_json: bool) -> None:
+def command(
+    artifact: Path, duration: float, threads: int, batch: int | None, sensor: str, layers: bool, as_json: bool
+) -> None:
     """Measure the latency, and where there is a sensor the energy, of ARTIFACT on this machine: an artifact folder, a run directory or an ONNX file.
 
     For the board itself, copy the artifact there and run `python3 run.pyz profile`.
@@ -37,7 +40,7 @@ def command(artifact: Path, duration: float, threads: int, batch: int | None, se
     from edgekd.report.console import print_json, results
     from edgekd.verbs.profile import profile
 
-    found = profile(artifact, duration_s=duration, threads=threads, batch=batch, sensor=sensor)
+    found = profile(artifact, duration_s=duration, threads=threads, batch=batch, sensor=sensor, layers=layers)
     if as_json:
         print_json({"schema": 1, **found})
         return

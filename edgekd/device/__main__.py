@@ -40,7 +40,9 @@ def _execute(options: argparse.Namespace) -> None:
         result = commands.verify(folder)
         text = printing.verify_text(result)
     else:
-        result = commands.profile(folder, options.duration, options.threads, options.batch, options.sensor)
+        result = commands.profile(
+            folder, options.duration, options.threads, options.batch, options.sensor, options.layers
+        )
         text = printing.profile_text(result)
         if options.output is not None:
             from .files import write_atomically
@@ -83,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     profile.add_argument("--threads", type=int, default=1, metavar="N", help="threads of the runtime (default: 1)")
     profile.add_argument("--batch", type=int, metavar="N", help="samples a call (default: the model's own, or 1)")
     profile.add_argument("--sensor", default="auto", metavar="NAME", help=f"{_SENSORS} (default: auto)")
+    profile.add_argument("--layers", action="store_true", help="show what single layers take, by the runtime's profile")
     profile.add_argument("--output", type=Path, metavar="FILE", help="write the JSON to this file as well")
     return parser
 

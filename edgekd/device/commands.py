@@ -14,6 +14,7 @@ from .energy import measure_energy
 from .errors import CheckFailed
 from .feeds import batch_of, read_feeds
 from .latency import Latency, measure
+from .layers import profile_layers
 from .machine import Machine, int8_isa, peak_memory_mib, read_machine, warnings
 from .runtimes.session import Session
 from .selfcheck import Samples, check, read_samples
@@ -50,7 +51,9 @@ def verify(folder: Path) -> dict[str, Any]:
     }
 
 
-def profile(folder: Path, duration_s: float, threads: int, batch: int | None, sensor: str = "auto") -> dict[str, Any]:
+def profile(
+    folder: Path, duration_s: float, threads: int, batch: int | None, sensor: str = "auto", layers: bool = False
+) -> dict[str, Any]:
     """Measure load time, first call, latency, peak memory, and energy where there is a sensor.
 
     Raises:
@@ -66,6 +69,11 @@ def profile(folder: Path, duration_s: float, threads: int, batch: int | None, se
     return {
         "artifact": _identity(artifact),
         **profile_session(artifact.session, feeds, before, artifact.load_ms, duration_s, meter),
+        "layers": profile_layers(
+            artifact.manifest.runtime, artifact.folder / artifact.manifest.model_file, feeds, threads
+        )
+        if layers
+        else None,
     }
 
 

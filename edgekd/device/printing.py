@@ -4,6 +4,8 @@ import json
 import math
 from typing import Any
 
+_LAYERS = 20  # the slowest, that are shown
+
 
 def run_text(result: dict[str, Any]) -> str:
     """Return the best labels of each sample, or a line for each output."""
@@ -58,6 +60,7 @@ def profile_text(result: dict[str, Any]) -> str:
     lines.append(f"  {'energy':<12}{_energy(result['energy']) or result['energy_absent']}")
     if latency["drift_percent"] is not None:
         lines.append(f"  {'drift':<12}{latency['drift_percent']:+.1f} % from the first quarter to the last")
+    lines += _layers(result["layers"])
     return "\n".join(lines + [f"warning: {note}" for note in result["warnings"]])
 
 
@@ -80,6 +83,22 @@ def _shown(value: float | None) -> str:
 
 def _figure(value: float | None, unit: str, absent: str = "not enough calls") -> str:
     return absent if value is None else f"{value:.4g} {unit}"
+
+
+def _layers(found: dict[str, Any] | None) -> list[str]:
+    """Return a line for each of the slowest nodes, after what all of them add up to."""
+    if found is None:
+        return []
+    slowest = sorted(found["nodes"], key=lambda one: -one["time_us"])[:_LAYERS]
+    width = max(len(one["name"]) for one in slowest)
+    return [
+        f"  {len(found['nodes'])} nodes, {found['total_us']:.4g} us with the runtime's profile on: {found['integer_share']:.0%} in "
+        f"integers, {found['conversion_share']:.0%} in rounding and layout",
+        *(
+            f"    {one['name']:<{width}}  {one['operator']:<20} {one['time_us']:>8.4g} us {one['share']:>6.1%}  {one['dtype'] or ''}"
+            for one in slowest
+        ),
+    ]
 
 
 def _energy(found: dict[str, Any] | None) -> str | None:

@@ -24,6 +24,8 @@ class OpenedModel:
     session: Session
     feeds: dict[str, Array]
     load_ms: float
+    runtime: str
+    file: Path
 
 
 def identity_of(opened: OpenedModel) -> dict[str, Any]:
@@ -54,7 +56,15 @@ def open_for_timing(path: Path, threads: int, batch: int | None) -> OpenedModel:
         manifest = artifact.manifest
         samples = read_samples(folder / manifest.selfcheck.file, manifest)
         feeds = batch_of(samples.inputs, manifest, batch)
-        return OpenedModel(manifest.name, manifest.precision, artifact.session, feeds, artifact.load_ms)
+        return OpenedModel(
+            manifest.name,
+            manifest.precision,
+            artifact.session,
+            feeds,
+            artifact.load_ms,
+            manifest.runtime,
+            folder / manifest.model_file,
+        )
     return _open_onnx(path, threads, batch)
 
 
@@ -78,4 +88,4 @@ def _open_onnx(path: Path, threads: int, batch: int | None) -> OpenedModel:
     session = open_session("onnxruntime", path, threads)
     load_ms = (time.perf_counter() - started) * 1e3
     feeds = {info.name: inputs[info.name].astype(info.dtype) for info in session.inputs}
-    return OpenedModel(path.stem, precision_of(graph), session, feeds, load_ms)
+    return OpenedModel(path.stem, precision_of(graph), session, feeds, load_ms, "onnxruntime", path)

@@ -67,3 +67,12 @@ def test_energy_is_measured_or_its_absence_explained(cli: Cli, exported: Path, t
     ):
         refused = cli("profile", exported, "--sensor", name, *SHORT)
         assert refused.code == 2 and words in refused.err
+
+
+def test_layers_are_those_of_the_runtime(cli: Cli, quantized: Path) -> None:
+    found = json.loads(cli("profile", quantized, "--layers", "--json", *SHORT).out)["layers"]
+    assert sum(one["share"] for one in found["nodes"]) == pytest.approx(1)
+    assert 0.1 < found["integer_share"] <= 1 - found["conversion_share"]
+    assert any(one["operator"] == "QLinearConv" and one["dtype"] == "uint8" for one in found["nodes"])
+    shown = cli("profile", quantized, "--layers", *SHORT).out
+    assert "in rounding and layout" in shown and "QLinearConv" in shown

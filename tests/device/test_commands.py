@@ -37,6 +37,7 @@ def test_absent_figures_are_said_to_be_absent(tmp_path: Path) -> None:
         "cold_start": {"load_ms": 1.0, "first_call_ms": 2.0},
         "peak_memory_mib": None,
         "energy": None,
+        "layers": None,
         "energy_absent": "energy is not measured: no RAPL counter",
         "warnings": ["busy"],
         "before": read_machine(tmp_path).to_dict(),
@@ -76,5 +77,5 @@ def test_a_sensor_gives_the_energy_of_a_call_and_a_broken_one_the_reason(artifac
     assert energy["busy_w"] == pytest.approx(3.0) and energy["above_idle_mj"] == pytest.approx(0.0, abs=1e-9)
     assert energy["total_mj"] == pytest.approx(3e3 * energy["seconds"] / energy["calls"], rel=0.2)
     assert broken["energy"] is None and "pulled out" in broken["energy_absent"] and broken["latency"]["n"] > 0
-    lines = profile_text({"artifact": {"name": "m", "precision": "fp32"}, **found})
+    lines = profile_text({"artifact": {"name": "m", "precision": "fp32"}, "layers": None, **found})
     assert "mJ" in lines and "the board, by steady: 3 W, 3 W at rest" in lines

@@ -8,21 +8,10 @@ from typing import Any
 import onnx
 from numpy.typing import NDArray
 
+from edgekd.device.layers import converts, in_integers, total_us
 from edgekd.device.runtimes import node_times
 from edgekd.device.runtimes.session import NodeTime
 from edgekd.models.onnx_graph import MULTIPLIES
-
-_INTEGERS = ("int8", "uint8", "int4", "uint4", "int16")
-_LAYOUT = (
-    "ReorderInput",
-    "ReorderOutput",
-    "Transpose",
-    "QuantizeLinear",
-    "DequantizeLinear",
-    "Cast",
-    "Reorder",
-    "FakeQuantize",
-)
 
 
 @dataclass(frozen=True)
@@ -51,7 +40,7 @@ def kernels(
         DeviceError: the runtime cannot run it.
     """
     times = node_times(runtime, path, feeds, threads)
-    total = max(sum(one.time_us for one in times), 1e-9)
+    total = total_us(times)
     makers = {name: node for node in model.graph.node for name in node.output}
     nodes = {**makers, **{node.name: node for node in model.graph.node}}  # a node that was fused has either name
     found = []
@@ -59,17 +48,13 @@ def kernels(
         node = nodes.get(one.name)
         name = one.name if node is None else node.name or one.name
         reason = _reason(one, node, makers, model, kept, runtime)
-        found.append(Kernel(name, one.operator, one.time_us, one.time_us / total, _integers(one), reason))
+        found.append(Kernel(name, one.operator, one.time_us, one.time_us / total, in_integers(one), reason))
     return found
 
 
 def conversion_share(found: Sequence[Kernel]) -> float:
     """Return the share of the time that goes into rounding, casts and changes of the layout."""
-    return sum(one.share for one in found if one.operator in _LAYOUT)
-
-
-def _integers(one: NodeTime) -> bool:
-    return one.dtype in _INTEGERS and one.operator not in _LAYOUT
+    return sum(one.share for one in found if converts(one.operator))
 
 
 def _reason(
@@ -81,7 +66,7 @@ def _reason(
     runtime: str,
 ) -> str | None:
     """Return why a node that multiplies ran in float."""
-    if _integers(one) or not MULTIPLIES.search(one.operator):
+    if in_integers(one) or not MULTIPLIES.search(one.operator):
         return None
     if node is None:
         return "the runtime made this node itself"

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from edgekd.cli.duration_option import DURATION
 from edgekd.cli.options import debug_option, json_option
 
 
@@ -13,10 +14,9 @@ from edgekd.cli.options import debug_option, json_option
 @click.argument("baseline", type=click.Path(path_type=Path))
 @click.option(
     "--duration",
-    type=click.FloatRange(0, 86_400, min_open=True),
-    default=10.0,
+    type=DURATION,
+    default="10s",
     show_default=True,
-    metavar="SECONDS",
     help="Of both together.",
 )
 @click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="Of the runtime.")

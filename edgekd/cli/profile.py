@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from edgekd.cli.duration_option import DURATION
 from edgekd.cli.options import debug_option, json_option
 
 
@@ -11,10 +12,9 @@ from edgekd.cli.options import debug_option, json_option
 @click.argument("artifact", type=click.Path(path_type=Path))
 @click.option(
     "--duration",
-    type=click.FloatRange(0, 86_400, min_open=True),
-    default=10.0,
+    type=DURATION,
+    default="10s",
     show_default=True,
-    metavar="SECONDS",
     help="Longest time; it ends earlier when the median is known to 1 %.",
 )
 @click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="Of the runtime.")
@@ -26,21 +26,32 @@ from edgekd.cli.options import debug_option, json_option
     metavar="NAME",
     help="Of energy: auto, none, ina3221, tegrastats, pi5-pmic, rapl, nvml or meter:FILE.",
 )
+@click.option(
+    "--sustained", type=DURATION, help="Then run for so long, such as 10m: minute one against the steady state."
+)
 @click.option("--layers", is_flag=True, help="Show what single layers take, by the runtime's own profile.")
 @json_option
 @debug_option
 def command(
-    artifact: Path, duration: float, threads: int, batch: int | None, sensor: str, layers: bool, as_json: bool
+    artifact: Path,
+    duration: float,
+    threads: int,
+    batch: int | None,
+    sensor: str,
+    sustained: float | None,
+    layers: bool,
+    as_json: bool,
 ) -> None:
     """Measure the latency, and where there is a sensor the energy, of ARTIFACT on this machine: an artifact folder, a run directory or an ONNX file.
 
     For the board itself, copy the artifact there and run `python3 run.pyz profile`.
     """
     from edgekd.device.printing import profile_text
+    from edgekd.device.profile import ProfileSettings
     from edgekd.report.console import print_json, results
     from edgekd.verbs.profile import profile
 
-    found = profile(artifact, duration_s=duration, threads=threads, batch=batch, sensor=sensor, layers=layers)
+    found = profile(artifact, ProfileSettings(duration, threads, batch, sensor, layers, sustained))
     if as_json:
         print_json({"schema": 1, **found})
         return

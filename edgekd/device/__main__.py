@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from .durations import seconds
 from .errors import CheckFailed, DeviceError, RuntimeMissing
 
 _SENSORS = "of energy: auto, none, ina3221, tegrastats, pi5-pmic, rapl, nvml or meter:FILE"  # the module needs numpy
@@ -28,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _execute(options: argparse.Namespace) -> None:
     try:
         from . import commands, printing  # numpy is needed from here on
+        from .profile import ProfileSettings
     except ModuleNotFoundError as error:
         if error.name != "numpy":
             raise
@@ -40,9 +42,10 @@ def _execute(options: argparse.Namespace) -> None:
         result = commands.verify(folder)
         text = printing.verify_text(result)
     else:
-        result = commands.profile(
-            folder, options.duration, options.threads, options.batch, options.sensor, options.layers
+        settings = ProfileSettings(
+            options.duration, options.threads, options.batch, options.sensor, options.layers, options.sustained
         )
+        result = commands.profile(folder, settings)
         text = printing.profile_text(result)
         if options.output is not None:
             from .files import write_atomically
@@ -81,7 +84,10 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("verify", parents=[common], help="check the files and that results are those of the host")
 
     profile = commands.add_parser("profile", parents=[common], help="measure latency, memory and energy")
-    profile.add_argument("--duration", type=_positive, default=10.0, metavar="SECONDS", help="longest (default: 10)")
+    profile.add_argument(
+        "--duration", type=_duration, default=10.0, metavar="TIME", help="longest, such as 10s or 1m (default: 10s)"
+    )
+    profile.add_argument("--sustained", type=_duration, metavar="TIME", help="then run for so long, such as 10m")
     profile.add_argument("--threads", type=int, default=1, metavar="N", help="threads of the runtime (default: 1)")
     profile.add_argument("--batch", type=int, metavar="N", help="samples a call (default: the model's own, or 1)")
     profile.add_argument("--sensor", default="auto", metavar="NAME", help=f"{_SENSORS} (default: auto)")
@@ -90,11 +96,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0.0 < value <= 86_400.0:
-        raise argparse.ArgumentTypeError("must be above 0 and at most a day (86400)")
-    return value
+def _duration(text: str) -> float:
+    try:
+        return seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 if __name__ == "__main__":

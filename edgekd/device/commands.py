@@ -1,7 +1,5 @@
 """What `run`, `verify` and `profile` do; each returns a dictionary that `printing.py` turns into text or JSON."""
 
-import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +8,14 @@ import numpy as np
 from .arrays import Array, write_arrays
 from .artifact import Artifact, open_artifact
 from .batches import run_all
-from .energy import measure_energy
 from .errors import CheckFailed
 from .feeds import batch_of, read_feeds
-from .latency import Latency, measure
-from .layers import profile_layers
-from .machine import Machine, int8_isa, peak_memory_mib, read_machine, warnings
-from .runtimes.session import Session
+from .machine import int8_isa, read_machine
+from .profile import Opened, ProfileSettings, profile_opened
 from .selfcheck import Samples, check, read_samples
 from .sensors import find_sensor
-from .sensors.sensor import Sensor
 
 _BEST = 5
-_DRIFT_PERCENT = 5.0
 
 
 def run(folder: Path, input_file: Path | None, output_file: Path | None) -> dict[str, Any]:
@@ -51,87 +44,34 @@ def verify(folder: Path) -> dict[str, Any]:
     }
 
 
-def profile(
-    folder: Path, duration_s: float, threads: int, batch: int | None, sensor: str = "auto", layers: bool = False
-) -> dict[str, Any]:
-    """Measure load time, first call, latency, peak memory, and energy where there is a sensor.
+def profile(folder: Path, settings: ProfileSettings) -> dict[str, Any]:
+    """Measure load time, first call, latency, peak memory, and what else the settings ask for.
 
     Raises:
         CheckFailed: The processor is emulated, where wall time is not latency.
         DeviceError: There is no sensor of this name.
     """
-    meter = find_sensor(sensor)
     before = read_machine()
     if before.emulated:
         raise CheckFailed("this processor is emulated, where time is not latency: profile on the board itself")
-    artifact = open_artifact(folder, threads)
-    feeds = batch_of(_samples(artifact).inputs, artifact.manifest, batch)
+    sensor = find_sensor(settings.sensor)
+    artifact = open_artifact(folder, settings.threads)
     return {
         "artifact": _identity(artifact),
-        **profile_session(artifact.session, feeds, before, artifact.load_ms, duration_s, meter),
-        "layers": profile_layers(
-            artifact.manifest.runtime, artifact.folder / artifact.manifest.model_file, feeds, threads
-        )
-        if layers
-        else None,
+        **profile_opened(opened_from(artifact, settings.batch), before, sensor, settings),
     }
 
 
-def profile_session(
-    session: Session, feeds: dict[str, Array], before: Machine, load_ms: float, duration_s: float, sensor: Sensor
-) -> dict[str, Any]:
-    """Measure an opened model: first call, latency, peak memory and energy.
+def opened_from(artifact: Artifact, batch: int | None) -> Opened:
+    """Return what is timed of an artifact: a call with so many of its self-check samples.
 
-    Args:
-        session: The model.
-        feeds: One call's inputs.
-        before: The machine before the model was opened.
-        load_ms: What opening it took.
-        duration_s: Longest time for the timed calls, and again for those whose energy is measured.
-        sensor: What measures energy.
+    Raises:
+        DeviceError: The batch does not fit.
     """
-    started = time.perf_counter()
-    session.run(feeds)
-    first_call_ms = (time.perf_counter() - started) * 1e3
-    session.run(feeds)
-    peak_mib = peak_memory_mib()
-    latency = measure(lambda: session.run(feeds), duration_s=duration_s)
-    after = read_machine()
-    return {
-        "session": session.describe(),
-        "batch": int(next(iter(feeds.values())).shape[0]),
-        "latency": latency.to_dict(),
-        "cold_start": {"load_ms": load_ms, "first_call_ms": first_call_ms},
-        "peak_memory_mib": peak_mib,
-        **_energy(session, feeds, sensor, duration_s),
-        "warnings": _notes(before, after, latency),
-        "before": before.to_dict(),
-        "after": after.to_dict(),
-    }
-
-
-def _energy(session: Session, feeds: dict[str, Array], sensor: Sensor, duration_s: float) -> dict[str, Any]:
-    """Return `energy`, None where it could not be measured, and `energy_absent`, why."""
-    try:
-        found = measure_energy(lambda: session.run(feeds), sensor, duration_s=duration_s, idle_s=duration_s / 2)
-    except CheckFailed as failure:
-        return {"energy": None, "energy_absent": str(failure)}
-    return {"energy": found.to_dict(), "energy_absent": None}
-
-
-def _notes(before: Machine, after: Machine, latency: Latency) -> list[str]:
-    """Return what makes this profile less trustworthy; a state that lasted is named once."""
-    after = replace(after, load_1min=None)  # the profiler's own load
-    notes = {note.partition(":")[0]: note for note in warnings(before) + warnings(after)}
-    found = list(notes.values())
-    if not latency.steady:
-        found.append("the times had not settled when the warm-up ended")
-    drift = latency.drift_percent
-    if drift is not None and abs(drift) > _DRIFT_PERCENT:
-        found.append(
-            f"the calls became {abs(drift):.0f} % {'slower' if drift > 0 else 'faster'} during the measurement"
-        )
-    return found
+    manifest = artifact.manifest
+    feeds = batch_of(_samples(artifact).inputs, manifest, batch)
+    file = artifact.folder / manifest.model_file
+    return Opened(manifest.name, manifest.precision, manifest.runtime, file, artifact.session, feeds, artifact.load_ms)
 
 
 def _samples(artifact: Artifact) -> Samples:

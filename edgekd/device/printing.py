@@ -60,7 +60,7 @@ def profile_text(result: dict[str, Any]) -> str:
     lines.append(f"  {'energy':<12}{_energy(result['energy']) or result['energy_absent']}")
     if latency["drift_percent"] is not None:
         lines.append(f"  {'drift':<12}{latency['drift_percent']:+.1f} % from the first quarter to the last")
-    lines += _layers(result["layers"])
+    lines += _layers(result["layers"]) + _sustained(result["sustained"])
     return "\n".join(lines + [f"warning: {note}" for note in result["warnings"]])
 
 
@@ -99,6 +99,27 @@ def _layers(found: dict[str, Any] | None) -> list[str]:
             for one in slowest
         ),
     ]
+
+
+def _sustained(found: dict[str, Any] | None) -> list[str]:
+    """Return the first window against the steady state, and a line for every window."""
+    if found is None:
+        return []
+    lines = [
+        f"  sustained: p50 {found['first_p50_ms']:.4g} ms at first, {found['steady_p50_ms']:.4g} ms in the steady state "
+        f"({found['slowdown_percent']:+.1f} %)"
+    ]
+    for one in found["windows"]:
+        state = [
+            f"{one[name]:.0f} {unit}"
+            for name, unit in (("temperature_celsius", "C"), ("clock_mhz", "MHz"))
+            if one[name] is not None
+        ]
+        state += one["throttled"] or ()
+        lines.append(
+            f"    to {one['to_s']:>6.1f} s  p50 {one['p50_ms']:.4g} ms  p95 {one['p95_ms']:.4g} ms  {', '.join(state)}"
+        )
+    return lines
 
 
 def _energy(found: dict[str, Any] | None) -> str | None:

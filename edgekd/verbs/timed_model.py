@@ -1,34 +1,18 @@
 """An artifact or ONNX file that is opened to be timed."""
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgekd.device.arrays import Array
 from edgekd.device.artifact import open_artifact
-from edgekd.device.feeds import batch_of
+from edgekd.device.commands import opened_from
+from edgekd.device.profile import Opened
 from edgekd.device.runtimes import open_session
-from edgekd.device.runtimes.session import Session
-from edgekd.device.selfcheck import read_samples
 from edgekd.errors import InputError, StageError
 from edgekd.verbs.artifact_path import artifact_folder
 
 
-@dataclass(frozen=True)
-class OpenedModel:
-    """A model that can be called: its name and precision, the time its runtime took to open it, and one call's inputs."""
-
-    name: str
-    precision: str
-    session: Session
-    feeds: dict[str, Array]
-    load_ms: float
-    runtime: str
-    file: Path
-
-
-def identity_of(opened: OpenedModel) -> dict[str, Any]:
+def identity_of(opened: Opened) -> dict[str, Any]:
     """Return what a result says of a model: name, precision, and the session's runtime, version and threads."""
     return {"name": opened.name, "precision": opened.precision, "session": opened.session.describe()}
 
@@ -43,7 +27,7 @@ def refuse_emulation(emulated: bool) -> None:
         raise StageError("this processor is emulated, where time is not latency: profile on the board itself")
 
 
-def open_for_timing(path: Path, threads: int, batch: int | None) -> OpenedModel:
+def open_for_timing(path: Path, threads: int, batch: int | None) -> Opened:
     """Open an artifact, a run's or an ONNX file in its runtime, with self-check samples or random ones as inputs.
 
     Raises:
@@ -51,24 +35,11 @@ def open_for_timing(path: Path, threads: int, batch: int | None) -> OpenedModel:
         InputError: it is neither.
     """
     if path.is_dir() or not path.exists():
-        folder = artifact_folder(path)
-        artifact = open_artifact(folder, threads)
-        manifest = artifact.manifest
-        samples = read_samples(folder / manifest.selfcheck.file, manifest)
-        feeds = batch_of(samples.inputs, manifest, batch)
-        return OpenedModel(
-            manifest.name,
-            manifest.precision,
-            artifact.session,
-            feeds,
-            artifact.load_ms,
-            manifest.runtime,
-            folder / manifest.model_file,
-        )
+        return opened_from(open_artifact(artifact_folder(path), threads), batch)
     return _open_onnx(path, threads, batch)
 
 
-def _open_onnx(path: Path, threads: int, batch: int | None) -> OpenedModel:
+def _open_onnx(path: Path, threads: int, batch: int | None) -> Opened:
     from edgekd.models.loading import detect_format, load_onnx
     from edgekd.models.onnx_graph import fixed_batch, graph_signature
     from edgekd.models.precision import precision_of
@@ -88,4 +59,4 @@ def _open_onnx(path: Path, threads: int, batch: int | None) -> OpenedModel:
     session = open_session("onnxruntime", path, threads)
     load_ms = (time.perf_counter() - started) * 1e3
     feeds = {info.name: inputs[info.name].astype(info.dtype) for info in session.inputs}
-    return OpenedModel(path.stem, precision_of(graph), session, feeds, load_ms, "onnxruntime", path)
+    return Opened(path.stem, precision_of(graph), "onnxruntime", path, session, feeds, load_ms)

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from edgekd.device import latency
+from edgekd.device import profile as profiles
 from edgekd.errors import InputError
 from edgekd.verbs import profile as profiling
 
@@ -14,10 +15,8 @@ SHORT = ("--duration", "0.2")
 
 @pytest.fixture(autouse=True)
 def _short_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgekd.device import commands
-
     real = latency.measure
-    monkeypatch.setattr(commands, "measure", lambda run, duration_s: real(run, duration_s=duration_s, warmup_s=0.1))
+    monkeypatch.setattr(profiles, "measure", lambda run, duration_s: real(run, duration_s=duration_s, warmup_s=0.1))
 
 
 def test_an_artifact(cli: Cli, quantized: Path) -> None:
@@ -41,7 +40,7 @@ def test_a_torch_file_is_told_to_be_exported_first(cli: Cli, model: Path) -> Non
 
 def test_what_the_device_half_refuses_is_bad_input(exported: Path) -> None:
     with pytest.raises(InputError, match="threads must be 1 or more"):
-        profiling.profile(exported, threads=0)
+        profiling.profile(exported, profiles.ProfileSettings(threads=0))
 
 
 def test_an_emulated_processor_is_refused(cli: Cli, exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,7 +52,7 @@ def test_an_emulated_processor_is_refused(cli: Cli, exported: Path, monkeypatch:
     assert outcome.code == 3 and "emulated" in outcome.err
 
 
-@pytest.mark.parametrize("options", [("--duration", "0"), ("--threads", "0"), ("--batch", "0")])
+@pytest.mark.parametrize("options", [("--duration", "0"), ("--sustained", "ten"), ("--threads", "0"), ("--batch", "0")])
 def test_wrong_options(cli: Cli, exported: Path, options: tuple[str, ...]) -> None:
     assert cli("profile", exported, *options).code == 2
 

@@ -4,11 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekd.device.commands import _notes, profile_session
 from edgekd.device.errors import CheckFailed
 from edgekd.device.latency import Latency
 from edgekd.device.machine import read_machine
 from edgekd.device.printing import as_json, profile_text
+from edgekd.device.profile import Opened, ProfileSettings, notes_on, profile_opened
 from edgekd.device.runtimes import open_session
 from edgekd.device.sensors.sensor import PowerSensor
 
@@ -16,15 +16,15 @@ from edgekd.device.sensors.sensor import PowerSensor
 def test_notes_name_a_lasting_state_once_and_not_the_profiler_s_own_load(tmp_path: Path) -> None:
     quiet = replace(read_machine(tmp_path), cores=4)
     steady = Latency.from_samples(np.ones(100), steady=True)
-    assert _notes(quiet, replace(quiet, load_1min=4.0), steady) == []
+    assert notes_on(quiet, replace(quiet, load_1min=4.0), steady) == []
     busy = replace(quiet, pressure_cpu_percent=20.0)
-    assert len(_notes(busy, replace(busy, pressure_cpu_percent=21.0), steady)) == 1
+    assert len(notes_on(busy, replace(busy, pressure_cpu_percent=21.0), steady)) == 1
 
 
 def test_notes_tell_of_unsettled_and_drifting_times(tmp_path: Path) -> None:
     machine = read_machine(tmp_path)
     latency = Latency.from_samples(np.linspace(1.0, 2.0, 100), steady=False)
-    settled, drifted = _notes(machine, machine, latency)
+    settled, drifted = notes_on(machine, machine, latency)
     assert "not settled" in settled and "slower" in drifted
 
 
@@ -38,6 +38,7 @@ def test_absent_figures_are_said_to_be_absent(tmp_path: Path) -> None:
         "peak_memory_mib": None,
         "energy": None,
         "layers": None,
+        "sustained": None,
         "energy_absent": "energy is not measured: no RAPL counter",
         "warnings": ["busy"],
         "before": read_machine(tmp_path).to_dict(),
@@ -68,14 +69,15 @@ class Steady(PowerSensor):
 
 
 def test_a_sensor_gives_the_energy_of_a_call_and_a_broken_one_the_reason(artifact: Path) -> None:
-    session = open_session("onnxruntime", artifact / "model.onnx")
+    path = artifact / "model.onnx"
     feeds = {"image": np.zeros((1, 1, 8, 8), np.float32)}
-    found, broken = (
-        profile_session(session, feeds, read_machine(), 1.0, 0.2, sensor) for sensor in (Steady(), Steady(lasts=3))
-    )
+    opened = Opened("m", "fp32", "onnxruntime", path, open_session("onnxruntime", path), feeds, load_ms=1.0)
+    settings = ProfileSettings(duration_s=0.2, sustained_s=0.2)
+    found, broken = (profile_opened(opened, read_machine(), sensor, settings) for sensor in (Steady(), Steady(lasts=3)))
     energy = found["energy"]
     assert energy["busy_w"] == pytest.approx(3.0) and energy["above_idle_mj"] == pytest.approx(0.0, abs=1e-9)
     assert energy["total_mj"] == pytest.approx(3e3 * energy["seconds"] / energy["calls"], rel=0.2)
     assert broken["energy"] is None and "pulled out" in broken["energy_absent"] and broken["latency"]["n"] > 0
-    lines = profile_text({"artifact": {"name": "m", "precision": "fp32"}, "layers": None, **found})
+    lines = profile_text({"artifact": {"name": "m", "precision": "fp32"}, **found})
+    assert "in the steady state" in lines and lines.count("  p95 ") == 5
     assert "mJ" in lines and "the board, by steady: 3 W, 3 W at rest" in lines

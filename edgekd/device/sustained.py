@@ -1,0 +1,81 @@
+r"""A long run: does the board keep the speed that it begins with?
+
+```
+|- window -|- window -|- window -| ... |- window -|     calls back to back, one window a minute
+   first                          \__ steady state: the last quarter of the windows __/
+```
+A board without enough cooling heats up and lowers its clock; what counts on the device is the steady state.
+"""
+
+import time
+from array import array
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .latency import Clock, garbage_collection_off, warm_up
+from .machine import Machine
+
+WINDOW_S = 60.0
+FEWEST_WINDOWS = 4
+
+
+def sustain(
+    run: Callable[[], object],
+    duration_s: float,
+    read: Callable[[], Machine],
+    *,
+    warmup_s: float = 5.0,
+    clock: Clock = time.perf_counter_ns,
+) -> dict[str, Any]:
+    """Call for a long time; return every window's median and p95, and the first against the steady state.
+
+    Args:
+        run: One call; what it returns is ignored.
+        duration_s: In seconds; below four minutes windows are a quarter of it.
+        read: Reads the machine's state, at the end of each window.
+        warmup_s: Longest time for the warm-up, in seconds.
+        clock: Nanoseconds; replaced in tests.
+    """
+    window_ns = min(WINDOW_S, duration_s / FEWEST_WINDOWS) * 1e9
+    windows: list[dict[str, Any]] = []
+    with garbage_collection_off():
+        warm_up(run, limit_s=warmup_s, clock=clock)
+        began = clock()
+        while clock() - began < duration_s * 1e9 - window_ns / 2:
+            windows.append(_window(run, began, window_ns, read, clock))
+    steady = windows[-max(1, len(windows) // 4) :]
+    first_ms, steady_ms = windows[0]["p50_ms"], float(np.median([one["p50_ms"] for one in steady]))
+    return {
+        "windows": windows,
+        "first_p50_ms": first_ms,
+        "steady_p50_ms": steady_ms,
+        "slowdown_percent": 100 * (steady_ms / first_ms - 1),
+    }
+
+
+def _window(
+    run: Callable[[], object], began: int, window_ns: float, read: Callable[[], Machine], clock: Clock
+) -> dict[str, Any]:
+    samples = array("q")
+    opened = clock()
+    while True:
+        started = clock()
+        run()
+        ended = clock()
+        samples.append(ended - started)
+        if ended - opened >= window_ns:
+            break
+    times = np.asarray(samples) / 1e6
+    state = read()
+    return {
+        "from_s": (opened - began) / 1e9,
+        "to_s": (ended - began) / 1e9,
+        "calls": len(times),
+        "p50_ms": float(np.median(times)),
+        "p95_ms": float(np.quantile(times, 0.95)),
+        "temperature_celsius": state.temperature_celsius,
+        "clock_mhz": state.clock_mhz,
+        "throttled": state.throttled,
+    }

@@ -1,13 +1,15 @@
 """How many weights of a file are zero, whatever form they have in it."""
 
+import tempfile
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import onnx
 from numpy.typing import NDArray
-from onnx import helper
-from onnx.reference import ReferenceEvaluator
+from onnx import helper, numpy_helper
 
+from edgekd.device.runtimes import open_session
 from edgekd.models.onnx_graph import MULTIPLIES, RECURRENT
 
 
@@ -28,7 +30,7 @@ def zero_share(model: onnx.ModelProto) -> float | None:
 
 
 def constant_values(model: onnx.ModelProto, names: Iterable[str]) -> list[NDArray[Any]]:
-    """Return the values of those tensors that only constants and ONNX's own operators make."""
+    """Return the values of those tensors that only constants and ONNX's own operators make, as ONNX Runtime computes them."""
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     constant = {"", *constants}
     nodes = []
@@ -37,7 +39,11 @@ def constant_values(model: onnx.ModelProto, names: Iterable[str]) -> list[NDArra
         if made and node.domain in ("", "ai.onnx"):
             constant.update(node.output)
             nodes.append(node)
-    outputs = [name for name in names if name and name in constant]
+    wanted = [name for name in names if name and name in constant]
+    given = [numpy_helper.to_array(constants[name]) for name in wanted if name in constants]
+    outputs = [name for name in wanted if name not in constants]
+    if not outputs:
+        return given
     needed = set(outputs)
     for node in reversed(nodes):
         if needed & set(node.output):
@@ -49,6 +55,9 @@ def constant_values(model: onnx.ModelProto, names: Iterable[str]) -> list[NDArra
         [helper.make_empty_tensor_value_info(name) for name in outputs],
         [tensor for name, tensor in constants.items() if name in needed],
     )
-    inner = helper.make_model(graph, opset_imports=model.opset_import, functions=model.functions)
-    values: list[NDArray[Any]] = ReferenceEvaluator(inner).run(None, {})
-    return values
+    inner = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
+    with tempfile.TemporaryDirectory(prefix="edgekd-") as folder:
+        path = Path(folder) / "constants.onnx"
+        onnx.save(inner, str(path))
+        made = open_session("onnxruntime", path, 1).run({})
+    return given + [made[name] for name in outputs]

@@ -72,6 +72,8 @@ class NncfQuantizer(Quantizer):
             onnx.save(model, str(path))
             few = drop.at(list(positions))
             found = judge_outputs(self.run(path, few.part), few.reference, few.part, drop.metric)
+            if len(few.part) == len(drop.part):  # a whole file; parts of the samples rank the layers
+                self.context.log(f"quantize: NNCF tries a file: {drop.metric.name} {found:.4g} on validation")
             return (found if drop.metric.higher_is_better else -found), None
 
         with _nncf() as nncf:

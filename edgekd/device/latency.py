@@ -162,20 +162,25 @@ def warm_up(run: Callable[[], object], *, limit_s: float = 5.0, clock: Clock = t
     began = clock()
     calls = 0
     while True:
-        block = array("q")
-        block_began = clock()
-        while True:
-            started = clock()
-            run()
-            ended = clock()
-            block.append(ended - started)
-            if ended - block_began >= _WARMUP_BLOCK_NS or len(block) >= MOST_SAMPLES:
-                break
+        block = timed_calls(run, _WARMUP_BLOCK_NS, clock, most=MOST_SAMPLES)
         calls += len(block)
         medians.append(float(np.median(block)))
         steady = len(medians) == _WARMUP_BLOCKS and max(medians) <= min(medians) * (1 + _WARMUP_SPREAD)
         if steady or clock() - began >= limit_s * 1e9:
             return Warmup(calls, steady, medians[-1] / 1e6)
+
+
+def timed_calls(run: Callable[[], object], duration_ns: float, clock: Clock, most: float = math.inf) -> "array[int]":
+    """Time single calls until so many nanoseconds have passed, or so many calls were made; return theirs in nanoseconds."""
+    samples = array("q")
+    began = clock()
+    while True:
+        started = clock()
+        run()
+        ended = clock()
+        samples.append(ended - started)
+        if ended - began >= duration_ns or len(samples) >= most:
+            return samples
 
 
 def is_precise(samples: Array, precision: float) -> bool:

@@ -8,13 +8,12 @@ A board without enough cooling heats up and lowers its clock; what counts on the
 """
 
 import time
-from array import array
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from .latency import Clock, garbage_collection_off, warm_up
+from .latency import Clock, garbage_collection_off, timed_calls, warm_up
 from .machine import Machine
 
 WINDOW_S = 60.0
@@ -58,20 +57,12 @@ def sustain(
 def _window(
     run: Callable[[], object], began: int, window_ns: float, read: Callable[[], Machine], clock: Clock
 ) -> dict[str, Any]:
-    samples = array("q")
     opened = clock()
-    while True:
-        started = clock()
-        run()
-        ended = clock()
-        samples.append(ended - started)
-        if ended - opened >= window_ns:
-            break
-    times = np.asarray(samples) / 1e6
-    state = read()
+    times = np.asarray(timed_calls(run, window_ns, clock)) / 1e6
+    closed, state = clock(), read()
     return {
         "from_s": (opened - began) / 1e9,
-        "to_s": (ended - began) / 1e9,
+        "to_s": (closed - began) / 1e9,
         "calls": len(times),
         "p50_ms": float(np.median(times)),
         "p95_ms": float(np.quantile(times, 0.95)),

@@ -5,40 +5,31 @@ the board's power is a published line through measurements at the socket: 1.1451
 """
 
 import re
-import shutil
 import subprocess
 
 from ..errors import CheckFailed
-from .sensor import PowerSensor
+from .sensor import CommandSensor
 
 SLOPE, OFFSET_W = 1.1451, 0.5879
 _READING = re.compile(r"(\w+)_([AV])\s+(?:current|volt)\(\d+\)=([0-9.]+)[AV]")
 
 
-class Pi5Pmic(PowerSensor):
+class Pi5Pmic(CommandSensor):
     """Calls `vcgencmd` for every sample, which costs about ten milliseconds of one core."""
 
     name = "pi5-pmic"
     covers = "the board, by a published fit (1.1451 x the rails + 0.5879 W)"
+    command = "vcgencmd"
     interval_s = 0.2
 
-    def __init__(self, command: str) -> None:
-        self._command = command
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
         self.power_w()
-
-    @classmethod
-    def find(cls) -> "Pi5Pmic | str":
-        """Return the sensor, or why there is none."""
-        command = shutil.which("vcgencmd")
-        try:
-            return cls(command) if command else "no vcgencmd command"
-        except CheckFailed as failure:
-            return str(failure)
 
     def power_w(self) -> float:
         """Return the power of the board."""
         try:
-            done = subprocess.run([self._command, "pmic_read_adc"], capture_output=True, text=True, timeout=5)
+            done = subprocess.run([self._path, "pmic_read_adc"], capture_output=True, text=True, timeout=5)
         except (OSError, subprocess.TimeoutExpired) as error:
             raise CheckFailed(f"vcgencmd pmic_read_adc does not answer: {error}") from error
         return board_power_w(done.stdout or done.stderr)

@@ -7,6 +7,7 @@ A sensor of power is read by a thread of its own, as often as its hardware has a
 by the trapezoidal rule. A sensor of energy is read twice.
 """
 
+import shutil
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -101,6 +102,24 @@ class PowerSensor(Sensor):
             except CheckFailed as failure:
                 self._failure = failure
                 return
+
+
+class CommandSensor(PowerSensor):
+    """A sensor that a command-line tool reads; `command` is its name."""
+
+    command: str
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    @classmethod
+    def find(cls) -> "Sensor | str":
+        """Return the sensor, or why there is none."""
+        path = shutil.which(cls.command)
+        try:
+            return cls(path) if path else f"no {cls.command} command"
+        except CheckFailed as failure:
+            return str(failure)
 
 
 class EnergyCounter(Sensor):

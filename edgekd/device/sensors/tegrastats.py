@@ -5,39 +5,30 @@ the INA3221 files may not be read: the tool runs as any user.
 """
 
 import re
-import shutil
 import subprocess
 import threading
 
 from ..errors import CheckFailed
 from .ina3221 import WHOLE, coverage
-from .sensor import PowerSensor
+from .sensor import CommandSensor
 
 _RAIL = re.compile(r"\b(V[A-Z0-9_]+) (\d+)mW/\d+mW")
 _FIRST_LINE_S = 5.0
 
 
-class Tegrastats(PowerSensor):
-    """Reads the last line that the tool printed; it runs from the first window on, until this process ends."""
+class Tegrastats(CommandSensor):
+    """Reads the last line that the tool printed; it runs from the first reading on, until this process ends."""
 
     name = "tegrastats"
+    command = "tegrastats"
     interval_s = 0.1
 
-    def __init__(self, command: str) -> None:
-        self._command = command
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
         self._process: subprocess.Popen[str] | None = None
         self._line = ""
         self._read = threading.Event()
         self.covers = coverage(list(rails_of(self._latest())))
-
-    @classmethod
-    def find(cls) -> "Tegrastats | str":
-        """Return the sensor, or why there is none."""
-        command = shutil.which("tegrastats")
-        try:
-            return cls(command) if command else "no tegrastats command"
-        except CheckFailed as failure:
-            return str(failure)
 
     def power_w(self) -> float:
         """Return the power of the module."""
@@ -48,16 +39,16 @@ class Tegrastats(PowerSensor):
             interval = str(round(self.interval_s * 1000))
             try:
                 self._process = subprocess.Popen(
-                    [self._command, "--interval", interval],
+                    [self._path, "--interval", interval],
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
                     text=True,
                 )
             except OSError as error:
-                raise CheckFailed(f"{self._command} does not start: {error.strerror}") from error
+                raise CheckFailed(f"{self._path} does not start: {error.strerror}") from error
             threading.Thread(target=self._follow, args=(self._process,), name="tegrastats reader", daemon=True).start()
         if not self._read.wait(_FIRST_LINE_S) or self._process.poll() is not None:
-            raise CheckFailed(f"{self._command} prints nothing")
+            raise CheckFailed(f"{self._path} prints nothing")
         return self._line
 
     def _follow(self, process: "subprocess.Popen[str]") -> None:

@@ -71,10 +71,8 @@ def _linear_layers(model: onnx.ModelProto) -> list[_Linear]:
     }
     found = []
     for node in model.graph.node:
-        matrix, behind = (
-            constants.get(node.input[1], ()) if node.op_type == "MatMul" else (),
-            readers.get(node.output[0], []),
-        )
+        matrix = constants.get(node.input[1], ()) if node.op_type == "MatMul" else ()
+        behind = readers.get(node.output[0], [])
         if len(matrix) != 2 or len(behind) != 1 or node.output[0] in wanted:
             continue
         (addition,) = behind

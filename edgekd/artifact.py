@@ -15,9 +15,10 @@ from edgekd.device.batches import run_all
 from edgekd.device.errors import DeviceError
 from edgekd.device.manifest import FileEntry, Manifest, Preprocessing, SelfCheckSpec, write_manifest
 from edgekd.device.pack import write_pyz
+from edgekd.device.postprocessing import CLASS_AXIS
 from edgekd.device.runtimes import open_session
 from edgekd.device.runtimes.session import TensorInfo
-from edgekd.device.selfcheck import CLASS_AXIS, Samples, compare_output, write_samples
+from edgekd.device.selfcheck import Samples, compare_output, write_samples
 from edgekd.errors import InputError, StageError
 from edgekd.host import runtime_here
 from edgekd.models.onnx_graph import inside_preprocessing

@@ -6,6 +6,15 @@ import click
 
 from edgekd.cli.duration_option import DURATION
 from edgekd.cli.options import debug_option, json_option
+from edgekd.device.frame_size import frame_size
+
+
+def parsed_frame(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    """Return width and height."""
+    try:
+        return None if value is None else frame_size(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from error
 
 
 @click.command("profile")
@@ -19,6 +28,24 @@ from edgekd.cli.options import debug_option, json_option
 )
 @click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="Of the runtime.")
 @click.option("--batch", type=click.IntRange(1), help="Samples a call. Default: the model's own, or 1.")
+@click.option("--runtime", metavar="NAME", help="Another runtime than the one that the artifact is for.")
+@click.option(
+    "--frame",
+    metavar="WxH",
+    callback=parsed_frame,
+    help="The camera's frame, such as 640x480, for the time from the frame to the decision. Default: the model's size.",
+)
+@click.option(
+    "--throughput", is_flag=True, help="Measure batches of 1, 2, 4, ... samples, until larger ones no longer pay."
+)
+@click.option(
+    "--instructions",
+    "counter",
+    default="auto",
+    show_default=True,
+    metavar="NAME",
+    help="Counter of instructions: auto, none, perf, or clock in an emulated machine whose clock counts them.",
+)
 @click.option(
     "--sensor",
     default="auto",
@@ -37,6 +64,10 @@ def command(
     duration: float,
     threads: int,
     batch: int | None,
+    runtime: str | None,
+    frame: tuple[int, int] | None,
+    throughput: bool,
+    counter: str,
     sensor: str,
     sustained: float | None,
     layers: bool,
@@ -51,7 +82,8 @@ def command(
     from edgekd.report.console import print_json, results
     from edgekd.verbs.profile import profile
 
-    found = profile(artifact, ProfileSettings(duration, threads, batch, sensor, layers, sustained))
+    settings = ProfileSettings(duration, threads, batch, runtime, sensor, counter, frame, throughput, layers, sustained)
+    found = profile(artifact, settings)
     if as_json:
         print_json({"schema": 1, **found})
         return

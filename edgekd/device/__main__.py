@@ -6,6 +6,7 @@ from pathlib import Path
 
 from .durations import seconds
 from .errors import CheckFailed, DeviceError, RuntimeMissing
+from .frame_size import frame_size
 
 _SENSORS = "of energy: auto, none, ina3221, tegrastats, pi5-pmic, rapl, nvml or meter:FILE"  # the module needs numpy
 
@@ -43,7 +44,16 @@ def _execute(options: argparse.Namespace) -> None:
         text = printing.verify_text(result)
     else:
         settings = ProfileSettings(
-            options.duration, options.threads, options.batch, options.sensor, options.layers, options.sustained
+            duration_s=options.duration,
+            threads=options.threads,
+            batch=options.batch,
+            runtime=options.runtime,
+            sensor=options.sensor,
+            counter=options.instructions,
+            frame=options.frame,
+            throughput=options.throughput,
+            layers=options.layers,
+            sustained_s=options.sustained,
         )
         result = commands.profile(folder, settings)
         text = printing.profile_text(result)
@@ -90,6 +100,17 @@ def _parser() -> argparse.ArgumentParser:
     profile.add_argument("--sustained", type=_duration, metavar="TIME", help="then run for so long, such as 10m")
     profile.add_argument("--threads", type=int, default=1, metavar="N", help="threads of the runtime (default: 1)")
     profile.add_argument("--batch", type=int, metavar="N", help="samples a call (default: the model's own, or 1)")
+    profile.add_argument("--runtime", metavar="NAME", help="another runtime than the one that the artifact is for")
+    profile.add_argument(
+        "--frame",
+        type=_frame_size,
+        metavar="WxH",
+        help="the camera's frame, such as 640x480 (default: the model's size)",
+    )
+    profile.add_argument("--throughput", action="store_true", help="measure larger batches, until they no longer pay")
+    profile.add_argument(
+        "--instructions", default="auto", metavar="NAME", help="counter: auto, none, perf or clock (default: auto)"
+    )
     profile.add_argument("--sensor", default="auto", metavar="NAME", help=f"{_SENSORS} (default: auto)")
     profile.add_argument("--layers", action="store_true", help="show what single layers take, by the runtime's profile")
     profile.add_argument("--output", type=Path, metavar="FILE", help="write the JSON to this file as well")
@@ -99,6 +120,13 @@ def _parser() -> argparse.ArgumentParser:
 def _duration(text: str) -> float:
     try:
         return seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _frame_size(text: str) -> tuple[int, int]:
+    try:
+        return frame_size(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 

@@ -28,8 +28,8 @@ class Artifact:
     load_ms: float
 
 
-def open_artifact(folder: Path, threads: int = 1) -> Artifact:
-    """Check an artifact folder and open its model.
+def open_artifact(folder: Path, threads: int = 1, runtime: str | None = None) -> Artifact:
+    """Check an artifact folder and open its model, in the runtime that it is for or in another one.
 
     Raises:
         DeviceError: The folder, the manifest or the model cannot be read.
@@ -38,9 +38,10 @@ def open_artifact(folder: Path, threads: int = 1) -> Artifact:
     """
     manifest = read_manifest(folder)
     verify_files(folder, manifest)
-    check_versions(manifest)
+    if runtime in (None, manifest.runtime):
+        check_versions(manifest)
     started = time.perf_counter()
-    session = open_session(manifest.runtime, folder / manifest.model_file, threads)
+    session = open_session(runtime or manifest.runtime, folder / manifest.model_file, threads)
     load_ms = (time.perf_counter() - started) * 1e3
     for role, stated, found in (
         ("inputs", manifest.inputs, session.inputs),

@@ -10,25 +10,27 @@ from .artifact import Artifact, open_artifact
 from .batches import run_all
 from .errors import CheckFailed
 from .feeds import batch_of, read_feeds
+from .instructions import find_counter
+from .instructions.instruction_clock import InstructionClock
 from .machine import int8_isa, read_machine
+from .postprocessing import best_labels
 from .profile import Opened, ProfileSettings, profile_opened
 from .selfcheck import Samples, check, read_samples
 from .sensors import find_sensor
-
-_BEST = 5
 
 
 def run(folder: Path, input_file: Path | None, output_file: Path | None) -> dict[str, Any]:
     """Run the model on a file, or on the self-check samples; the output arrays may go to a `.npz` file."""
     artifact = open_artifact(folder)
-    feeds = _samples(artifact).inputs if input_file is None else read_feeds(input_file, artifact.manifest)
+    manifest = artifact.manifest
+    feeds = _samples(artifact).inputs if input_file is None else read_feeds(input_file, manifest)
     outputs = run_all(artifact.session, feeds)
     if output_file is not None:
         write_arrays(output_file, outputs)
     return {
         "artifact": _identity(artifact),
         "outputs": {name: _summary(array) for name, array in outputs.items()},
-        "best": _best(artifact, outputs),
+        "best": best_labels(manifest.task, manifest.labels, outputs[manifest.outputs[0].name]),
     }
 
 
@@ -49,16 +51,16 @@ def profile(folder: Path, settings: ProfileSettings) -> dict[str, Any]:
 
     Raises:
         CheckFailed: The processor is emulated, where wall time is not latency.
-        DeviceError: There is no sensor of this name.
+        DeviceError: There is no sensor, counter or runtime of this name.
     """
     before = read_machine()
-    if before.emulated:
+    sensor, counter = find_sensor(settings.sensor), find_counter(settings.counter)
+    if before.emulated and not isinstance(counter, InstructionClock):
         raise CheckFailed("this processor is emulated, where time is not latency: profile on the board itself")
-    sensor = find_sensor(settings.sensor)
-    artifact = open_artifact(folder, settings.threads)
+    artifact = open_artifact(folder, settings.threads, settings.runtime)
     return {
         "artifact": _identity(artifact),
-        **profile_opened(opened_from(artifact, settings.batch), before, sensor, settings),
+        **profile_opened(opened_from(artifact, settings.batch), before, sensor, counter, settings),
     }
 
 
@@ -71,7 +73,8 @@ def opened_from(artifact: Artifact, batch: int | None) -> Opened:
     manifest = artifact.manifest
     feeds = batch_of(_samples(artifact).inputs, manifest, batch)
     file = artifact.folder / manifest.model_file
-    return Opened(manifest.name, manifest.precision, manifest.runtime, file, artifact.session, feeds, artifact.load_ms)
+    runtime = artifact.session.describe()["runtime"]
+    return Opened(manifest.name, manifest.precision, runtime, file, artifact.session, feeds, artifact.load_ms, manifest)
 
 
 def _samples(artifact: Artifact) -> Samples:
@@ -97,18 +100,3 @@ def _summary(array: Array) -> dict[str, Any]:
         "min": float(array.min()) if numeric else None,
         "max": float(array.max()) if numeric else None,
     }
-
-
-def _best(artifact: Artifact, outputs: dict[str, Array]) -> list[list[dict[str, Any]]] | None:
-    """Return the highest scores of each sample with their labels, as the model gives them; None without labels."""
-    labels = artifact.manifest.labels
-    scores = outputs[artifact.manifest.outputs[0].name]
-    if artifact.manifest.task != "classification" or labels is None or scores.ndim != 2:
-        return None
-    if scores.shape[1] != len(labels):
-        raise CheckFailed(f"the model gives {scores.shape[1]} scores, its manifest has {len(labels)} labels")
-    order = np.argsort(-scores.astype(np.float64), axis=1, kind="stable")[:, :_BEST]
-    return [
-        [{"label": labels[index], "index": int(index), "score": float(row[index])} for index in best]
-        for row, best in zip(scores, order, strict=True)
-    ]

@@ -42,7 +42,7 @@ def read_feeds(path: Path, manifest: Manifest) -> dict[str, Array]:
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise DeviceError(f"{path}: {info.name!r} holds NaN or infinite values")
         if position == 0 and array.dtype == np.uint8 and manifest.preprocessing is not None:
-            array = _raw(array, info, manifest.preprocessing)
+            array = from_frames(array, info, manifest.preprocessing)
         feeds[info.name] = _fit(array, info)
     return feeds
 
@@ -71,8 +71,14 @@ def batch_of(inputs: dict[str, Array], manifest: Manifest, batch: int | None) ->
     return feeds
 
 
-def _raw(array: Array, info: TensorInfo, preprocessing: Preprocessing) -> Array:
-    """Return raw values in the model's layout and size, normalized unless the model does that itself."""
+def from_frames(array: Array, info: TensorInfo, preprocessing: Preprocessing) -> Array:
+    """Return raw values, such as one image (H, W, C) or several, in the model's layout and size.
+
+    They are normalized unless the model does that itself.
+
+    Raises:
+        DeviceError: They are no images with the channels of this input.
+    """
     values = _images(array, info, preprocessing.layout) if len(info.shape) == 4 else _with_batch(array, info)
     if preprocessing.inside_model:
         return values.astype(info.dtype)

@@ -3,6 +3,8 @@
 The interval of a percentile runs between two of the sorted samples (order statistics), whose ranks follow from the
 binomial distribution. Run times that follow each other resemble each other, so n of them tell less than n independent
 ones: the ranks are those of the smaller, effective number of samples.
+
+The interval of a mean is the percentile bootstrap over blocks of successive samples.
 """
 
 import math
@@ -13,6 +15,10 @@ from .arrays import Array
 
 _Z = 1.959964  # 95 % of a normal distribution lie within this many standard deviations
 _EXACT_UP_TO = 2000
+_MOST_BLOCKS = 200
+_FEWEST_BLOCKS = 10
+_BLOCK = 4  # times as long as samples resemble each other
+_RESAMPLES = 2000
 
 
 def quantile_interval(samples: Array, quantile: float, independent: bool = False) -> tuple[float | None, float | None]:
@@ -35,6 +41,22 @@ def quantile_interval(samples: Array, quantile: float, independent: bool = False
         None if low is None else float(ordered[max(0, math.floor(low * stretch) - 1)]),
         None if high is None else float(ordered[min(len(ordered), math.ceil(high * stretch)) - 1]),
     )
+
+
+def mean_interval(samples: Array) -> tuple[float | None, float | None]:
+    """Return the 95 % interval of the mean, in the unit of the samples; None where there are too few of them.
+
+    Successive samples are cut into blocks so long that their means are as good as independent; the means are drawn with
+    replacement 2,000 times, the same way every time.
+    """
+    alike = inefficiency(samples)
+    blocks = min(_MOST_BLOCKS, int(len(samples) / (_BLOCK * alike if alike > 1 else 1)))
+    if blocks < _FEWEST_BLOCKS:
+        return None, None
+    means = samples[: len(samples) // blocks * blocks].reshape(blocks, -1).mean(axis=1)
+    drawn = np.random.default_rng(0).choice(means, (_RESAMPLES, blocks)).mean(axis=1)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def inefficiency(samples: Array) -> float:

@@ -5,7 +5,8 @@
                                                                           until the median's 95 % interval is
                                                                           within 1 % (and 130 calls, 1 s), or time is up
 ```
-Garbage collection is off from the first warm-up call to the last timed one. All times are in milliseconds of wall time.
+Garbage collection is off from the first warm-up call to the last timed one. Times are in milliseconds of wall time, `cpu_ms`
+in those that the process's threads computed: other work on the machine adds to the first, hardly to the second.
 """
 
 import gc
@@ -21,14 +22,14 @@ from typing import Any
 import numpy as np
 
 from .arrays import Array
-from .intervals import quantile_interval
+from .intervals import mean_interval, quantile_interval
 
 Clock = Callable[[], int]
 
 SAMPLES_FOR_P90 = 64
 SAMPLES_FOR_P95 = 130
 SAMPLES_FOR_P99 = 662
-MOST_SAMPLES = 200_000  # keeps the profiler's own memory below 2 MB
+MOST_SAMPLES = 200_000  # keeps the profiler's own memory below 4 MB
 
 _WARMUP_BLOCK_NS = 50_000_000
 _WARMUP_BLOCKS = 4
@@ -41,7 +42,8 @@ _SAMPLES_FOR_DRIFT = 40
 class Latency:
     """How long one call takes, in milliseconds; a percentile that the samples do not suffice for is None.
 
-    `low` and `high` are the ends of a 95 % interval. `warmup_calls` were made and not counted; `steady` says that they
+    `low` and `high` are the ends of a 95 % interval: by order statistics for a percentile, by the bootstrap for the mean.
+    `cpu_ms` is the median time that all threads of the process together computed in a call. `warmup_calls` were made and not counted; `steady` says that they
     ended because the times had settled. `drift_percent` is how much slower the last quarter's median is than the first
     one's: a board that heats up drifts.
     """
@@ -49,6 +51,8 @@ class Latency:
     n: int
     min_ms: float
     mean_ms: float
+    mean_low_ms: float | None
+    mean_high_ms: float | None
     max_ms: float
     std_ms: float | None
     p50_ms: float
@@ -59,13 +63,18 @@ class Latency:
     p95_low_ms: float | None
     p95_high_ms: float | None
     p99_ms: float | None
+    cpu_ms: float | None
     drift_percent: float | None
     warmup_calls: int
     steady: bool
 
     @classmethod
     def from_samples(
-        cls, samples_ms: Sequence[float] | Array, warmup_calls: int = 0, steady: bool = False
+        cls,
+        samples_ms: Sequence[float] | Array,
+        warmup_calls: int = 0,
+        steady: bool = False,
+        cpu_ms: float | None = None,
     ) -> "Latency":
         """Summarize the times of single calls, in the order in which they were measured."""
         samples = np.asarray(samples_ms, dtype=np.float64)
@@ -73,6 +82,7 @@ class Latency:
             raise ValueError("a latency needs at least one sample")
         n = samples.size
         p50_low, p50_high = quantile_interval(samples, 0.50)
+        mean_low, mean_high = mean_interval(samples)
         p95_low, p95_high = quantile_interval(samples, 0.95) if n >= SAMPLES_FOR_P95 else (None, None)
         quarter = n // 4
         drift = None
@@ -82,6 +92,8 @@ class Latency:
             n=n,
             min_ms=float(samples.min()),
             mean_ms=float(samples.mean()),
+            mean_low_ms=mean_low,
+            mean_high_ms=mean_high,
             max_ms=float(samples.max()),
             std_ms=float(samples.std(ddof=1)) if n > 1 else None,
             p50_ms=float(np.median(samples)),
@@ -92,6 +104,7 @@ class Latency:
             p95_low_ms=p95_low,
             p95_high_ms=p95_high,
             p99_ms=float(np.quantile(samples, 0.99)) if n >= SAMPLES_FOR_P99 else None,
+            cpu_ms=cpu_ms,
             drift_percent=drift,
             warmup_calls=warmup_calls,
             steady=steady,
@@ -118,6 +131,7 @@ def measure(
     warmup_s: float = 5.0,
     precision: float = 0.01,
     clock: Clock = time.perf_counter_ns,
+    cpu_clock: Clock = time.process_time_ns,
 ) -> Latency:
     """Warm up, then time single calls.
 
@@ -131,8 +145,9 @@ def measure(
         warmup_s: Longest time for the warm-up, in seconds.
         precision: As a fraction of the median.
         clock: Nanoseconds; replaced in tests.
+        cpu_clock: Nanoseconds that the process has computed; replaced in tests.
     """
-    samples = array("q")
+    samples, computed = array("q"), array("q")
     with garbage_collection_off():
         warmup = warm_up(run, limit_s=warmup_s, clock=clock)
         began = clock()
@@ -140,9 +155,11 @@ def measure(
         next_look = SAMPLES_FOR_P95
         untimed = range(int(duration_s * 1e3 / max(warmup.median_ms, 1e-6) / MOST_SAMPLES))
         while True:
+            computed_before = cpu_clock()
             started = clock()
             run()
             ended = clock()
+            computed.append(cpu_clock() - computed_before)
             samples.append(ended - started)
             if ended - began >= duration_s * 1e9 or len(samples) >= MOST_SAMPLES:
                 break
@@ -153,7 +170,8 @@ def measure(
                     break
                 next_look = math.ceil(1.5 * len(samples))
                 run()  # the look has emptied the caches
-    return Latency.from_samples(np.asarray(samples) / 1e6, warmup.calls, warmup.steady)
+    cpu_ms = float(np.median(computed)) / 1e6 or None  # 0 where that clock ticks too slowly
+    return Latency.from_samples(np.asarray(samples) / 1e6, warmup.calls, warmup.steady, cpu_ms)
 
 
 def warm_up(run: Callable[[], object], *, limit_s: float = 5.0, clock: Clock = time.perf_counter_ns) -> Warmup:

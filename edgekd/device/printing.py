@@ -46,22 +46,64 @@ def profile_text(result: dict[str, Any]) -> str:
     """Return a short table."""
     machine, session, latency = result["before"], result["session"], result["latency"]
     where = machine["board"] or machine["cpu_model"] or machine["architecture"]
+    calls = "" if latency is None else f", {latency['n']} calls after {latency['warmup_calls']} to warm up"
     lines = [
         f"{result['artifact']['name']} ({result['artifact']['precision']}) on {where}",
         f"{session['runtime']} {session['version']}, {session['provider']}, threads {session['threads']}, "
-        f"batch {result['batch']}, {latency['n']} calls after {latency['warmup_calls']} to warm up",
+        f"batch {result['batch']}{calls}",
     ]
-    for name in ("p50", "p90", "p95", "p99"):
-        lines.append(f"  {name:<12}{_figure(latency[f'{name}_ms'], 'ms')}{_interval(latency, name)}")
-    lines += [f"  {name:<12}{_figure(latency[f'{name}_ms'], 'ms')}" for name in ("min", "mean", "max")]
-    lines.append(f"  {'load':<12}{_figure(result['cold_start']['load_ms'], 'ms')}")
-    lines.append(f"  {'first call':<12}{_figure(result['cold_start']['first_call_ms'], 'ms')}")
-    lines.append(f"  {'peak memory':<12}{_figure(result['peak_memory_mib'], 'MiB', 'not known here')}")
-    lines.append(f"  {'energy':<12}{_energy(result['energy']) or result['energy_absent']}")
-    if latency["drift_percent"] is not None:
-        lines.append(f"  {'drift':<12}{latency['drift_percent']:+.1f} % from the first quarter to the last")
+    if latency is None:
+        lines.append(_line("latency", result["latency_absent"]))
+    else:
+        lines += _times(result, latency)
+    lines.append(_line("instructions", _instructions(result["instructions"]) or result["instructions_absent"]))
     lines += _layers(result["layers"]) + _sustained(result["sustained"])
     return "\n".join(lines + [f"warning: {note}" for note in result["warnings"]])
+
+
+def _times(result: dict[str, Any], latency: dict[str, Any]) -> list[str]:
+    """Return the lines of a machine whose clock tells the time."""
+    lines = [
+        _line(name, _figure(latency[f"{name}_ms"], "ms") + _interval(latency, name))
+        for name in ("p50", "p90", "p95", "p99", "min", "mean", "max")
+    ]
+    lines += [
+        _line("deviation", _figure(latency["std_ms"], "ms")),
+        _line("CPU time", _figure(latency["cpu_ms"], "ms a call", "not known here")),
+        _line("frames/s", f"{result['frames_per_second']:.4g}, the runtime alone"),
+        _line("end to end", _end_to_end(result["end_to_end"]) or result["end_to_end_absent"]),
+        _line("load", _figure(result["cold_start"]["load_ms"], "ms")),
+        _line("first call", _figure(result["cold_start"]["first_call_ms"], "ms")),
+        _line("peak memory", _figure(result["peak_memory_mib"], "MiB", "not known here")),
+        _line("energy", _energy(result["energy"]) or result["energy_absent"]),
+    ]
+    if latency["drift_percent"] is not None:
+        lines.append(_line("drift", f"{latency['drift_percent']:+.1f} % from the first quarter to the last"))
+    for one in result["throughput"] or ():
+        lines.append(
+            _line(f"batch {one['batch']}", f"{one['samples_per_second']:.4g} samples/s, p50 {one['p50_ms']:.4g} ms")
+        )
+    return lines
+
+
+def _line(name: str, text: str) -> str:
+    return f"  {name:<14}{text}"
+
+
+def _end_to_end(found: dict[str, Any] | None) -> str | None:
+    """Return what a frame takes, and its three parts."""
+    if found is None:
+        return None
+    height, width, _ = found["frame"]
+    parts = ", ".join(f"{name} {found[f'{name}_p50_ms']:.4g}" for name in ("preprocess", "runtime", "postprocess"))
+    total = found["latency"]["p50_ms"]
+    return f"{total:.4g} ms ({parts}), {found['frames_per_second']:.4g} frames/s of {width} x {height}"
+
+
+def _instructions(found: dict[str, Any] | None) -> str | None:
+    if found is None:
+        return None
+    return f"{found['per_call']:,.0f} a call ({found['how']}, by {found['counter']}; half of {found['calls']} calls within {found['low']:,.0f} to {found['high']:,.0f})"
 
 
 def as_json(result: dict[str, Any]) -> str:

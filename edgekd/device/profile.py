@@ -1,21 +1,37 @@
-"""What a profile holds: first call, latency, memory, and on demand energy, layers and a long run."""
+"""What a profile holds: first call, latency, memory, and on demand energy, layers, batches and a long run."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .arrays import Array
+from .end_to_end import Size, frames_per_second, profile_end_to_end
 from .energy import measure_energy
 from .errors import CheckFailed
+from .instructions.counter import InstructionCounter, count_instructions
+from .instructions.instruction_clock import InstructionClock
 from .latency import Latency, measure
 from .layers import profile_layers
 from .machine import Machine, peak_memory_mib, read_machine, warnings
+from .manifest import Manifest
 from .runtimes.session import Session
 from .sensors.sensor import Sensor
 from .sustained import sustain
+from .throughput import profile_throughput
 
 _DRIFT_PERCENT = 5.0
+_NO_TIME = "this machine's clock counts instructions: no time here is latency"
+_TIMES = ("latency", "frames_per_second", "cold_start", "peak_memory_mib", "end_to_end", "energy", "throughput")
+_WITHOUT_TIME: dict[str, Any] = {
+    **dict.fromkeys(_TIMES),
+    **{f"{name}_absent": _NO_TIME for name in ("latency", "end_to_end", "energy", "throughput")},
+    "layers": None,
+    "sustained": None,
+    "warnings": [],
+    "after": None,
+}
 
 
 @dataclass(frozen=True)
@@ -23,21 +39,29 @@ class ProfileSettings:
     """What is measured.
 
     `duration_s` is the longest time for the timed calls, and again for those whose energy is measured. `batch` is the model's
-    own, or 1, where it is None. `sensor` is a name of `sensors`. `layers` adds the runtime's own profile, `sustained_s` a long
-    run of so many seconds.
+    own, or 1, where it is None; `runtime` is the one that the model is for. `sensor` is a name of `sensors`, `counter` one of
+    `instructions`. `frame` is the width and height of the camera's frame. `throughput` adds larger batches, `layers` the runtime's
+    own profile, `sustained_s` a long run of so many seconds.
     """
 
     duration_s: float = 10.0
     threads: int = 1
     batch: int | None = None
+    runtime: str | None = None
     sensor: str = "auto"
+    counter: str = "auto"
+    frame: Size | None = None
+    throughput: bool = False
     layers: bool = False
     sustained_s: float | None = None
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A model that a runtime has opened: its name and precision, its file, one call's inputs, and what opening it took."""
+    """A model that a runtime has opened: its name and precision, its file, one call's inputs, and what opening it took.
+
+    A file without an artifact has no manifest.
+    """
 
     name: str
     precision: str
@@ -46,29 +70,51 @@ class Opened:
     session: Session
     feeds: dict[str, Array]
     load_ms: float
+    manifest: Manifest | None = None
 
 
-def profile_opened(opened: Opened, before: Machine, sensor: Sensor, settings: ProfileSettings) -> dict[str, Any]:
-    """Measure an opened model; `before` is the machine before it was opened, `sensor` measures energy."""
-    session, feeds = opened.session, opened.feeds
+def profile_opened(
+    opened: Opened, before: Machine, sensor: Sensor, counter: InstructionCounter, settings: ProfileSettings
+) -> dict[str, Any]:
+    """Measure an opened model; `before` is the machine before it was opened, `sensor` measures energy.
+
+    A figure that cannot be obtained is None, and `<figure>_absent` says why. Where the machine's clock counts instructions, these
+    are the only figure.
+    """
+    session, feeds, duration_s = opened.session, opened.feeds, settings.duration_s
 
     def run() -> object:
         return session.run(feeds)
 
+    if isinstance(counter, InstructionClock):
+        counted = _or_reason("instructions", lambda: count_instructions(run, counter))
+        described = {"session": session.describe(), "batch": _batch(feeds), "before": before.to_dict()}
+        return {**_WITHOUT_TIME, **described, **counted}
     started = time.perf_counter()
     run()
     first_call_ms = (time.perf_counter() - started) * 1e3
     run()
     peak_mib = peak_memory_mib()
-    latency = measure(run, duration_s=settings.duration_s)
+    latency = measure(run, duration_s=duration_s)
     after = read_machine()
+    batch = _batch(feeds)
     return {
         "session": session.describe(),
-        "batch": int(next(iter(feeds.values())).shape[0]),
+        "batch": batch,
         "latency": latency.to_dict(),
+        "latency_absent": None,
+        "frames_per_second": frames_per_second(latency, batch),
         "cold_start": {"load_ms": opened.load_ms, "first_call_ms": first_call_ms},
         "peak_memory_mib": peak_mib,
-        **_energy(session, feeds, sensor, settings.duration_s),
+        **_or_reason(
+            "end_to_end",
+            lambda: profile_end_to_end(
+                session, opened.manifest, batch, frame=settings.frame, duration_s=duration_s / 2
+            ),
+        ),
+        **_or_reason("energy", lambda: _energy(run, sensor, duration_s)),
+        **_or_reason("instructions", lambda: _instructions(run, counter, settings.threads)),
+        **_or_reason("throughput", lambda: _throughput(session, feeds, settings)),
         "layers": profile_layers(opened.runtime, opened.file, feeds, settings.threads) if settings.layers else None,
         "sustained": None if settings.sustained_s is None else sustain(run, settings.sustained_s, read_machine),
         "warnings": notes_on(before, after, latency),
@@ -77,13 +123,32 @@ def profile_opened(opened: Opened, before: Machine, sensor: Sensor, settings: Pr
     }
 
 
-def _energy(session: Session, feeds: dict[str, Array], sensor: Sensor, duration_s: float) -> dict[str, Any]:
-    """Return `energy`, None where it could not be measured, and `energy_absent`, why."""
+def _batch(feeds: dict[str, Array]) -> int:
+    return int(next(iter(feeds.values())).shape[0])
+
+
+def _or_reason(name: str, obtain: Callable[[], Any]) -> dict[str, Any]:
+    """Return a figure by its name, or None and the reason."""
     try:
-        found = measure_energy(lambda: session.run(feeds), sensor, duration_s=duration_s, idle_s=duration_s / 2)
+        return {name: obtain(), f"{name}_absent": None}
     except CheckFailed as failure:
-        return {"energy": None, "energy_absent": str(failure)}
-    return {"energy": found.to_dict(), "energy_absent": None}
+        return {name: None, f"{name}_absent": str(failure)}
+
+
+def _energy(run: Callable[[], object], sensor: Sensor, duration_s: float) -> dict[str, Any]:
+    return measure_energy(run, sensor, duration_s=duration_s, idle_s=duration_s / 2).to_dict()
+
+
+def _instructions(run: Callable[[], object], counter: InstructionCounter, threads: int) -> dict[str, Any]:
+    if threads != 1:
+        raise CheckFailed("instructions are counted with one thread: --threads 1")
+    return count_instructions(run, counter)
+
+
+def _throughput(session: Session, feeds: dict[str, Array], settings: ProfileSettings) -> list[dict[str, Any]]:
+    if not settings.throughput:
+        raise CheckFailed("not asked for: --throughput")
+    return profile_throughput(session, feeds, duration_s=settings.duration_s / 4)
 
 
 def notes_on(before: Machine, after: Machine, latency: Latency) -> list[str]:

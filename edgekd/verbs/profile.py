@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from edgekd.device.instructions import find_counter
+from edgekd.device.instructions.instruction_clock import InstructionClock
 from edgekd.device.machine import read_machine
 from edgekd.device.profile import ProfileSettings, profile_opened
 from edgekd.device.sensors import find_sensor
@@ -17,13 +19,13 @@ def profile(path: Path, settings: ProfileSettings | None = None) -> dict[str, An
     The peak memory is None: this process holds edgekd as well, `run.pyz profile` holds only the runtime.
 
     Raises:
-        InputError: it is neither, the batch does not fit, or there is no sensor of this name.
+        InputError: it is neither, the batch does not fit, or there is no sensor, counter or runtime of this name.
         StageError: the processor is emulated, where wall time is not latency.
     """
     settings = settings or ProfileSettings()
     before = read_machine()
-    refuse_emulation(before.emulated)
-    sensor = find_sensor(settings.sensor)
-    opened = open_for_timing(path, settings.threads, settings.batch)
-    measured = profile_opened(opened, before, sensor, settings)
+    sensor, counter = find_sensor(settings.sensor), find_counter(settings.counter)
+    refuse_emulation(before.emulated and not isinstance(counter, InstructionClock))
+    opened = open_for_timing(path, settings.threads, settings.batch, settings.runtime)
+    measured = profile_opened(opened, before, sensor, counter, settings)
     return {"artifact": identity_of(opened), **measured, "peak_memory_mib": None}

@@ -27,19 +27,21 @@ def refuse_emulation(emulated: bool) -> None:
         raise StageError("this processor is emulated, where time is not latency: profile on the board itself")
 
 
-def open_for_timing(path: Path, threads: int, batch: int | None) -> Opened:
-    """Open an artifact, a run's or an ONNX file in its runtime, with self-check samples or random ones as inputs.
+def open_for_timing(path: Path, threads: int, batch: int | None, runtime: str | None = None) -> Opened:
+    """Open an artifact, a run's or an ONNX file, with self-check samples or random ones as inputs.
+
+    It is opened in the artifact's own runtime, an ONNX file in ONNX Runtime, or in the one that is named.
 
     Raises:
         DeviceError: the runtime cannot open it, or the batch does not fit.
         InputError: it is neither.
     """
     if path.is_dir() or not path.exists():
-        return opened_from(open_artifact(artifact_folder(path), threads), batch)
-    return _open_onnx(path, threads, batch)
+        return opened_from(open_artifact(artifact_folder(path), threads, runtime), batch)
+    return _open_onnx(path, threads, batch, runtime or "onnxruntime")
 
 
-def _open_onnx(path: Path, threads: int, batch: int | None) -> Opened:
+def _open_onnx(path: Path, threads: int, batch: int | None, runtime: str) -> Opened:
     from edgekd.models.loading import detect_format, load_onnx
     from edgekd.models.onnx_graph import fixed_batch, graph_signature
     from edgekd.models.precision import precision_of
@@ -56,7 +58,7 @@ def _open_onnx(path: Path, threads: int, batch: int | None) -> Opened:
         raise InputError(f"{path} has a fixed batch of {fixed}: use --batch {fixed}")
     inputs = graph_signature(graph).random_inputs(fixed or batch or 1)
     started = time.perf_counter()
-    session = open_session("onnxruntime", path, threads)
+    session = open_session(runtime, path, threads)
     load_ms = (time.perf_counter() - started) * 1e3
     feeds = {info.name: inputs[info.name].astype(info.dtype) for info in session.inputs}
-    return Opened(path.stem, precision_of(graph), "onnxruntime", path, session, feeds, load_ms)
+    return Opened(path.stem, precision_of(graph), runtime, path, session, feeds, load_ms)

@@ -5,6 +5,7 @@ import pytest
 
 from edgekd.device import latency
 from edgekd.device import profile as profiles
+from edgekd.device.instructions.instruction_clock import InstructionClock
 from edgekd.errors import InputError
 from edgekd.verbs import profile as profiling
 
@@ -66,6 +67,35 @@ def test_energy_is_measured_or_its_absence_explained(cli: Cli, exported: Path, t
     ):
         refused = cli("profile", exported, "--sensor", name, *SHORT)
         assert refused.code == 2 and words in refused.err
+
+
+def test_from_the_frame_to_the_label_and_larger_batches(cli: Cli, quantized: Path) -> None:
+    options = ("--frame", "64x48", "--throughput", "--json", *SHORT)
+    found = json.loads(cli("profile", quantized, *options).out)
+    assert found["end_to_end"]["frame"] == [48, 64, 1] and found["end_to_end"]["frames_per_second"] > 0
+    assert [one["batch"] for one in found["throughput"]][:2] == [1, 2]
+    onnx = json.loads(cli("profile", quantized / "artifact/model.onnx", *options).out)
+    assert onnx["end_to_end"] is None and "model.toml" in onnx["end_to_end_absent"]
+    assert cli("profile", quantized, "--frame", "64", *SHORT).code == 2
+
+
+def test_another_runtime_than_the_artifact_s(cli: Cli, exported: Path) -> None:
+    refused = cli("profile", exported, "--runtime", "abacus", *SHORT)
+    assert refused.code == 2 and "known: onnxruntime, openvino" in refused.err
+    pytest.importorskip("openvino")
+    found = json.loads(cli("profile", exported, "--runtime", "openvino", "--layers", "--json", *SHORT).out)
+    assert found["session"]["runtime"] == "openvino" and found["layers"]["nodes"]
+
+
+def test_where_the_clock_counts_instructions_nothing_else_is_told(
+    cli: Cli, exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli("profile", exported, "--instructions", "clock", *SHORT).code == 2
+    monkeypatch.setattr(profiling, "find_counter", lambda name: InstructionClock())
+    found = json.loads(cli("profile", exported, "--instructions", "clock", "--json", *SHORT).out)
+    assert found["latency"] is None and found["energy"] is None and found["instructions"]["how"] == "emulated"
+    shown = cli("profile", exported, "--instructions", "clock", *SHORT)
+    assert shown.code == 0 and "no time here is latency" in shown.out and " ms" not in shown.out
 
 
 def test_layers_are_those_of_the_runtime(cli: Cli, quantized: Path) -> None:

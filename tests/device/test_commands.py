@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from edgekd.device.errors import CheckFailed
+from edgekd.device.instructions.absent import AbsentCounter
 from edgekd.device.latency import Latency
 from edgekd.device.machine import read_machine
 from edgekd.device.printing import as_json, profile_text
@@ -34,6 +35,12 @@ def test_absent_figures_are_said_to_be_absent(tmp_path: Path) -> None:
         "session": {"runtime": "onnxruntime", "version": "1", "provider": "CPU", "threads": "1"},
         "batch": 1,
         "latency": Latency.from_samples([1.0, 2.0, 3.0]).to_dict(),
+        "frames_per_second": 500.0,
+        "end_to_end": None,
+        "end_to_end_absent": "the model's preprocessing is not known",
+        "instructions": None,
+        "instructions_absent": "instructions are not counted: not asked for",
+        "throughput": None,
         "cold_start": {"load_ms": 1.0, "first_call_ms": 2.0},
         "peak_memory_mib": None,
         "energy": None,
@@ -45,7 +52,8 @@ def test_absent_figures_are_said_to_be_absent(tmp_path: Path) -> None:
     }
     text = profile_text(result)
     assert text.count("not enough calls") == 3 and "not known here" in text and "no interval" in text
-    assert "energy      energy is not measured: no RAPL counter" in text
+    assert "energy        energy is not measured: no RAPL counter" in text
+    assert "end to end    the model's preprocessing is not known" in text and "counted: not asked for" in text
     assert "drift" not in text and text.endswith("warning: busy")
 
 
@@ -73,11 +81,14 @@ def test_a_sensor_gives_the_energy_of_a_call_and_a_broken_one_the_reason(artifac
     feeds = {"image": np.zeros((1, 1, 8, 8), np.float32)}
     opened = Opened("m", "fp32", "onnxruntime", path, open_session("onnxruntime", path), feeds, load_ms=1.0)
     settings = ProfileSettings(duration_s=0.2, sustained_s=0.2)
-    found, broken = (profile_opened(opened, read_machine(), sensor, settings) for sensor in (Steady(), Steady(lasts=3)))
+    counter = AbsentCounter("not asked for")
+    found, broken = (
+        profile_opened(opened, read_machine(), sensor, counter, settings) for sensor in (Steady(), Steady(lasts=3))
+    )
     energy = found["energy"]
     assert energy["busy_w"] == pytest.approx(3.0) and energy["above_idle_mj"] == pytest.approx(0.0, abs=1e-9)
     assert energy["total_mj"] == pytest.approx(3e3 * energy["seconds"] / energy["calls"], rel=0.2)
     assert broken["energy"] is None and "pulled out" in broken["energy_absent"] and broken["latency"]["n"] > 0
     lines = profile_text({"artifact": {"name": "m", "precision": "fp32"}, **found})
-    assert "in the steady state" in lines and lines.count("  p95 ") == 5
+    assert "in the steady state" in lines and lines.count("  p95 ") == 5 and "CPU time" in lines
     assert "mJ" in lines and "the board, by steady: 3 W, 3 W at rest" in lines

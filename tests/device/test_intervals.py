@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from edgekd.device.intervals import inefficiency, quantile_interval
+from edgekd.device.intervals import inefficiency, mean_interval, quantile_interval
 
 
 @pytest.mark.parametrize(("quantile", "count"), [(0.5, 20), (0.5, 500), (0.5, 5000), (0.95, 300)])
@@ -22,16 +22,19 @@ def test_interval_of_independent_samples_covers_the_truth(quantile: float, count
 
 def test_interval_of_correlated_samples_covers_the_truth() -> None:
     generator = np.random.default_rng(0)
-    corrected = naive = 0
+    corrected = naive = means = 0
     for _ in range(200):
         samples = np.zeros(2000)
         for index, shock in enumerate(generator.normal(size=2000)[1:], start=1):
             samples[index] = 0.9 * samples[index - 1] + shock
+        low, high = mean_interval(samples)
+        means += low is not None and high is not None and low <= 0.0 <= high
         low, high = quantile_interval(samples, 0.5)
         corrected += low is not None and high is not None and low <= 0.0 <= high
         low, high = quantile_interval(samples, 0.5, independent=True)
         naive += low is not None and high is not None and low <= 0.0 <= high
     assert corrected >= 0.88 * 200 > naive
+    assert means >= 0.88 * 200
 
 
 def test_known_ranks() -> None:
@@ -59,3 +62,15 @@ def test_inefficiency() -> None:
     repeated = np.repeat(generator.normal(size=4000), 5)
     assert inefficiency(repeated) == pytest.approx(5.0, rel=0.15)
     assert inefficiency(np.ones(10)) == 1.0 and inefficiency(np.array([1.0, 2.0])) == 1.0
+
+
+def test_interval_of_a_mean_covers_the_truth_of_skewed_samples() -> None:
+    generator = np.random.default_rng(0)
+    truth = math.exp(0.5)
+    covered = 0
+    for _ in range(200):
+        low, high = mean_interval(np.exp(generator.normal(size=2000)))
+        assert low is not None and high is not None
+        covered += low <= truth <= high
+    assert covered >= 0.88 * 200
+    assert mean_interval(np.ones(9)) == (None, None) and mean_interval(np.ones(10)) == (1.0, 1.0)

@@ -48,7 +48,8 @@ def test_summary_of_known_samples() -> None:
     [
         (
             1,
-            {"std_ms", "p50_low_ms", "p50_high_ms", "p90_ms", "p95_ms", "p95_low_ms", "p95_high_ms", "p99_ms", "drift"},
+            {"std_ms", "mean_low_ms", "mean_high_ms", "p50_low_ms", "p50_high_ms"}
+            | {"p90_ms", "p95_ms", "p95_low_ms", "p95_high_ms", "p99_ms", "drift"},
         ),
         (63, {"p90_ms", "p95_ms", "p95_low_ms", "p95_high_ms", "p99_ms"}),
         (64, {"p95_ms", "p95_low_ms", "p95_high_ms", "p99_ms"}),
@@ -59,7 +60,7 @@ def test_summary_of_known_samples() -> None:
     ],
 )
 def test_percentile_without_its_samples_is_absent(n: int, missing: set[str]) -> None:
-    latency = Latency.from_samples(np.full(n, 2.0)).to_dict()
+    latency = Latency.from_samples(np.full(n, 2.0), cpu_ms=2.0).to_dict()
     absent = {name.replace("_percent", "") for name, value in latency.items() if value is None}
     assert absent == missing
 
@@ -82,6 +83,14 @@ def test_measurement_stops_when_the_median_is_known() -> None:
     assert 500 <= latency.n < 2000  # at least 1 s, far from 60 s
     assert latency.p50_low_ms is not None and latency.p50_high_ms is not None
     assert (latency.p50_high_ms - latency.p50_low_ms) / 2 <= 0.01 * latency.p50_ms
+
+
+def test_computing_time_is_apart_from_waiting_time() -> None:
+    clock = FakeClock(cycle(3.0))
+    computes = FakeClock()
+    latency = measure(lambda: (clock.run(), computes.pass_ms(2.0)), duration_s=2.0, clock=clock, cpu_clock=computes)
+    assert latency.p50_ms == 3.0 and latency.cpu_ms == 2.0
+    assert measure(clock.run, duration_s=2.0, clock=clock, cpu_clock=lambda: 0).cpu_ms is None
 
 
 def test_measurement_ends_with_the_time() -> None:

@@ -8,7 +8,9 @@ from .durations import seconds
 from .errors import CheckFailed, DeviceError, RuntimeMissing
 from .frame_size import frame_size
 
-_SENSORS = "of energy: auto, none, ina3221, tegrastats, pi5-pmic, rapl, nvml or meter:FILE"  # the module needs numpy
+_SENSORS = (
+    "of energy: auto, none, ina3221, tegrastats, pi5-pmic, rapl, nvml, speck or meter:FILE"  # the module needs numpy
+)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -10,6 +10,7 @@ from .artifact import Artifact, open_artifact
 from .batches import run_all
 from .errors import CheckFailed
 from .feeds import batch_of, read_feeds
+from .imx500 import PACKED, profile_camera
 from .instructions import find_counter
 from .instructions.instruction_clock import InstructionClock
 from .machine import int8_isa, read_machine
@@ -53,6 +54,8 @@ def profile(folder: Path, settings: ProfileSettings) -> dict[str, Any]:
         CheckFailed: The processor is emulated, where wall time is not latency.
         DeviceError: There is no sensor, counter or runtime of this name.
     """
+    if folder.suffix == PACKED:
+        return {"artifact": {"name": folder.stem, "precision": "int8"}, **profile_camera(folder, settings.duration_s)}
     before = read_machine()
     sensor, counter = find_sensor(settings.sensor), find_counter(settings.counter)
     if before.emulated and not isinstance(counter, InstructionClock):

@@ -23,15 +23,8 @@ from .throughput import profile_throughput
 
 _DRIFT_PERCENT = 5.0
 _NO_TIME = "this machine's clock counts instructions: no time here is latency"
-_TIMES = ("latency", "frames_per_second", "cold_start", "peak_memory_mib", "end_to_end", "energy", "throughput")
-_WITHOUT_TIME: dict[str, Any] = {
-    **dict.fromkeys(_TIMES),
-    **{f"{name}_absent": _NO_TIME for name in ("latency", "end_to_end", "energy", "throughput")},
-    "layers": None,
-    "sustained": None,
-    "warnings": [],
-    "after": None,
-}
+_WITH_REASON = ("latency", "end_to_end", "energy", "instructions", "throughput")
+_WITHOUT_REASON = ("frames_per_second", "cold_start", "peak_memory_mib", "layers", "sustained", "after")
 
 
 @dataclass(frozen=True)
@@ -89,7 +82,7 @@ def profile_opened(
     if isinstance(counter, InstructionClock):
         counted = _or_reason("instructions", lambda: count_instructions(run, counter))
         described = {"session": session.describe(), "batch": _batch(feeds), "before": before.to_dict()}
-        return {**_WITHOUT_TIME, **described, **counted}
+        return {**absent_profile(_NO_TIME), **described, **counted}
     started = time.perf_counter()
     run()
     first_call_ms = (time.perf_counter() - started) * 1e3
@@ -121,6 +114,12 @@ def profile_opened(
         "before": before.to_dict(),
         "after": after.to_dict(),
     }
+
+
+def absent_profile(reason: str) -> dict[str, Any]:
+    """Return a profile without any figure, and why: what is obtained takes its place."""
+    reasons = {f"{name}_absent": reason for name in _WITH_REASON}
+    return {**dict.fromkeys((*_WITH_REASON, *_WITHOUT_REASON)), **reasons, "warnings": []}
 
 
 def _batch(feeds: dict[str, Array]) -> int:

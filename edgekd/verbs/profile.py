@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from edgekd.device.imx500 import PACKED, profile_camera
 from edgekd.device.instructions import find_counter
 from edgekd.device.instructions.instruction_clock import InstructionClock
 from edgekd.device.machine import read_machine
@@ -14,7 +15,7 @@ from edgekd.verbs.timed_model import identity_of, open_for_timing, refuse_emulat
 
 @device_errors_as(InputError)
 def profile(path: Path, settings: ProfileSettings | None = None) -> dict[str, Any]:
-    """Measure load time, first call, latency, and what else the settings ask for, of an artifact (or a run's) or an ONNX file.
+    """Measure load time, first call, latency, and what else the settings ask for, of an artifact (or a run's), an ONNX file or, on a Raspberry Pi, the IMX500's packed network.
 
     The peak memory is None: this process holds edgekd as well, `run.pyz profile` holds only the runtime.
 
@@ -23,6 +24,8 @@ def profile(path: Path, settings: ProfileSettings | None = None) -> dict[str, An
         StageError: the processor is emulated, where wall time is not latency.
     """
     settings = settings or ProfileSettings()
+    if path.suffix == PACKED:
+        return {"artifact": {"name": path.stem, "precision": "int8"}, **profile_camera(path, settings.duration_s)}
     before = read_machine()
     sensor, counter = find_sensor(settings.sensor), find_counter(settings.counter)
     refuse_emulation(before.emulated and not isinstance(counter, InstructionClock))

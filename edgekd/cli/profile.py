@@ -81,11 +81,11 @@ def command(
     """
     from edgekd.device.printing import profile_text
     from edgekd.device.profile import ProfileSettings
-    from edgekd.report.console import print_json, results
+    from edgekd.report.console import print_json, results, say
     from edgekd.verbs.profile import profile
 
     settings = ProfileSettings(duration, threads, batch, runtime, sensor, counter, frame, throughput, layers, sustained)
-    found = profile(artifact, settings)
+    found = profile(artifact, settings, say)
     if as_json:
         print_json({"schema": 1, **found})
         return

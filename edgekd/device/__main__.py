@@ -6,6 +6,7 @@ from pathlib import Path
 
 from .durations import seconds
 from .errors import CheckFailed, DeviceError, RuntimeMissing
+from .files import check_folder_of, write_atomically
 from .frame_size import frame_size
 
 _SENSORS = (
@@ -57,11 +58,11 @@ def _execute(options: argparse.Namespace) -> None:
             layers=options.layers,
             sustained_s=options.sustained,
         )
-        result = commands.profile(folder, settings)
+        if options.output is not None:
+            check_folder_of(options.output)
+        result = commands.profile(folder, settings, say=lambda message: print(message, file=sys.stderr))
         text = printing.profile_text(result)
         if options.output is not None:
-            from .files import write_atomically
-
             write_atomically(options.output, (printing.as_json(result) + "\n").encode("utf-8"))
     _print(printing.as_json(result) if options.json else text)
     if options.command == "verify" and not result["passed"]:

@@ -15,7 +15,7 @@ from .instructions import find_counter
 from .instructions.instruction_clock import InstructionClock
 from .machine import int8_isa, read_machine
 from .postprocessing import best_labels
-from .profile import Opened, ProfileSettings, profile_opened
+from .profile import Opened, ProfileSettings, Say, profile_opened
 from .selfcheck import Samples, check, read_samples
 from .sensors import find_sensor
 
@@ -47,7 +47,7 @@ def verify(folder: Path) -> dict[str, Any]:
     }
 
 
-def profile(folder: Path, settings: ProfileSettings) -> dict[str, Any]:
+def profile(folder: Path, settings: ProfileSettings, say: Say = lambda message: None) -> dict[str, Any]:
     """Measure load time, first call, latency, peak memory, and what else the settings ask for.
 
     Raises:
@@ -63,7 +63,7 @@ def profile(folder: Path, settings: ProfileSettings) -> dict[str, Any]:
     artifact = open_artifact(folder, settings.threads, settings.runtime)
     return {
         "artifact": _identity(artifact),
-        **profile_opened(opened_from(artifact, settings.batch), before, sensor, counter, settings),
+        **profile_opened(opened_from(artifact, settings.batch), before, sensor, counter, settings, say),
     }
 
 

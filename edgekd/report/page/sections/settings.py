@@ -1,0 +1,71 @@
+"""What it was made of: recipe, data, machine, software, files and their hashes."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from edgekd.report.page.blocks import Block, Cell, Facts, Head, Listing, Section, Table
+from edgekd.verbs.report import TargetContent
+from edgekd.verbs.report.run_report import RunReport
+
+
+def settings(target: TargetContent) -> Section:
+    """Return the section."""
+    report = target.report
+    data = report.data
+    parts = ", ".join(f"{count:,} {part}" for part, count in data.parts.items())
+    facts = [
+        ("model", f"{report.model.name}, {report.model.format}"),
+        ("data", "; ".join(text for text in (data.origin, data.provenance, data.licence) if text)),
+        ("samples", f"{parts}; {'with' if data.labelled else 'without'} labels"),
+        ("machine", _words(report.host)),
+        (
+            "software",
+            _words(
+                {"edgekd": report.edgekd, **{name: one for name, one in report.software.items() if name != "edgekd"}}
+            ),
+        ),
+        ("parity", _parity(report)),
+    ]
+    blocks: list[Block] = [
+        Facts([(name, Cell(text)) for name, text in facts]),
+        _files(report),
+        Listing("Hashes of the run", "\n".join(f"{name:<24} {digest}" for name, digest in _hashes(report))),
+        Listing("The recipe, defaults included", json.dumps(report.recipe, indent=1, ensure_ascii=False)),
+        Listing(
+            "What the stages noted",
+            json.dumps({one.name: one.notes for one in report.stages}, indent=1, ensure_ascii=False),
+        ),
+    ]
+    return Section("What it was made of", blocks)
+
+
+def _files(report: RunReport) -> Table:
+    heads = [Head("file", number=False), Head("bytes"), Head("SHA-256", number=False)]
+    rows = [[Cell(name), Cell(f"{one.bytes:,}", one.bytes), Cell(one.sha256)] for name, one in report.artifact.items()]
+    return Table("The artifact's files", heads, rows, width=36)
+
+
+def _hashes(report: RunReport) -> list[tuple[str, str]]:
+    hashes = [("data", report.data.sha256), ("edgekd's code", report.software.get("edgekd", "not known"))]
+    return [*hashes, *((f"file of {stage.name}", stage.sha256) for stage in report.stages)]
+
+
+def _parity(report: RunReport) -> str:
+    found = report.parity
+    numbers = {
+        "cosine": "cosine",
+        "lowest_cosine": "lowest cosine",
+        "max_abs_difference": "largest difference",
+        "agreement": "equal decisions",
+    }
+    told = [f"{title} {found[name]:.4g}" for name, title in numbers.items() if isinstance(found.get(name), int | float)]
+    return (
+        f"the exported file against {found.get('against')} in torch, {found.get('samples')} samples: {', '.join(told)}"
+    )
+
+
+def _words(facts: Mapping[str, Any]) -> str:
+    """Return what is known, name by name."""
+    shown = {name: ", ".join(map(str, one)) if isinstance(one, list) else one for name, one in facts.items()}
+    return "; ".join(f"{name.replace('_', ' ')} {one}" for name, one in shown.items() if one not in (None, ""))

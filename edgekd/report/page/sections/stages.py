@@ -1,0 +1,138 @@
+"""Every stage against the one before it, as a table and as score against latency."""
+
+from collections.abc import Callable
+from functools import partial
+
+from edgekd.figures import Figure, in_digits
+from edgekd.report.page.blocks import Block, Cell, Head, Plot, Section, Table, Text
+from edgekd.report.page.numbers import cell_of_way, figure_cell, figure_span, figure_text, label, shown, span, ways_of
+from edgekd.report.page.plots.score_against_latency import Point, score_against_latency
+from edgekd.verbs.report import TargetContent
+from edgekd.verbs.report.run_report import Compared, Comparison, RunReport, StageOfRun
+
+_FIGURES = ("score", "size_kb", "macs", "parameters", "zeros", "latency_p50_ms", "latency_p95_ms")
+_SPARSE = 10  # % of zeros, from which on a network was masked
+
+
+def stages(target: TargetContent) -> Section:
+    """Return the section."""
+    report = target.report
+    rows = rows_of(report)
+    blocks: list[Block] = [_table(report, rows)]
+    unclear = any(
+        one is not None and one.speedup.verdict == "not distinguishable"
+        for _, stage in rows
+        for one in (stage.against_parent, stage.against_baseline)
+    )
+    if unclear:
+        blocks.append(Text("~ is not distinguishable from equally fast."))
+    blocks.append(_plot(report, rows))
+    return Section("Stage by stage", blocks)
+
+
+def rows_of(report: RunReport) -> list[tuple[str, Compared]]:
+    """Return the stages, and the exported file where it is not that of the last stage."""
+    rows: list[tuple[str, Compared]] = [(stage.name, stage) for stage in report.stages]
+    last: StageOfRun = report.stages[-1]
+    return rows if report.final.figures == last.figures else [*rows, ("exported", report.final)]
+
+
+def _table(report: RunReport, rows: list[tuple[str, Compared]]) -> Table:
+    """Return the table; figures that were obtained in different ways stand in columns of their own."""
+    heads = [Head("stage", number=False)]
+    columns: list[Callable[[Compared], Cell]] = []
+    for name in _FIGURES:
+        found = [stage.figures[name] for _, stage in rows if name in stage.figures]
+        if not found or (name == "zeros" and all((one.value or 0) < _SPARSE for one in found)):
+            continue
+        ways = ways_of(found)
+        for way in ways:
+            heads.append(Head(label(name, report.metric.name), f"{found[0].unit}, {way}".removeprefix(", ")))
+            columns.append(partial(_cell, name=name, way=way, ways=ways))
+        if name == "score":
+            heads.append(Head("change", f"{found[0].unit or 'from parent'}, from parent"))
+            columns.append(partial(_change, unit=found[0].unit))
+    for other in ("parent", "baseline"):
+        heads.append(Head("times as fast", f"as {other}, measured"))
+        columns.append(partial(_speed, against=f"against_{other}"))
+    body = [[Cell(name), *(column(stage) for column in columns)] for name, stage in rows]
+    title = f"{report.model.name} for {report.target} with {report.runtime}: every stage, with 95 % intervals"
+    return Table(title, heads, body, width=62)
+
+
+def _cell(stage: Compared, name: str, way: str, ways: list[str]) -> Cell:
+    figure = stage.figures.get(name)
+    return Cell("") if figure is None else cell_of_way(name, figure, way, ways)
+
+
+def _change(stage: Compared, unit: str) -> Cell:
+    compared = stage.against_parent
+    return Cell("") if compared is None else Cell(in_digits(compared.score, unit, "+"), compared.score)
+
+
+def _speed(stage: Compared, against: str) -> Cell:
+    compared: Comparison | None = getattr(stage, against)
+    if compared is None:
+        return Cell("")
+    found = compared.speedup
+    if found.low is None or found.high is None:
+        return Cell(found.verdict)
+    sign = "~" if found.verdict == "not distinguishable" else ""
+    return Cell(f"{sign}{found.ratio:.2f}", found.ratio, span(found.low, found.high, 2))
+
+
+def _plot(report: RunReport, rows: list[tuple[str, Compared]]) -> Block:
+    """Return score against latency; stages that left the same file share a point."""
+    measured = [(name, stage.figures["score"], stage.figures["latency_p50_ms"]) for name, stage in rows
+                if _is_measured(stage, "score") and _is_measured(stage, "latency_p50_ms")]  # fmt: skip
+    if len(measured) < 2:
+        return Text("Score against latency is not drawn: fewer than two files have both figures measured.")
+    groups: list[tuple[list[str], Figure, Figure]] = []
+    for name, score, latency in measured:
+        same = next((names for names, *figures in groups if figures == [score, latency]), None)
+        if same is None:
+            groups.append(([name], score, latency))
+        else:
+            same.append(name)
+    points = [_point(", ".join(names), score, latency) for names, score, latency in groups]
+    metric = f"{report.metric.name} {report.metric.unit}".rstrip()
+    on = measured[-1][2].on or "this machine"
+    numbers = Table(
+        "The numbers of this plot",
+        [
+            Head("stage", number=False),
+            Head("latency p50", "ms, measured"),
+            Head(report.metric.name, f"{report.metric.unit}, measured"),
+        ],
+        [
+            [Cell(name), figure_cell("latency_p50_ms", latency), figure_cell("score", score)]
+            for name, score, latency in measured
+        ],
+        folded=True,
+    )
+    svg = score_against_latency(
+        points, metric, "latency p50, ms", f"{metric} against latency: {'; '.join(p.text for p in points)}"
+    )
+    better = "up" if report.metric.higher_is_better else "down"
+    caption = f"{report.metric.name} against latency, measured with {on}. Better is left and {better}; bars are 95 % intervals."
+    return Plot(svg, caption, numbers)
+
+
+def _is_measured(stage: Compared, name: str) -> bool:
+    figure = stage.figures.get(name)
+    return figure is not None and figure.value is not None and figure.how == "measured"
+
+
+def _point(name: str, score: Figure, latency: Figure) -> Point:
+    assert score.value is not None and latency.value is not None
+    text = f"{name}: {figure_text('score', score)} {score.unit}".rstrip()
+    text += f" ({figure_span('score', score)})" if figure_span("score", score) else ""
+    text += f" at {shown(latency.value)} ms"
+    return Point(
+        name, text, latency.value, _or(latency.low, latency.value), _or(latency.high, latency.value),
+        score.value, _or(score.low, score.value), _or(score.high, score.value),
+    )  # fmt: skip
+
+
+def _or(end: float | None, value: float) -> float:
+    return value if end is None else end

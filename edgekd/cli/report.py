@@ -34,11 +34,15 @@ def command(run: Path, evidence: tuple[Path, ...], layers: bool, output: Path | 
     Stages, score against latency, time and size by layer, sensitivity, and where every figure comes from. --json prints what
     the page is made of.
     """
+    from edgekd.errors import ToolMissing
     from edgekd.files import write_atomic
     from edgekd.report.console import print_json, results
-    from edgekd.report.page import render
     from edgekd.verbs.report import gather
 
+    try:
+        from edgekd.report.page import render
+    except ModuleNotFoundError as error:
+        raise ToolMissing(f"{error.name} is not installed: pip install 'edgekd[report]'") from error
     content = gather(run, evidence, layers=layers)
     place = output or run / "report.html"
     write_atomic(place, render(content))

@@ -1,12 +1,11 @@
 """A chart becomes SVG."""
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import altair
+import vl_convert
 from markupsafe import Markup, escape
-
-if TYPE_CHECKING:
-    import altair
 
 # Colours are those of the page's style sheet, so that they follow it into the dark.
 INK, MUTED, RULE, GROUND = "var(--ink)", "var(--muted)", "var(--rule)", "var(--ground)"
@@ -17,16 +16,14 @@ _AXIS = {
     "labelFontSize": 12, "titleFontSize": 12, "labelLimit": 230, "titlePadding": 8, "gridOpacity": 0.6,
 }  # fmt: skip
 _CONFIG: dict[str, Any] = {
-    "background": "transparent", "font": "system-ui, sans-serif", "view": {"stroke": None}, "axis": _AXIS,
-    "legend": {"labelColor": INK, "titleColor": INK, "orient": "top", "labelFontSize": 12, "symbolType": "square", "title": None},
+    "background": "transparent", "font": "Arial, Helvetica, Liberation Sans, sans-serif", "view": {"stroke": None}, "axis": _AXIS,
+    "legend": {"labelColor": INK, "titleColor": INK, "orient": "top", "labelFontSize": 12, "symbolType": "square", "columnPadding": 30, "title": None},
     "text": {"color": INK, "fontSize": 12},
 }  # fmt: skip
 
 
-def to_svg(chart: "altair.TopLevelMixin", label: str) -> Markup:
+def to_svg(chart: altair.TopLevelMixin, label: str) -> Markup:
     """Return a chart as an SVG element that says what it is; nothing is loaded from anywhere."""
-    import vl_convert
-
     specification = {**chart.to_dict(), "config": _CONFIG}
     text: str = vl_convert.vegalite_to_svg(specification, allowed_base_urls=[])
     head, _, rest = text.partition(">")

@@ -7,6 +7,7 @@ from edgekd.figures import in_digits
 from edgekd.report.page.blocks import Block, Cell, Head, Plot, Section, Table, Text
 from edgekd.report.page.numbers import shown
 from edgekd.report.page.plots.bars import Bar, bars
+from edgekd.report.page.plots.svg import FIRST
 from edgekd.verbs.report import TargetContent
 from edgekd.verbs.report.evidence import ChannelSensitivity, LayerNoise
 from edgekd.verbs.report.run_report import StageOfRun
@@ -59,8 +60,7 @@ def _noise(found: LayerNoise) -> list[Block]:
         width=50,
     )  # fmt: skip
     caption = "Share of the rounding noise at the outputs, every layer rounded alone, measured; the noisiest layers."
-    label = "Noise of every layer: " + "; ".join(f"{row.name} {row.text}" for row in rows[:5])
-    return [text, Plot(bars(rows, ["noise"], "share of the noise, %", label), caption, numbers)]
+    return [text, Plot(bars(rows, {"noise": FIRST}, "share of the noise, %", caption), caption, numbers)]
 
 
 def _channels(name: str, found: ChannelSensitivity) -> Plot:
@@ -85,8 +85,7 @@ def _channels(name: str, found: ChannelSensitivity) -> Plot:
         f"Drop of {found.metric} of {name} when one group of channels alone is cut and nothing is trained; measured on "
         f"{found.samples:,} samples of the validation part."
     )
-    label = "Drop by group: " + "; ".join(f"{row.name} {row.text}" for row in rows[:5])
-    return Plot(bars(rows, ["drop"], f"drop, {unit}", label), caption, numbers)
+    return Plot(bars(rows, {"drop": FIRST}, f"drop, {unit}", caption), caption, numbers)
 
 
 def _candidates(stage: StageOfRun) -> Table | None:

@@ -4,13 +4,14 @@ from collections.abc import Iterable
 
 from edgekd.report.page.blocks import Block, Cell, Head, Plot, Section, Table, Text
 from edgekd.report.page.plots.bars import Bar, bars
+from edgekd.report.page.plots.svg import FIRST, FOURTH, SECOND, THIRD
 from edgekd.verbs.report import TargetContent
 from edgekd.verbs.report.content import FileContent
 
-MOST = 20  # bars
+MOST = 20  # bars; those beyond become one
 REST = "graph and names"
 SCALES = "scales of activations"
-OTHERS = "others"
+_FAMILIES = {"8 bits or fewer": FIRST, "float": SECOND, REST: THIRD, "other integers": FOURTH}
 
 
 def sizes(target: TargetContent) -> Section:
@@ -21,7 +22,7 @@ def sizes(target: TargetContent) -> Section:
     ]
     if known:
         blocks.append(_by_type(known))
-    if known and known[-1] is target.files[-1]:
+    if known and known[-1] is target.files[-1] and known[-1].weights:
         blocks.append(_by_layer(known[-1]))
     return Section("What the files keep", blocks)
 
@@ -33,23 +34,31 @@ def _types(file: FileContent) -> dict[str, float]:
     return {**found, REST: max(0.0, file.bytes - sum(found.values()))}
 
 
-def _plot(rows: list[tuple[str, dict[str, float]]], what: str, caption: str, most: int) -> Plot:
-    """Return the bars of the first rows, the others as one; four kinds have a colour, from the fourth on they share it."""
-    total = _sum(parts for _, parts in rows)
-    kinds = sorted(total, key=lambda kind: -total[kind])
-    drawn = [*rows[:most], (f"{len(rows) - most} others", _sum(parts for _, parts in rows[most:]))][: len(rows)]
-    few = kinds if len(kinds) <= 4 else [*kinds[:3], OTHERS]
+def _family(kind: str) -> str:
+    """Return the family of an element type: few enough for a colour each."""
+    if kind == REST:
+        return REST
+    if "float" in kind:
+        return "float"
+    return "8 bits or fewer" if kind.lstrip("uint") in ("8", "4") else "other integers"
+
+
+def _plot(rows: list[tuple[str, dict[str, float]]], what: str, caption: str) -> Plot:
+    drawn, rest = (rows[:MOST], rows[MOST:]) if len(rows) > MOST + 1 else (rows, [])
+    if rest:
+        drawn = [*drawn, (f"{len(rest)} others", _sum(parts for _, parts in rest))]
     chart = [
-        Bar(name, _sum({kind if kind in few else OTHERS: size / 1000} for kind, size in parts.items()), _kb(parts))
+        Bar(name, _sum({_family(kind): size / 1000} for kind, size in parts.items()), _kb(parts))
         for name, parts in drawn
     ]
-    label = f"{caption} " + "; ".join(f"{bar.name} {bar.text}" for bar in chart[:5])
+    total = _sum(parts for _, parts in rows)
+    kinds = sorted(total, key=lambda kind: -total[kind])
     heads = [Head(what, number=False), Head("all", "bytes"), *(Head(kind, "bytes") for kind in kinds)]
     body = [
         [Cell(name), _bytes(sum(parts.values())), *(_bytes(parts.get(kind)) for kind in kinds)] for name, parts in rows
     ]
     numbers = Table(f"The numbers of this plot: bytes of every {what}", heads, body, folded=True, width=40)
-    return Plot(bars(chart, few, "kB (1000 bytes), counted", label), caption, numbers)
+    return Plot(bars(chart, _FAMILIES, "kB (1000 bytes), counted", caption), caption, numbers)
 
 
 def _sum(all_parts: Iterable[dict[str, float]]) -> dict[str, float]:
@@ -70,8 +79,8 @@ def _bytes(size: float | None) -> Cell:
 
 def _by_type(files: list[FileContent]) -> Plot:
     rows = [(one.stage, _types(one)) for one in files]
-    caption = "Size of every stage's ONNX file by the element type of what it keeps, counted in the file."
-    return _plot(rows, "stage", caption, len(rows))
+    caption = "Size of every stage's ONNX file by what it keeps, counted in the file."
+    return _plot(rows, "stage", caption)
 
 
 def _by_layer(file: FileContent) -> Plot:
@@ -80,5 +89,5 @@ def _by_layer(file: FileContent) -> Plot:
         name = one.layer or SCALES
         layers[name] = _sum((layers.get(name, {}), {one.dtype: one.bytes}))
     rows = sorted(layers.items(), key=lambda row: -sum(row[1].values()))
-    caption = f"The layers of {file.stage} that keep most, by element type, counted in the file."
-    return _plot(rows, "layer", caption, MOST)
+    caption = f"The layers of {file.stage} that keep most, counted in the file."
+    return _plot(rows, "layer", caption)

@@ -26,8 +26,20 @@ def stages(target: TargetContent) -> Section:
     )
     if unclear:
         blocks.append(Text("~ is not distinguishable from equally fast."))
-    blocks.append(_plot(report, rows))
+    blocks += [_plot(report, rows), *_arms(report)]
     return Section("Stage by stage", blocks)
+
+
+def _arms(report: RunReport) -> list[Block]:
+    """Return what the same pipeline reaches without its teacher, and from scratch; or why that is not known."""
+    known = {name: arm for name, arm in report.arms.items() if arm.value is not None}
+    blocks: list[Block] = [Text(f"Arm {name}: {arm.reason}.") for name, arm in report.arms.items() if name not in known]
+    if known:
+        score = report.final.figures["score"]
+        rows = [[Cell(name), figure_cell("score", one)] for name, one in {"this run": score, **known}.items()]
+        heads = [Head("arm", number=False), Head(report.metric.name, f"{score.unit}, measured")]
+        blocks.append(Table("What distillation is worth: the same stages and epochs without it", heads, rows))
+    return blocks
 
 
 def rows_of(report: RunReport) -> list[tuple[str, Compared]]:
@@ -53,7 +65,7 @@ def _table(report: RunReport, rows: list[tuple[str, Compared]]) -> Table:
             heads.append(Head("change", f"{found[0].unit or 'from parent'}, from parent"))
             columns.append(partial(_change, unit=found[0].unit))
     for other in ("parent", "baseline"):
-        heads.append(Head("times as fast", f"as {other}, measured"))
+        heads.append(Head("times as fast", f"as {other}"))
         columns.append(partial(_speed, against=f"against_{other}"))
     body = [[Cell(name), *(column(stage) for column in columns)] for name, stage in rows]
     title = f"{report.model.name} for {report.target} with {report.runtime}: every stage, with 95 % intervals"
@@ -95,7 +107,7 @@ def _plot(report: RunReport, rows: list[tuple[str, Compared]]) -> Block:
         else:
             same.append(name)
     points = [_point(", ".join(names), score, latency) for names, score, latency in groups]
-    metric = f"{report.metric.name} {report.metric.unit}".rstrip()
+    metric = f"{report.metric.name}, {report.metric.unit}".removesuffix(", ")
     on = measured[-1][2].on or "this machine"
     numbers = Table(
         "The numbers of this plot",

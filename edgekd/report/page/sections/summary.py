@@ -83,13 +83,18 @@ def _measured_on(report: RunReport) -> str:
     return f"Measured: {'; '.join(parts)}. Intervals hold 95 %." if parts else ""
 
 
-def _of_the_board(report: RunReport) -> Table:
-    """Return the figures of the target itself; those that are obtained in different ways stand in columns of their own."""
-    ways = ways_of(report.on_target.values())
-    rows = []
-    for name, figure in report.on_target.items():
-        cells = [cell_of_way(name, figure, way, ways) for way in ways]
-        rows.append([Cell(f"{label(name, report.metric.name)}, {figure.unit}"), *cells])
+def _of_the_board(report: RunReport) -> Block:
+    """Return the figures of the target itself, or one sentence where all are absent for the same reason."""
+    ways, reasons = ways_of(report.on_target.values()), {one.reason for one in report.on_target.values()}
+    if ways == [ABSENT] and len(reasons) == 1:
+        return Text(f"Figures of the {report.target} itself are absent: {reasons.pop()}.")
+    rows = [
+        [
+            Cell(f"{label(name, report.metric.name)}, {figure.unit}"),
+            *(cell_of_way(name, figure, way, ways) for way in ways),
+        ]
+        for name, figure in report.on_target.items()
+    ]
     heads = [Head("figure", number=False), *(Head(way) for way in ways)]
     return Table(f"Figures of the {report.target} itself", heads, rows)
 

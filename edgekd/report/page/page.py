@@ -1,7 +1,6 @@
 """The page, put together and turned into HTML; every text is escaped by the template."""
 
 import json
-import re
 import time
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,10 @@ from edgekd.report.page.sections.settings import settings
 from edgekd.report.page.sections.sizes import sizes
 from edgekd.report.page.sections.stages import stages
 from edgekd.report.page.sections.summary import summary
+from edgekd.report.page.text import visible
 from edgekd.verbs.report import Content
 
 SECTIONS = (summary, stages, layers, sizes, sensitivity, boards, origins, settings)
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # the last ones turn text around
 
 
 def render(content: Content) -> str:
@@ -31,7 +30,7 @@ def render(content: Content) -> str:
         loader=FileSystemLoader(folder),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_visible,
+        finalize=visible,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -46,13 +45,6 @@ def render(content: Content) -> str:
         targets=[(target.report, [section(target) for section in SECTIONS]) for target in content.targets],
         data=Markup(_embedded(content.to_json())),
     )
-
-
-def _visible(value: Any) -> Any:
-    """Return a text with control characters as escapes; what is HTML already, and numbers, stay."""
-    if isinstance(value, Markup) or not isinstance(value, str):
-        return value
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", value)
 
 
 def _embedded(value: Any) -> str:

@@ -74,7 +74,7 @@ def _plain(target: TargetContent) -> dict[str, Any]:
     times = None if layers.times is None else layers.times.model_dump(mode="json")
     return {
         "report": target.raw,
-        "files": [asdict(one) for one in target.files],
+        "files": [{**asdict(one), "weights": [asdict(part) for part in one.weights]} for one in target.files],
         "layers": {"on": layers.on, "times": times, "absent": layers.absent},
         "profiles": [one.model_dump(mode="json") for one in target.profiles],
         "diagnosis": None if target.noise is None else target.noise.model_dump(mode="json"),

@@ -7,6 +7,8 @@ import altair
 import vl_convert
 from markupsafe import Markup, escape
 
+from edgekd.report.page.text import visible
+
 # Colours are those of the page's style sheet, so that they follow it into the dark.
 INK, MUTED, RULE, GROUND = "var(--ink)", "var(--muted)", "var(--rule)", "var(--ground)"
 FIRST, SECOND, THIRD, FOURTH = "var(--first)", "var(--second)", "var(--third)", "var(--fourth)"
@@ -24,10 +26,10 @@ _CONFIG: dict[str, Any] = {
 
 def to_svg(chart: altair.TopLevelMixin, label: str) -> Markup:
     """Return a chart as an SVG element that says what it is; nothing is loaded from anywhere."""
-    specification = {**chart.to_dict(), "config": _CONFIG}
+    specification = visible({**chart.to_dict(), "config": _CONFIG})  # a NUL ends the process in vl-convert
     text: str = vl_convert.vegalite_to_svg(specification, allowed_base_urls=[])
     head, _, rest = text.partition(">")
     width = re.search(r'\bwidth="(\d+)"', head)
     style = f' style="width:{width[1]}px"' if width else ""
     head = re.sub(r' (width|height|xmlns\S*|version)="[^"]*"', "", head)
-    return Markup(f'{head} role="img" aria-label="{escape(label)}"{style}>{rest}')
+    return Markup(f'{head} role="img" aria-label="{escape(visible(label))}"{style}>{rest}')

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 from edgekd.report.page.blocks import Block, Cell, Head, Items, Plot, Section, Table, Text
-from edgekd.report.page.numbers import ABSENT, decimals, shown, span
+from edgekd.report.page.numbers import decimals, shown, span
 from edgekd.report.page.plots.lines import lines
 from edgekd.verbs.report import TargetContent
 from edgekd.verbs.report.evidence import Profile, Sustained
 
+_MINUTES_FROM_S = 180
 _HEADS = (Head("figure", number=False), Head("value", "measured"), Head("95 % interval"), Head("samples"))
 
 
@@ -27,25 +28,38 @@ def boards(target: TargetContent) -> Section:
 
 def _machine(profile: Profile) -> list[Block]:
     session, machine = profile.session, profile.before
-    on = f"{machine.title}, {session.runtime} {session.version}, {session.provider}, threads {session.threads}, batch {profile.batch}"
-    rows = [_latency(profile, name) for name in ("p50", "p90", "p95", "p99")]
-    rows.append(_row("peak memory, MiB", profile.peak_memory_mib, "not known: edgekd itself was in this process"))
-    energy = profile.energy
-    if energy is None:
-        rows.append([Cell("energy of a call, mJ"), Cell(ABSENT, below=profile.energy_absent or ""), Cell(""), Cell("")])
-    else:
-        for name in ("total", "above_idle"):
-            value, low, high = (getattr(energy, f"{name}{end}_mj") for end in ("", "_low", "_high"))
-            title = f"energy of a call{', above idle' if name == 'above_idle' else ''}, mJ ({energy.covers}, by {energy.sensor})"
-            rows.append(
-                [
-                    Cell(title),
-                    Cell(shown(value), value),
-                    Cell(span(low, high, decimals(value))),
-                    Cell(f"{energy.samples:,}", energy.samples),
-                ]
-            )
-    blocks: list[Block] = [Table(f"{on}; {machine.time_utc}", _HEADS, rows, width=36)]
+    on = (
+        f"{machine.title}, {session.runtime} {session.version}, {session.provider}, threads {session.threads}, "
+        f"batch {profile.batch}; {machine.time_utc}"
+    )
+    latency, energy = profile.latency, profile.energy
+    rows = [
+        _row("latency p50, ms", latency.p50_ms, latency.p50_low_ms, latency.p50_high_ms, latency.n),
+        _row("latency p90, ms", latency.p90_ms, None, None, latency.n),
+        _row("latency p95, ms", latency.p95_ms, latency.p95_low_ms, latency.p95_high_ms, latency.n),
+        _row("latency p99, ms", latency.p99_ms, None, None, latency.n),
+        _row("peak memory, MiB", profile.peak_memory_mib, None, None, None),
+    ]
+    if energy is not None:
+        rows += [
+            _row("energy of a call, mJ", energy.total_mj, energy.total_low_mj, energy.total_high_mj, energy.samples),
+            _row(
+                "above idle, mJ",
+                energy.above_idle_mj,
+                energy.above_idle_low_mj,
+                energy.above_idle_high_mj,
+                energy.samples,
+            ),
+        ]
+    blocks: list[Block] = [Table(on, _HEADS, [row for row in rows if row is not None], width=32)]
+    absent = [name for name in ("p90", "p95", "p99") if getattr(latency, f"{name}_ms") is None]
+    if absent:
+        blocks.append(Text(f"{', '.join(absent)}: absent: {latency.n:,} calls are too few."))
+    if profile.peak_memory_mib is None:
+        blocks.append(Text("Peak memory: absent: edgekd itself was in the process; `run.pyz profile` measures it."))
+    blocks.append(
+        Text(f"Energy: {energy.covers}, by {energy.sensor}." if energy else f"Energy: absent: {profile.energy_absent}.")
+    )
     if profile.warnings:
         blocks.append(Items(profile.warnings))
     if profile.sustained is not None and profile.sustained.windows:
@@ -53,23 +67,14 @@ def _machine(profile: Profile) -> list[Block]:
     return blocks
 
 
-def _latency(profile: Profile, name: str) -> list[Cell]:
-    found = profile.latency
-    value = getattr(found, f"{name}_ms")
-    low, high = getattr(found, f"{name}_low_ms", None), getattr(found, f"{name}_high_ms", None)
+def _row(
+    title: str, value: float | None, low: float | None, high: float | None, samples: int | None
+) -> list[Cell] | None:
+    """Return a figure, or None where nobody obtained it."""
     if value is None:
-        return _row(f"latency {name}, ms", None, "too few calls")
-    return [
-        Cell(f"latency {name}, ms"),
-        Cell(shown(value), value),
-        Cell(span(low, high, decimals(value))),
-        Cell(f"{found.n:,}", found.n),
-    ]
-
-
-def _row(title: str, value: float | None, absent: str) -> list[Cell]:
-    cell = Cell(ABSENT, below=absent) if value is None else Cell(shown(value), value)
-    return [Cell(title), cell, Cell(""), Cell("")]
+        return None
+    count = Cell("") if samples is None else Cell(f"{samples:,}", samples)
+    return [Cell(title), Cell(shown(value), value), Cell(span(low, high, decimals(value))), count]
 
 
 def _sustained(found: Sustained, machine: str) -> Plot:
@@ -80,25 +85,26 @@ def _sustained(found: Sustained, machine: str) -> Plot:
         "clock, MHz": [one.clock_mhz for one in windows],
     }
     known = {name: values for name, values in quantities.items() if any(value is not None for value in values)}
-    minutes = [one.to_s / 60 for one in windows]
+    unit, length = ("minutes", 60.0) if windows[-1].to_s >= _MINUTES_FROM_S else ("seconds", 1.0)
+    ends = [one.to_s / length for one in windows]
     text = (
         f"p50 {shown(found.first_p50_ms)} ms in the first window, {shown(found.steady_p50_ms)} ms in the steady state "
         f"({found.slowdown_percent:+.1f} %)"
     )
     heads = [
-        Head("until", "minutes"),
+        Head("until", unit),
         Head("p50", "ms"),
         Head("p95", "ms"),
         Head("temperature", "°C"),
         Head("clock", "MHz"),
     ]
     body = [
-        [Cell(f"{one.to_s / 60:.1f}", one.to_s / 60), Cell(shown(one.p50_ms), one.p50_ms), Cell(shown(one.p95_ms), one.p95_ms),
+        [Cell(f"{end:.1f}", end), Cell(shown(one.p50_ms), one.p50_ms), Cell(shown(one.p95_ms), one.p95_ms),
          _optional(one.temperature_celsius, 1), _optional(one.clock_mhz, 0)]
-        for one in windows
+        for end, one in zip(ends, windows, strict=True)
     ]  # fmt: skip
     numbers = Table("The numbers of this plot: every window", heads, body, folded=True)
-    return Plot(lines(minutes, known, f"Long run: {text}"), f"A long run on {machine}: {text}.", numbers)
+    return Plot(lines(ends, unit, known, f"Long run: {text}"), f"A long run on {machine}: {text}.", numbers)
 
 
 def _optional(value: float | None, places: int) -> Cell:

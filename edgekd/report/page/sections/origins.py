@@ -25,21 +25,9 @@ def origins(target: TargetContent) -> Section:
     found = list(_figures(report))
     blocks: list[Block] = []
     for how, title in _ABOUT.items():
-        rows = [
-            [Cell(of), Cell(f"{label(name, report.metric.name)}{_unit(one)}"), Cell(figure_text(name, one), one.value),
-             Cell(figure_span(name, one) or "none"), Cell(f"{one.samples:,}" if one.samples else "", one.samples), Cell(one.on or "the file")]
-            for of, name, one in found if one.how == how
-        ]  # fmt: skip
-        heads = [
-            Head("of", number=False),
-            Head("figure", number=False),
-            Head("value", how),
-            Head("95 % interval"),
-            Head("samples"),
-            Head("on", number=False),
-        ]
+        rows = [row for row in found if row[2].how == how]
         if rows:
-            blocks.append(Table(f"{title} ({len(rows)})", heads, rows, width=50))
+            blocks.append(_table(f"{title} ({len(rows)})", how, rows, report.metric.name))
     absent = [
         [Cell(of), Cell(f"{label(name, report.metric.name)}{_unit(one)}"), Cell(one.reason or "")]
         for of, name, one in found
@@ -49,6 +37,23 @@ def origins(target: TargetContent) -> Section:
         heads = [Head("of", number=False), Head("figure", number=False), Head("why", number=False)]
         blocks.append(Table(f"Absent ({len(absent)})", heads, absent, width=36))
     return Section("Where every figure comes from", blocks)
+
+
+def _table(caption: str, how: str, rows: list[tuple[str, str, Figure]], metric: str) -> Table:
+    """Return the table; a column that has nothing is left out."""
+    heads = [Head("of", number=False), Head("figure", number=False), Head("value", how)]
+    cells = [
+        [Cell(of), Cell(f"{label(name, metric)}{_unit(one)}"), Cell(figure_text(name, one), one.value)]
+        for of, name, one in rows
+    ]
+    more = {
+        Head("95 % interval"): [Cell(figure_span(name, one)) for _, name, one in rows],
+        Head("samples"): [Cell(f"{one.samples:,}", one.samples) if one.samples else Cell("") for _, _, one in rows],
+        Head("on", number=False): [Cell(one.on or "") for _, _, one in rows],
+    }
+    used = {head: column for head, column in more.items() if any(cell.text for cell in column)}
+    body = [[*row, *(column[number] for column in used.values())] for number, row in enumerate(cells)]
+    return Table(caption, [*heads, *used], body)
 
 
 def _figures(report: RunReport) -> Iterator[tuple[str, str, Figure]]:

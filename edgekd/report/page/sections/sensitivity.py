@@ -44,7 +44,7 @@ def _noise(found: LayerNoise) -> list[Block]:
     unit = f" {found.unit}".rstrip()
     layers = sorted(found.layers, key=lambda one: -one.noise)
     text = Text(
-        f"{found.metric} {in_digits(found.float_score, found.unit)}{unit} in float and {in_digits(found.score, found.unit)}{unit} in "
+        f"By `edgekd diagnose`: {found.metric} {in_digits(found.float_score, found.unit)}{unit} in float and {in_digits(found.score, found.unit)}{unit} in "
         f"int8, {found.sqnr_db:.1f} dB at the outputs, measured on {found.samples:,} samples of {found.data}."
     )
     rows = [Bar(one.name, {"noise": 100 * one.noise}, f"{one.noise:.1%}") for one in layers[:MOST]]
@@ -63,9 +63,11 @@ def _noise(found: LayerNoise) -> list[Block]:
     return [text, Plot(bars(rows, {"noise": FIRST}, "share of the noise, %", caption), caption, numbers)]
 
 
-def _channels(name: str, found: ChannelSensitivity) -> Plot:
+def _channels(name: str, found: ChannelSensitivity) -> Block:
     unit = found.unit or found.metric
     tried = [one for one in found.groups if one.drop is not None and one.macs is not None and one.score is not None]
+    if not tried:
+        return Text(f"No group of channels of {name} can be cut in multiples of {found.granularity}.")
     rows = [
         Bar(one.group.root, {"drop": max(0.0, one.drop or 0.0)}, in_digits(one.drop or 0.0, found.unit))
         for one in tried[:MOST]

@@ -16,14 +16,14 @@ def settings(target: TargetContent) -> Section:
     parts = ", ".join(f"{count:,} {part}" for part, count in data.parts.items())
     facts = [
         ("model", f"{report.model.name}, {report.model.format}"),
-        ("data", "; ".join(text for text in (data.origin, data.provenance, data.licence) if text)),
+        ("data", data.origin),
+        ("made by", data.provenance or "not stated"),
+        ("licence", data.licence or "not stated"),
         ("samples", f"{parts}; {'with' if data.labelled else 'without'} labels"),
-        ("machine", _words(report.host)),
+        ("machine", _machine(report.host)),
         (
             "software",
-            _words(
-                {"edgekd": report.edgekd, **{name: one for name, one in report.software.items() if name != "edgekd"}}
-            ),
+            _versions(report),
         ),
         ("parity", _parity(report)),
     ]
@@ -65,7 +65,19 @@ def _parity(report: RunReport) -> str:
     )
 
 
-def _words(facts: Mapping[str, Any]) -> str:
-    """Return what is known, name by name."""
-    shown = {name: ", ".join(map(str, one)) if isinstance(one, list) else one for name, one in facts.items()}
-    return "; ".join(f"{name.replace('_', ' ')} {one}" for name, one in shown.items() if one not in (None, ""))
+def _versions(report: RunReport) -> str:
+    libraries = {name: version for name, version in report.software.items() if name != "edgekd"}  # that is a hash
+    return "; ".join(f"{name} {version}" for name, version in {"edgekd": report.edgekd, **libraries}.items())
+
+
+def _machine(host: Mapping[str, Any]) -> str:
+    """Return what is known of the machine and the state it was in."""
+    titles = {
+        "board": "", "cpu_model": "", "architecture": "", "int8_isa": "int8 by ", "cores": "cores ", "memory_mib": "memory MiB ",
+        "governor": "governor ", "clock_mhz": "clock MHz ", "temperature_celsius": "temperature °C ", "load_1min": "load ",
+        "system": "", "python": "Python ", "time_utc": "",
+    }  # fmt: skip
+    known = {name: host[name] for name in titles if host.get(name) is not None}
+    return "; ".join(
+        f"{titles[name]}{one:,.4g}" if isinstance(one, float) else f"{titles[name]}{one}" for name, one in known.items()
+    )

@@ -33,7 +33,11 @@ def stages(target: TargetContent) -> Section:
 def _arms(report: RunReport) -> list[Block]:
     """Return what the same pipeline reaches without its teacher, and from scratch; or why that is not known."""
     known = {name: arm for name, arm in report.arms.items() if arm.value is not None}
-    blocks: list[Block] = [Text(f"Arm {name}: {arm.reason}.") for name, arm in report.arms.items() if name not in known]
+    reasons: dict[str, list[str]] = {}
+    for name, arm in report.arms.items():
+        if arm.value is None:
+            reasons.setdefault(arm.reason or "", []).append(name)
+    blocks: list[Block] = [Text(f"The arms {' and '.join(names)}: {reason}.") for reason, names in reasons.items()]
     if known:
         score = report.final.figures["score"]
         rows = [[Cell(name), figure_cell("score", one)] for name, one in {"this run": score, **known}.items()]
@@ -125,8 +129,9 @@ def _plot(report: RunReport, rows: list[tuple[str, Compared]]) -> Block:
     svg = score_against_latency(
         points, metric, "latency p50, ms", f"{metric} against latency: {'; '.join(p.text for p in points)}"
     )
+    metric_title = report.metric.name[:1].upper() + report.metric.name[1:]
     better = "up" if report.metric.higher_is_better else "down"
-    caption = f"{report.metric.name} against latency, measured with {on}. Better is left and {better}; bars are 95 % intervals."
+    caption = f"{metric_title} against latency, measured with {on}. Better is left and {better}; bars are 95 % intervals. The filled point is the last stage."
     return Plot(svg, caption, numbers)
 
 

@@ -29,7 +29,7 @@ def test_it_renders_quietly_and_its_numbers_are_those_of_the_report(
     assert not seen.console and not seen.requests
     shown = Document(seen.dom)
     assert json.loads(shown.embedded) == content and content["targets"][0]["report"] == report
-    assert shown.elements.count("h1") == 1 and shown.elements.count("svg") == 1
+    assert shown.elements.count("h1") == 1 and shown.elements.count("svg") == 2
     columns = {
         "score": ("accuracy", "measured"), "size_kb": ("size", "counted"), "macs": ("MACs", "counted"),
         "parameters": ("parameters",), "latency_p50_ms": ("p50", "measured"), "latency_p95_ms": ("p95",),
@@ -49,6 +49,8 @@ def test_it_renders_quietly_and_its_numbers_are_those_of_the_report(
     assert shown.column(STAGES, "p50")["quantize"].text.split() == ["0.0612", "0.0606", "to", "0.0618"]
     assert shown.column(STAGES, "as parent")["distill"].text.split()[0] == "~0.99"
     assert shown.column("The numbers of this plot", "p50")["prune"].value == 0.117
+    assert "The same without prune, enlarged" in shown.text
+    assert list(shown.column("The numbers of the enlarged plot", "p50")) == ["baseline", "distill", "quantize"]
 
 
 @needs_chromium
@@ -117,6 +119,23 @@ def test_a_board_s_profile_is_shown_as_its_own(write: Write, report: dict[str, A
     assert ">a (2)<" in svg and svg.count("rounding and layout: 9 µs") == 1
 
 
+def test_groups_of_channels_by_what_they_cost(write: Write, report: dict[str, Any], tmp_path: Path) -> None:
+    groups = [
+        {"group": {"root": "stem", "channels": 32}, "cut": 16, "macs": 0.2, "score": 50.0, "drop": 43.75},
+        {"group": {"root": "gains", "channels": 32}, "cut": 16, "macs": 0.1, "score": 94.0, "drop": -0.25},
+        {"group": {"root": "stays", "channels": 16}, "cut": 0, "macs": None, "score": None, "drop": None},
+    ]
+    found = {"metric": "accuracy", "unit": "%", "samples": 128, "granularity": 16, "score": 93.75, "groups": groups}
+    path = tmp_path / "groups.json"
+    path.write_text(json.dumps({"name": "model.pt", "sensitivity": found}), encoding="utf-8")
+    page, _ = write(report, evidence=(path,))
+    shown = Document(page.read_text(encoding="utf-8"))
+    assert {name: cell.value for name, cell in shown.column("every group", "drop").items()} == {
+        "stem": 43.75,
+        "gains": -0.25,
+    }
+
+
 def test_figures_of_different_origin_share_no_column(write: Write, report: dict[str, Any]) -> None:
     predicted = {**measured(0.4, "ms", 0.1, 0), "how": "predicted", "on": "the roofline of the Raspberry Pi 5"}
     report["stages"][1]["figures"]["latency_p50_ms"] = predicted
@@ -143,7 +162,7 @@ def test_what_is_absent_says_why_and_is_no_number(write: Write, report: dict[str
     )
     assert f"raspberry-pi-5 itself are absent: {REASON.replace('`', '')}" in shown.text
     assert shown.column("Budget", "figure")["energy_mj"].text.split()[0] == "absent"
-    assert [cell.text for cell in shown.column("Budget", "verdict").values()] == ["fail", "not measured"]
+    assert [cell.text.strip() for cell in shown.column("Budget", "verdict").values()] == ["fail", "not measured"]
     assert "without-distillation and from-scratch: not measured: ask with --arms" in shown.text
     assert "its file is no longer in the run" in shown.text and "--no-layers" in shown.text
 

@@ -16,7 +16,7 @@ _LINE = 16  # pixels from label to label
 class Point:
     """A stage, or several that left the same file: latency in ms and score, each with the ends of its interval."""
 
-    name: str
+    stages: tuple[str, ...]
     text: str
     ms: float
     ms_low: float
@@ -24,6 +24,11 @@ class Point:
     score: float
     score_low: float
     score_high: float
+
+    @property
+    def name(self) -> str:
+        """Return what stands beside the point."""
+        return ", ".join(self.stages)
 
 
 def score_against_latency(points: Sequence[Point], score_title: str, latency_title: str, label: str) -> Markup:
@@ -34,7 +39,7 @@ def score_against_latency(points: Sequence[Point], score_title: str, latency_tit
     bottom, top = low - room, high + room
     heights = _label_heights(points, (top - bottom) / HEIGHT)
     rows = [
-        {**vars(point), "order": number, "last": point is points[-1], "label": height}
+        {**vars(point), "name": point.name, "order": number, "last": point is points[-1], "label": height}
         for number, (point, height) in enumerate(zip(points, heights, strict=True))
     ]
     x = alt.X("ms:Q", title=latency_title, scale=alt.Scale(domain=[0, highest], nice=False), axis=alt.Axis(grid=False))

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgekd.report.page.blocks import Block, Cell, Facts, Head, Listing, Section, Table
+from edgekd.report.page.numbers import shown
 from edgekd.verbs.report import TargetContent
 from edgekd.verbs.report.run_report import RunReport
 
@@ -79,5 +80,6 @@ def _machine(host: Mapping[str, Any]) -> str:
     }  # fmt: skip
     known = {name: host[name] for name in titles if host.get(name) is not None}
     return "; ".join(
-        f"{titles[name]}{one:,.4g}" if isinstance(one, float) else f"{titles[name]}{one}" for name, one in known.items()
+        f"{titles[name]}{shown(one, 4)}" if isinstance(one, float) else f"{titles[name]}{one}"
+        for name, one in known.items()
     )

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from functools import partial
 
-from edgekd.figures import Figure, in_digits
-from edgekd.report.page.blocks import Block, Cell, Head, Plot, Section, Table, Text
-from edgekd.report.page.numbers import cell_of_way, figure_cell, figure_span, figure_text, label, shown, span, ways_of
-from edgekd.report.page.plots.score_against_latency import Point, score_against_latency
+from edgekd.figures import in_digits
+from edgekd.report.page.blocks import Block, Cell, Head, Section, Table, Text
+from edgekd.report.page.numbers import cell_of_way, figure_cell, label, span, ways_of
+from edgekd.report.page.sections.against_latency import against_latency
 from edgekd.verbs.report import TargetContent
 from edgekd.verbs.report.run_report import Compared, Comparison, RunReport, StageOfRun
 
@@ -26,7 +26,7 @@ def stages(target: TargetContent) -> Section:
     )
     if unclear:
         blocks.append(Text("~ is not distinguishable from equally fast."))
-    blocks += [_plot(report, rows), *_arms(report)]
+    blocks += [*against_latency(report, rows), *_arms(report)]
     return Section("Stage by stage", blocks)
 
 
@@ -95,61 +95,3 @@ def _speed(stage: Compared, against: str) -> Cell:
         return Cell(found.verdict)
     sign = "~" if found.verdict == "not distinguishable" else ""
     return Cell(f"{sign}{found.ratio:.2f}", found.ratio, span(found.low, found.high, 2))
-
-
-def _plot(report: RunReport, rows: list[tuple[str, Compared]]) -> Block:
-    """Return score against latency; stages that left the same file share a point."""
-    measured = [(name, stage.figures["score"], stage.figures["latency_p50_ms"]) for name, stage in rows
-                if _is_measured(stage, "score") and _is_measured(stage, "latency_p50_ms")]  # fmt: skip
-    if len(measured) < 2:
-        return Text("Score against latency is not drawn: fewer than two files have both figures measured.")
-    groups: list[tuple[list[str], Figure, Figure]] = []
-    for name, score, latency in measured:
-        same = next((names for names, *figures in groups if figures == [score, latency]), None)
-        if same is None:
-            groups.append(([name], score, latency))
-        else:
-            same.append(name)
-    points = [_point(", ".join(names), score, latency) for names, score, latency in groups]
-    metric = f"{report.metric.name}, {report.metric.unit}".removesuffix(", ")
-    on = measured[-1][2].on or "this machine"
-    numbers = Table(
-        "The numbers of this plot",
-        [
-            Head("stage", number=False),
-            Head("latency p50", "ms, measured"),
-            Head(report.metric.name, f"{report.metric.unit}, measured"),
-        ],
-        [
-            [Cell(name), figure_cell("latency_p50_ms", latency), figure_cell("score", score)]
-            for name, score, latency in measured
-        ],
-        folded=True,
-    )
-    svg = score_against_latency(
-        points, metric, "latency p50, ms", f"{metric} against latency: {'; '.join(p.text for p in points)}"
-    )
-    metric_title = report.metric.name[:1].upper() + report.metric.name[1:]
-    better = "up" if report.metric.higher_is_better else "down"
-    caption = f"{metric_title} against latency, measured with {on}. Better is left and {better}; bars are 95 % intervals. The filled point is the last stage."
-    return Plot(svg, caption, numbers)
-
-
-def _is_measured(stage: Compared, name: str) -> bool:
-    figure = stage.figures.get(name)
-    return figure is not None and figure.value is not None and figure.how == "measured"
-
-
-def _point(name: str, score: Figure, latency: Figure) -> Point:
-    assert score.value is not None and latency.value is not None
-    text = f"{name}: {figure_text('score', score)} {score.unit}".rstrip()
-    text += f" ({figure_span('score', score)})" if figure_span("score", score) else ""
-    text += f" at {shown(latency.value)} ms"
-    return Point(
-        name, text, latency.value, _or(latency.low, latency.value), _or(latency.high, latency.value),
-        score.value, _or(score.low, score.value), _or(score.high, score.value),
-    )  # fmt: skip
-
-
-def _or(end: float | None, value: float) -> float:
-    return value if end is None else end

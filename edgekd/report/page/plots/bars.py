@@ -10,7 +10,7 @@ from edgekd.report.page.plots.svg import WIDTH, to_svg
 
 _ROW = 22  # pixels
 _TOLD = 5  # bars that the plot's own description names; the table below has all
-_LABELS, _LONGEST = 210, 26  # pixels and letters of the names, the same in every plot so that all begin in one line
+_LABELS, _LONGEST = 175, 26  # pixels and letters of the names, the same in every plot so that all begin in one line
 
 
 @dataclass(frozen=True)

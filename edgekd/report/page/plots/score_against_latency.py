@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import altair as alt
 from markupsafe import Markup
@@ -9,7 +10,8 @@ from markupsafe import Markup
 from edgekd.report.page.plots.svg import FIRST, GROUND, MUTED, WIDTH, to_svg
 
 HEIGHT = 300
-_LINE = 16  # pixels from label to label
+_LINE = 21  # pixels from label to label, so that the interval of a point lies between them
+_WIDEST = 1.5  # times the highest latency: intervals that reach further end at the edge
 
 
 @dataclass(frozen=True)
@@ -33,13 +35,20 @@ class Point:
 
 def score_against_latency(points: Sequence[Point], score_title: str, latency_title: str, label: str) -> Markup:
     """Return the plot: points joined in the order of the stages, the last one filled."""
-    highest = 1.04 * max(point.ms_high for point in points)
+    highest = 1.04 * edge(points)
     low, high = min(point.score_low for point in points), max(point.score_high for point in points)
     room = 0.08 * (high - low) or 1.0
     bottom, top = low - room, high + room
     heights = _label_heights(points, (top - bottom) / HEIGHT)
     rows = [
-        {**vars(point), "name": point.name, "order": number, "last": point is points[-1], "label": height}
+        {
+            **vars(point),
+            "name": point.name,
+            "order": number,
+            "last": point is points[-1],
+            "ms_high": min(point.ms_high, highest),
+            "label": height,
+        }
         for number, (point, height) in enumerate(zip(points, heights, strict=True))
     ]
     x = alt.X("ms:Q", title=latency_title, scale=alt.Scale(domain=[0, highest], nice=False), axis=alt.Axis(grid=False))
@@ -56,15 +65,30 @@ def score_against_latency(points: Sequence[Point], score_title: str, latency_tit
     )
     right = f"datum.ms > {0.75 * highest!r}"
     names = base.encode(text="name:N", y="label:Q")
-    near = names.transform_filter(f"!({right})").mark_text(align="left", dx=10)
-    far = names.transform_filter(right).mark_text(align="right", dx=-10)
-    layered = alt.layer(way, across, along, marks, near, far).properties(width=WIDTH, height=HEIGHT)
+    sides: dict[str, dict[str, Any]] = {
+        f"!({right})": {"align": "left", "dx": 10},
+        right: {"align": "right", "dx": -10},
+    }
+    clear: dict[str, Any] = {
+        "stroke": GROUND,
+        "strokeWidth": 4,
+        "strokeJoin": "round",
+    }  # what is behind a name does not run through it
+    texts = [
+        names.transform_filter(where).mark_text(**side, **look) for look in (clear, {}) for where, side in sides.items()
+    ]
+    layered = alt.layer(way, across, along, marks, *texts).properties(width=WIDTH, height=HEIGHT)
     return to_svg(layered, label)
+
+
+def edge(points: Sequence[Point]) -> float:
+    """Return where the plot ends, in ms: behind all intervals, but for those that would leave little room for the rest."""
+    return min(max(point.ms_high for point in points), _WIDEST * max(point.ms for point in points))
 
 
 def _label_heights(points: Sequence[Point], pixel: float) -> list[float]:
     """Return the heights of the labels, in the unit of the score: a little above their points, below labels that are near."""
-    widest = max(point.ms_high for point in points)
+    widest = edge(points)
     taken: list[float] = []
     for number, point in enumerate(points):
         near = [y for other, y in zip(points[:number], taken, strict=True) if abs(other.ms - point.ms) < 0.25 * widest]

@@ -7,7 +7,7 @@ from markupsafe import Markup
 from edgekd.figures import Figure
 from edgekd.report.page.blocks import Block, Cell, Head, Plot, Table, Text
 from edgekd.report.page.numbers import figure_cell, figure_span, figure_text, shown
-from edgekd.report.page.plots.score_against_latency import Point, score_against_latency
+from edgekd.report.page.plots.score_against_latency import Point, edge, score_against_latency
 from edgekd.verbs.report.run_report import Compared, RunReport
 
 _FAR = 2.0  # times what lies between the first and the last stage, intervals included
@@ -28,6 +28,8 @@ def against_latency(report: RunReport, rows: Sequence[tuple[str, Compared]]) -> 
         "the filled point is the last stage."
     )
     points = _points(measured)
+    if any(point.ms_high > edge(points) for point in points):
+        caption += " One that ends at the edge reaches beyond it."
     near = _near(points)
     blocks: list[Block] = [Plot(_drawn(report, points, caption), caption, _numbers(report, measured, "this plot"))]
     if len(near) < len(points):

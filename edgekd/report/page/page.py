@@ -8,7 +8,6 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from edgekd.report.page import blocks
 from edgekd.report.page.sections.boards import boards
 from edgekd.report.page.sections.layers import layers
 from edgekd.report.page.sections.origins import origins
@@ -34,8 +33,7 @@ def render(content: Content) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    kinds = {kind.__name__.lower(): kind for kind in blocks.Block.__args__}
-    environment.tests.update({name: lambda block, kind=kind: isinstance(block, kind) for name, kind in kinds.items()})
+    environment.globals["kind"] = lambda block: type(block).__name__
     first = content.targets[0].report
     return environment.get_template("page.html").render(
         title=f"{first.model.name} for {', '.join(target.report.target for target in content.targets)}",

@@ -11,6 +11,7 @@ from edgekd.verbs.report.content import FileContent
 MOST = 20  # bars; those beyond become one
 REST = "graph and names"
 SCALES = "scales of activations"
+_NARROW = ("int8", "uint8", "int4", "uint4")
 _FAMILIES = {"8 bits or fewer": FIRST, "float": SECOND, REST: THIRD, "other integers": FOURTH}
 
 
@@ -40,7 +41,7 @@ def _family(kind: str) -> str:
         return REST
     if "float" in kind:
         return "float"
-    return "8 bits or fewer" if kind.lstrip("uint") in ("8", "4") else "other integers"
+    return "8 bits or fewer" if kind in _NARROW else "other integers"
 
 
 def _plot(rows: list[tuple[str, dict[str, float]]], what: str, caption: str) -> Plot:

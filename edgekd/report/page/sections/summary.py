@@ -2,15 +2,15 @@
 
 from edgekd.figures import Figure, in_digits
 from edgekd.report.page.blocks import Block, Cell, Facts, Head, Items, Section, Table, Text
-from edgekd.report.page.numbers import ABSENT, cell_of_way, figure_text, label, shown, span, ways_of
+from edgekd.report.page.numbers import ABSENT, LABELS, cell_of_way, figure_text, label, shown, span, ways_of
 from edgekd.verbs.report import TargetContent
-from edgekd.verbs.report.run_report import Comparison, RunReport, VerdictOfRun
+from edgekd.verbs.report.run_report import Compared, Comparison, RunReport, VerdictOfRun
 
 
 def summary(target: TargetContent) -> Section:
     """Return the section."""
     report = target.report
-    blocks: list[Block] = [Facts(_before_and_after(report), large=True), Text(_measured_on(report))]
+    blocks: list[Block] = [Facts(_before_and_after(report), large=True), Text(_obtained(report))]
     blocks.append(_of_the_board(report))
     blocks.append(_budget(report) if report.budget else Text("No budget was set."))
     if report.remarks:
@@ -19,45 +19,41 @@ def summary(target: TargetContent) -> Section:
 
 
 def _before_and_after(report: RunReport) -> list[tuple[str, Cell]]:
-    before, after = report.stages[0].figures, report.final.figures
-    rows = [
-        _score(report),
-        _smaller("size", "size_kb", before, after),
-        _smaller("MACs", "macs", before, after),
-        _latency(report),
-    ]
+    rows = [_score(report), _smaller("size_kb", report), _smaller("macs", report), _latency(report)]
     return [row for row in rows if row is not None]
 
 
 def _score(report: RunReport) -> tuple[str, Cell] | None:
-    before, after = report.stages[0].figures.get("score"), report.final.figures.get("score")
-    if before is None or after is None or before.value is None or after.value is None:
+    before, after = (_figure("score", one) for one in (report.stages[0], report.final))
+    if before is None or after is None:
         return None
-    unit = f" {after.unit}".rstrip()
+    compared = report.final.against_baseline
     change = (
-        "" if report.final.against_baseline is None else in_digits(report.final.against_baseline.score, after.unit, "+")
+        "" if compared is None else f"{in_digits(compared.score, after.unit, '+')} against {_text('score', before)}"
     )
-    below = f"{change} against {in_digits(before.value, before.unit)}{unit}" if change else ""
-    return report.metric.name, Cell(in_digits(after.value, after.unit) + unit, after.value, below)
+    return report.metric.name, Cell(_text("score", after), after.value, change)
 
 
-def _smaller(name: str, figure: str, before: dict[str, Figure], after: dict[str, Figure]) -> tuple[str, Cell] | None:
-    first, last = before.get(figure), after.get(figure)
-    if first is None or last is None or not first.value or not last.value:
+def _smaller(name: str, report: RunReport) -> tuple[str, Cell] | None:
+    before, after = (_figure(name, one) for one in (report.stages[0], report.final))
+    if before is None or after is None or not before.value or not after.value:
         return None
-    unit, factor = (" M", 1e6) if figure == "macs" else (" kB", 1.0)
-    texts = [
-        shown(one.value / factor) if figure == "macs" else figure_text(figure, one)
-        for one in (first, last)
-        if one.value
-    ]
-    ratio = first.value / last.value
-    below = f"{shown(ratio)} times smaller than {texts[0]}{unit}" if ratio > 1 else f"of {texts[0]}{unit}"
-    return name, Cell(texts[1] + unit, last.value, below)
+    ratio = before.value / after.value
+    below = f"{shown(ratio)} times smaller than" if ratio > 1 else "from"
+    return LABELS[name], Cell(_text(name, after), after.value, f"{below} {_text(name, before)}")
+
+
+def _figure(name: str, stage: Compared) -> Figure | None:
+    found = stage.figures.get(name)
+    return None if found is None or found.value is None else found
+
+
+def _text(name: str, figure: Figure) -> str:
+    return f"{figure_text(name, figure)} {figure.unit}".rstrip()
 
 
 def _latency(report: RunReport) -> tuple[str, Cell] | None:
-    figure = report.final.figures.get("latency_p50_ms")
+    figure = _figure("latency_p50_ms", report.final)
     if figure is None or figure.value is None:
         return None
     below = _speed(report.final.against_baseline)
@@ -72,15 +68,16 @@ def _speed(compared: Comparison | None) -> str:
     return f"{found.ratio:.2f} times as fast ({span(found.low, found.high, 2)}){unclear}"
 
 
-def _measured_on(report: RunReport) -> str:
-    score = report.final.figures.get("score")
-    latency = report.final.figures.get("latency_p50_ms")
+def _obtained(report: RunReport) -> str:
+    """Return how score and latency were obtained, and on what."""
+    score, latency = (_figure(name, report.final) for name in ("score", "latency_p50_ms"))
     parts = []
-    if score is not None and score.samples:
-        parts.append(f"{report.metric.name} on {score.samples:,} evaluation samples of {report.data.origin}")
-    if latency is not None and latency.on:
-        parts.append(f"latency with {latency.on}")
-    return f"Measured: {'; '.join(parts)}. Intervals hold 95 %." if parts else ""
+    if score is not None:
+        samples = f" {score.samples:,} evaluation samples of" if score.samples else ""
+        parts.append(f"{report.metric.name} is {score.how} on{samples} {report.data.origin}")
+    if latency is not None:
+        parts.append(f"latency is {latency.how} with {latency.on or 'this machine'}")
+    return f"Here, {', '.join(parts)}. Intervals hold 95 %." if parts else "Neither score nor latency is known."
 
 
 def _of_the_board(report: RunReport) -> Block:

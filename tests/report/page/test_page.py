@@ -167,6 +167,18 @@ def test_what_is_absent_says_why_and_is_no_number(write: Write, report: dict[str
     assert "its file is no longer in the run" in shown.text and "--no-layers" in shown.text
 
 
+def test_a_ratio_of_a_signal_to_no_noise_is_no_number(write: Write, report: dict[str, Any]) -> None:
+    report["stages"][3]["notes"] = {
+        "validation": {"mse, nearest": [94.0, float("inf")], "entropy, nearest": [93.0, 31.5]}
+    }
+    page, content = write(report)
+    shown = Document(page.read_text(encoding="utf-8"))
+    assert {name: cell.value for name, cell in shown.column("What quantize tried", "dB").items()} == {
+        "mse, nearest": None, "entropy, nearest": 31.5,
+    }  # fmt: skip
+    assert json.loads(shown.embedded, parse_constant=pytest.fail) == content
+
+
 def test_arms_stand_beside_the_run(write: Write, report: dict[str, Any]) -> None:
     report["arms"]["from-scratch"] = measured(91.6, "%", 0.5, 10_000)
     page, _ = write(report)

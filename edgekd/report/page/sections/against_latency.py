@@ -24,7 +24,7 @@ def against_latency(report: RunReport, rows: Sequence[tuple[str, Compared]]) -> 
     name = report.metric.name[:1].upper() + report.metric.name[1:]
     better = "up" if report.metric.higher_is_better else "down"
     caption = (
-        f"{name} against latency, measured with {measured[-1][2].on}. Better is left and {better}; bars are 95 % intervals; "
+        f"{name} against latency, measured with {measured[-1][2].on or 'this machine'}. Better is left and {better}; bars are 95 % intervals; "
         "the filled point is the last stage."
     )
     points = _points(measured)

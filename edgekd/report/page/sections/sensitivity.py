@@ -95,10 +95,7 @@ def _candidates(stage: StageOfRun) -> Table | None:
     tried = stage.notes.get("validation")
     if not isinstance(tried, Mapping) or not all(_is_pair(pair) for pair in tried.values()):
         return None
-    rows = [
-        [Cell(str(name)), *(Cell(shown(float(value), 4), float(value)) for value in pair)]
-        for name, pair in tried.items()
-    ]
+    rows = [[Cell(str(name)), *map(_optional, pair)] for name, pair in tried.items()]
     heads = [
         Head("candidate", number=False),
         Head("score", "on validation"),
@@ -108,7 +105,11 @@ def _candidates(stage: StageOfRun) -> Table | None:
 
 
 def _is_pair(pair: Any) -> bool:
-    return isinstance(pair, list) and len(pair) == 2 and all(isinstance(value, int | float) for value in pair)
+    return isinstance(pair, list) and len(pair) == 2 and all(isinstance(value, int | float | None) for value in pair)
+
+
+def _optional(value: float | None) -> Cell:
+    return Cell("not finite") if value is None else Cell(shown(float(value), 4), float(value))
 
 
 def _kept_float(stage: StageOfRun) -> Table | None:

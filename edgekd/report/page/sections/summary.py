@@ -71,13 +71,13 @@ def _speed(compared: Comparison | None) -> str:
 def _obtained(report: RunReport) -> str:
     """Return how score and latency were obtained, and on what."""
     score, latency = (_figure(name, report.final) for name in ("score", "latency_p50_ms"))
-    parts = []
+    found = []
     if score is not None:
-        samples = f" {score.samples:,} evaluation samples of" if score.samples else ""
-        parts.append(f"{report.metric.name} is {score.how} on{samples} {report.data.origin}")
+        samples = f"{score.samples:,} evaluation samples of " if score.samples else ""
+        found.append(f"The {report.metric.name} is {score.how} on {samples}{report.data.origin}.")
     if latency is not None:
-        parts.append(f"latency is {latency.how} with {latency.on or 'this machine'}")
-    return f"Here, {', '.join(parts)}. Intervals hold 95 %." if parts else "Neither score nor latency is known."
+        found.append(f"The latency is {latency.how} with {latency.on or 'this machine'}.")
+    return " ".join([*found, "Intervals hold 95 %."])
 
 
 def _of_the_board(report: RunReport) -> Block:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from pydantic import Field
+
 from edgekd.errors import InputError
 from edgekd.verbs.report.reading import checked, read_object
 from edgekd.verbs.report.run_report import Read
@@ -23,7 +25,7 @@ class LayerTimes(Read):
     total_us: float
     integer_share: float
     conversion_share: float
-    nodes: tuple[Node, ...]
+    nodes: tuple[Node, ...] = Field(min_length=1)
 
 
 class Identity(Read):
@@ -145,7 +147,7 @@ class LayerNoise(Read):
     float_score: float
     score: float
     sqnr_db: float
-    layers: tuple[RoundedLayer, ...]
+    layers: tuple[RoundedLayer, ...] = Field(min_length=1)
 
 
 class NamedGroup(Read):

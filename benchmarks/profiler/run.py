@@ -1,16 +1,19 @@
 """Is the profiler right, and does it slow down what it measures? `taskset -c 1 python benchmarks/profiler/run.py`.
 
-Each tool is a process of its own, one thread, the same file; in every round the two follow each other, in turned order. A
-round gives one ratio of medians; shown is the median over the rounds with its 95 % bootstrap interval. OpenVINO's
-`benchmark_app` prints hundredths of a millisecond, so that it is held against networks of several milliseconds.
+Each tool is a process of its own, one thread, the same file. Both run at the same time, but never at once: half a second the
+one is stopped, half a second the other, so that what disturbs the machine falls on both. Where a model comes to lie in memory
+moves the times of a whole process; so each pair is started several times. A pair gives one ratio of medians; shown is their median
+with its 95 % bootstrap interval. OpenVINO's `benchmark_app` prints hundredths of a millisecond, so that it is held against networks
+of several milliseconds.
 
-What profiling adds is measured in one process: calls a second inside of the profiler's loop, and with a power sensor read
-beside them, against a loop that only calls. Blocks of half a second alternate.
+What profiling adds is measured in one process: the time of a call inside of the profiler's loop, and with a power sensor read
+beside it, against a loop that only calls. Blocks of a quarter of a second alternate.
 """
 
 import argparse
 import json
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -40,6 +43,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int]]] = {
     "mobilenet-v2, 224": (lambda: MobileNetV2(), (3, 224, 224)),
     "resnet-8, 28": (lambda: ResNet8(in_channels=1), (1, 28, 28)),
 }
+TURN_S = 0.5
 LARGE = ("mobilenet-v1, 224", "mobilenet-v2, 224")
 CHIP = "sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon1"
 
@@ -54,35 +58,79 @@ def write(name: str, folder: Path) -> Path:
     return path
 
 
-def edgekd_ms(path: Path, runtime: str, seconds: float) -> float:
-    """Return the p50 that `edgekd profile` prints."""
-    command = [sys.executable, "-m", "edgekd", "profile", str(path), "--runtime", runtime, "--sensor", "none", "--json"]
-    found = json.loads(subprocess.check_output([*command, "--duration", f"{seconds:g}s"], stderr=subprocess.DEVNULL))
-    return float(found["latency"]["p50_ms"])
+def edgekd(path: Path, runtime: str, seconds: float) -> list[str]:
+    """Return the command line of the profiler."""
+    return [sys.executable, str(HERE / "profiled.py"), str(path), runtime, str(seconds)]
 
 
-def bare_loop_ms(path: Path, seconds: float) -> float:
-    """Return the median of a loop around ONNX Runtime."""
-    return float(subprocess.check_output([sys.executable, str(HERE / "bare_loop.py"), str(path), str(seconds)]))
+def bare_loop(path: Path, seconds: float) -> list[str]:
+    """Return the command line of a loop around ONNX Runtime."""
+    return [sys.executable, str(HERE / "bare_loop.py"), str(path), str(seconds)]
 
 
-def benchmark_app_ms(path: Path, seconds: float, shape: Sequence[int]) -> float:
-    """Return the median that OpenVINO's `benchmark_app` prints, with the settings that edgekd opens a session with."""
+def benchmark_app(path: Path, seconds: float, shape: Sequence[int]) -> list[str]:
+    """Return the command line of OpenVINO's tool, with the settings that edgekd opens a session with."""
     command = ["benchmark_app", "-m", str(path), "-d", "CPU", "-hint", "none", "-api", "sync", "-nthreads", "1"]
-    more = ["-nstreams", "1", "-infer_precision", "f32", "-shape", str([1, *shape]), "-t", f"{seconds:g}"]
-    said = subprocess.check_output([*command, *more], text=True, stderr=subprocess.STDOUT)
-    return float(re.search(r"Median:\s+([\d.]+) ms", said)[1])  # type: ignore[index]
+    return [*command, "-nstreams", "1", "-infer_precision", "f32", "-shape", str([1, *shape]), "-t", f"{seconds:g}"]
+
+
+def median_of(said: str) -> float:
+    """Return the median in ms that a tool printed."""
+    found = re.search(r"Median:\s+([\d.]+) ms", said)
+    return float(found[1] if found else said)
+
+
+def in_turns(*commands: list[str]) -> list[str]:
+    """Run two processes, of which one is stopped at any time; return what they wrote."""
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]
+    for one in running[1:]:
+        one.send_signal(signal.SIGSTOP)
+    said: list[str] = [""] * len(running)
+    while any(one.poll() is None for one in running):
+        for index, one in enumerate(running):
+            if one.poll() is None:
+                one.send_signal(signal.SIGCONT)
+                time.sleep(TURN_S)
+                if all(other.poll() is not None for other in running if other is not one):
+                    said[index] += one.communicate()[0]
+                elif one.poll() is None:
+                    one.send_signal(signal.SIGSTOP)
+    return [
+        text + (one.stdout.read() if one.stdout and not one.stdout.closed else "")
+        for text, one in zip(said, running, strict=True)
+    ]
+
+
+def agreement(one: list[str], other: list[str], pairs: int) -> dict[str, Any]:
+    """Return the first tool's median divided by the second's, over several pairs of processes."""
+    times = []
+    for number in range(pairs):
+        turned = (one, other) if number % 2 else (other, one)
+        medians = [median_of(said) for said in in_turns(*turned)]
+        times.append(medians if number % 2 else medians[::-1])
+    return summarized([pair[0] for pair in times], [pair[1] for pair in times])
+
+
+def summarized(one: Sequence[float], other: Sequence[float]) -> dict[str, Any]:
+    """Return the median of the ratios with its interval."""
+    ratio, low, high = paired_speedup(*([np.array([time]) for time in arm] for arm in (one, other)))
+    return {
+        "ratio": ratio,
+        "low": low,
+        "high": high,
+        "rounds": len(one),
+        "edgekd": float(np.median(one)),
+        "other": float(np.median(other)),
+    }
 
 
 def ratios(one: Callable[[], float], other: Callable[[], float], rounds: int) -> dict[str, Any]:
-    """Return the median over the rounds of the first's time divided by the second's, with its interval."""
+    """Return the first's time divided by the second's, over rounds of both in turned order."""
     times: list[list[float]] = [[], []]
     for number in range(rounds):
         for index in (0, 1) if number % 2 else (1, 0):
             times[index].append((one, other)[index]())
-    ratio, low, high = paired_speedup(*([np.array([time]) for time in arm] for arm in times))
-    medians = [float(np.median(arm)) for arm in times]
-    return {"ratio": ratio, "low": low, "high": high, "rounds": rounds, "edgekd_ms": medians[0], "other_ms": medians[1]}
+    return summarized(*times)
 
 
 def overhead(session: Session, feeds: dict[str, Any], rounds: int, sensor: Ina3221) -> dict[str, Any]:
@@ -97,13 +145,13 @@ def overhead(session: Session, feeds: dict[str, Any], rounds: int, sensor: Ina32
 
     def plainly() -> None:
         with garbage_collection_off():
-            end = time.perf_counter() + 0.5
+            end = time.perf_counter() + 0.25
             while time.perf_counter() < end:
                 for _ in range(10):
                     run()
 
     def profiled() -> None:
-        measure(run, duration_s=0.5, warmup_s=0.01, precision=-1.0)
+        measure(run, duration_s=0.25, warmup_s=0.01, precision=-1.0)
 
     def sensed() -> None:
         sensor.begin()
@@ -136,8 +184,9 @@ def power_sensor(root: Path) -> Ina3221:
 def main() -> None:
     """Measure and write `results.json` and `results.md`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
+    parser.add_argument("--pairs", type=int, default=12, help="of processes")
+    parser.add_argument("--rounds", type=int, default=40, help="of blocks in one process")
+    parser.add_argument("--seconds", type=float, default=6.0, help="of a pair, of which each tool has half")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     machine = read_machine()
@@ -149,16 +198,12 @@ def main() -> None:
         for network, (_, shape) in NETWORKS.items():
             path = write(network, folder)
             print(network, file=sys.stderr)
-            found["agreement"][f"bare loop, {network}"] = ratios(
-                lambda path=path: edgekd_ms(path, "onnxruntime", chosen.seconds),  # type: ignore[misc]
-                lambda path=path: bare_loop_ms(path, chosen.seconds),  # type: ignore[misc]
-                chosen.rounds,
+            found["agreement"][f"bare loop, {network}"] = agreement(
+                edgekd(path, "onnxruntime", chosen.seconds), bare_loop(path, chosen.seconds), chosen.pairs
             )
             if network in LARGE:
-                found["agreement"][f"benchmark_app, {network}"] = ratios(
-                    lambda path=path: edgekd_ms(path, "openvino", chosen.seconds),  # type: ignore[misc]
-                    lambda path=path, shape=shape: benchmark_app_ms(path, chosen.seconds, shape),  # type: ignore[misc]
-                    chosen.rounds,
+                found["agreement"][f"benchmark_app, {network}"] = agreement(
+                    edgekd(path, "openvino", chosen.seconds), benchmark_app(path, chosen.seconds, shape), chosen.pairs
                 )
             feeds = {"image": np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)}
             session = open_session("onnxruntime", path)
@@ -172,19 +217,19 @@ def as_text(found: dict[str, Any]) -> str:
     machine = found["machine"]
     lines = [
         "# The profiler against other tools\n",
-        f"{machine['cpu_model']}, {machine['cores']} core(s), one thread, batch 1. Ratios are medians over rounds of paired processes, "
+        f"{machine['cpu_model']}, {machine['cores']} core(s), one thread, batch 1. Ratios are medians over pairs of processes that take turns, "
         "with 95 % bootstrap intervals.\n",
-        "| against | edgekd p50, ms | other, ms | ratio | rounds |",
+        "| against | edgekd p50, ms | other, ms | ratio | pairs |",
         "|---|---|---|---|---|",
     ]
     lines += [
-        f"| {name} | {one['edgekd_ms']:.4g} | {one['other_ms']:.4g} | {_ratio(one)} | {one['rounds']} |"
+        f"| {name} | {one['edgekd']:.4g} | {one['other']:.4g} | {_ratio(one)} | {one['rounds']} |"
         for name, one in found["agreement"].items()
     ]
     lines += ["\nWhat it adds to a call, against a bare loop in the same process:\n"]
     lines += ["| network | a call, ms | in the profiler's loop | beside a power sensor |", "|---|---|---|---|"]
     lines += [
-        f"| {name} | {one['profiler']['other_ms'] * 1e3:.4g} | {_ratio(one['profiler'])} | {_ratio(one['sensor'])} |"
+        f"| {name} | {one['profiler']['other'] * 1e3:.4g} | {_ratio(one['profiler'])} | {_ratio(one['sensor'])} |"
         for name, one in found["overhead"].items()
     ]
     return "\n".join(lines) + "\n"

@@ -57,6 +57,37 @@ class LatencyOfProfile(Read):
     p95_low_ms: float | None = None
     p95_high_ms: float | None = None
     p99_ms: float | None = None
+    cpu_ms: float | None = None
+
+
+class EndToEnd(Read):
+    """From a frame of bytes to the decision; medians of its parts in milliseconds, and the whole."""
+
+    frame: tuple[int, int, int]
+    preprocess_p50_ms: float
+    runtime_p50_ms: float
+    postprocess_p50_ms: float
+    latency: LatencyOfProfile
+    frames_per_second: float
+
+
+class Batch(Read):
+    """Several samples in a call."""
+
+    batch: int
+    p50_ms: float
+    samples_per_second: float
+
+
+class Instructions(Read):
+    """Instructions of a call: the median, and between what half of all calls lie."""
+
+    per_call: float
+    low: float
+    high: float
+    calls: int
+    counter: str
+    how: str
 
 
 class EnergyOfProfile(Read):
@@ -114,7 +145,11 @@ class Profile(Read):
     artifact: Identity
     session: RuntimeOfProfile
     batch: int
-    latency: LatencyOfProfile
+    latency: LatencyOfProfile | None = None
+    latency_absent: str | None = None
+    end_to_end: EndToEnd | None = None
+    throughput: tuple[Batch, ...] | None = None
+    instructions: Instructions | None = None
     peak_memory_mib: float | None = None
     energy: EnergyOfProfile | None = None
     energy_absent: str | None = None

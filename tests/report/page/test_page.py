@@ -83,7 +83,11 @@ def profile(nodes: list[dict[str, Any]]) -> dict[str, Any]:
         "artifact": {"name": "resnet8", "precision": "int8", "model_sha256": "a" * 64}, "batch": 1,
         "session": {"runtime": "onnxruntime", "version": "1.23", "provider": "CPUExecutionProvider", "threads": "1"},
         "latency": {"n": 300, "p50_ms": 0.91, "p50_low_ms": 0.9, "p50_high_ms": 0.92, "p95_ms": 1.2, "p95_low_ms": 1.1, "p95_high_ms": 1.3},
-        "peak_memory_mib": 61.5, "energy_absent": None,
+        "peak_memory_mib": 61.5, "energy_absent": None, "throughput": [{"batch": 4, "p50_ms": 3.0, "samples_per_second": 1250.0}],
+        "end_to_end": {
+            "frame": [480, 640, 3], "preprocess_p50_ms": 2.0, "runtime_p50_ms": 0.9, "postprocess_p50_ms": 0.1,
+            "latency": {"n": 200, "p50_ms": 3.1}, "frames_per_second": 320.0,
+        },
         "energy": {
             "sensor": "pi5-pmic", "covers": "the board", "samples": 400, "total_mj": 4.21, "total_low_mj": 4.1, "total_high_mj": 4.3,
             "above_idle_mj": 1.5, "above_idle_low_mj": 1.4, "above_idle_high_mj": 1.6,
@@ -110,6 +114,8 @@ def test_a_board_s_profile_is_shown_as_its_own(write: Write, report: dict[str, A
     board = shown.column("Raspberry Pi 5 Model B", "value")
     assert {name: cell.value for name, cell in board.items()} == {
         "latency p50, ms": 0.91, "latency p95, ms": 1.2, "peak memory, MiB": 61.5, "energy of a call, mJ": 4.21, "above idle, mJ": 1.5,
+        "from a frame of 640 x 480 to the decision, p50, ms": 3.1, "of it preprocessing, ms": 2.0, "of it postprocessing, ms": 0.1,
+        "frames a second": 320.0, "samples a second, batch 4": 1250.0,
     }  # fmt: skip
     assert "p90, p99: absent: 300 calls are too few" in shown.text and "the firmware slows the board down" in shown.text
     assert [cell.value for cell in shown.column("every node", "time").values()] == [9.0]  # both are called a
@@ -117,6 +123,25 @@ def test_a_board_s_profile_is_shown_as_its_own(write: Write, report: dict[str, A
     assert [cell.value for cell in shown.column("every window", "p50").values()] == [1.0, 1.1, 1.2, 1.3]
     svg = page.read_text(encoding="utf-8")
     assert ">a (2)<" in svg and svg.count("rounding and layout: 9 µs") == 1
+
+
+def test_instructions_of_an_emulated_board_are_no_time(write: Write, report: dict[str, Any], tmp_path: Path) -> None:
+    counted = {
+        "per_call": 632_080.0,
+        "low": 631_904.0,
+        "high": 632_248.0,
+        "calls": 100,
+        "counter": "clock",
+        "how": "emulated",
+    }
+    nothing = dict.fromkeys(("latency", "energy", "end_to_end", "throughput", "layers", "sustained", "peak_memory_mib"))
+    path = tmp_path / "profile.json"
+    content = {**profile([]), **nothing, "latency_absent": "the clock counts instructions", "instructions": counted}
+    path.write_text(json.dumps(content), encoding="utf-8")
+    page, _ = write(report, evidence=(path,))
+    shown = Document(page.read_text(encoding="utf-8"))
+    assert [cell.value for cell in shown.column("Instructions, by clock", "value").values()] == [632_080.0]
+    assert "Latency: absent: the clock counts instructions." in shown.text
 
 
 def test_groups_of_channels_by_what_they_cost(write: Write, report: dict[str, Any], tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ from edgekd.report.page.blocks import Block, Cell, Head, Items, Plot, Section, T
 from edgekd.report.page.numbers import decimals, shown, span
 from edgekd.report.page.plots.lines import lines
 from edgekd.verbs.report import TargetContent
-from edgekd.verbs.report.evidence import Profile, Sustained
+from edgekd.verbs.report.evidence import Batch, EndToEnd, EnergyOfProfile, Instructions, Profile, Sustained
+
+Row = list[Cell] | None
 
 _MINUTES_FROM_S = 180
 _HEADS = (Head("figure", number=False), Head("value", "measured"), Head("95 % interval"), Head("samples"))
@@ -32,34 +34,19 @@ def _machine(profile: Profile) -> list[Block]:
         f"{machine.title}, {session.runtime} {session.version}, {session.provider}, threads {session.threads}, "
         f"batch {profile.batch}; {machine.time_utc}"
     )
-    latency, energy = profile.latency, profile.energy
+    memory = _row("peak memory, MiB", profile.peak_memory_mib)
     rows = [
-        _row("latency p50, ms", latency.p50_ms, latency.p50_low_ms, latency.p50_high_ms, latency.n),
-        _row("latency p90, ms", latency.p90_ms, None, None, latency.n),
-        _row("latency p95, ms", latency.p95_ms, latency.p95_low_ms, latency.p95_high_ms, latency.n),
-        _row("latency p99, ms", latency.p99_ms, None, None, latency.n),
-        _row("peak memory, MiB", profile.peak_memory_mib, None, None, None),
+        *_times(profile),
+        memory,
+        *_energy(profile.energy),
+        *_frames(profile.end_to_end),
+        *_batches(profile.throughput),
     ]
-    if energy is not None:
-        rows += [
-            _row("energy of a call, mJ", energy.total_mj, energy.total_low_mj, energy.total_high_mj, energy.samples),
-            _row(
-                "above idle, mJ",
-                energy.above_idle_mj,
-                energy.above_idle_low_mj,
-                energy.above_idle_high_mj,
-                energy.samples,
-            ),
-        ]
-    blocks: list[Block] = [Table(on, _HEADS, [row for row in rows if row is not None], width=32)]
-    absent = [name for name in ("p90", "p95", "p99") if getattr(latency, f"{name}_ms") is None]
-    if absent:
-        blocks.append(Text(f"{', '.join(absent)}: absent: {latency.n:,} calls are too few."))
-    if profile.peak_memory_mib is None:
-        blocks.append(Text("Peak memory: absent: edgekd itself was in the process; `run.pyz profile` measures it."))
-    blocks.append(
-        Text(f"Energy: {energy.covers}, by {energy.sensor}." if energy else f"Energy: absent: {profile.energy_absent}.")
-    )
+    known = [row for row in rows if row is not None]
+    blocks: list[Block] = [Table(on, _HEADS, known, width=32)] if known else []
+    if profile.instructions is not None:
+        blocks.append(_instructions(profile.instructions, on))
+    blocks += [Text(reason) for reason in _absences(profile)]
     if profile.warnings:
         blocks.append(Items(profile.warnings))
     if profile.sustained is not None and profile.sustained.windows:
@@ -67,9 +54,78 @@ def _machine(profile: Profile) -> list[Block]:
     return blocks
 
 
+def _times(profile: Profile) -> list[Row]:
+    latency = profile.latency
+    if latency is None:
+        return []
+    return [
+        _row("latency p50, ms", latency.p50_ms, latency.p50_low_ms, latency.p50_high_ms, latency.n),
+        _row("latency p90, ms", latency.p90_ms, samples=latency.n),
+        _row("latency p95, ms", latency.p95_ms, latency.p95_low_ms, latency.p95_high_ms, latency.n),
+        _row("latency p99, ms", latency.p99_ms, samples=latency.n),
+        _row("CPU time of a call, ms", latency.cpu_ms, samples=latency.n),
+    ]
+
+
+def _energy(energy: EnergyOfProfile | None) -> list[Row]:
+    if energy is None:
+        return []
+    return [
+        _row("energy of a call, mJ", energy.total_mj, energy.total_low_mj, energy.total_high_mj, energy.samples),
+        _row(
+            "above idle, mJ", energy.above_idle_mj, energy.above_idle_low_mj, energy.above_idle_high_mj, energy.samples
+        ),
+    ]
+
+
+def _frames(found: EndToEnd | None) -> list[Row]:
+    if found is None:
+        return []
+    height, width, _ = found.frame
+    whole = found.latency
+    return [
+        _row(
+            f"from a frame of {width} x {height} to the decision, p50, ms",
+            whole.p50_ms,
+            whole.p50_low_ms,
+            whole.p50_high_ms,
+            whole.n,
+        ),
+        _row("of it preprocessing, ms", found.preprocess_p50_ms, samples=whole.n),
+        _row("of it postprocessing, ms", found.postprocess_p50_ms, samples=whole.n),
+        _row("frames a second", found.frames_per_second, samples=whole.n),
+    ]
+
+
+def _batches(found: Sequence[Batch] | None) -> list[Row]:
+    return [_row(f"samples a second, batch {one.batch}", one.samples_per_second) for one in found or ()]
+
+
+def _instructions(found: Instructions, on: str) -> Table:
+    heads = (Head("figure", number=False), Head("value", found.how), Head("half of all calls"), Head("samples"))
+    row = _row("instructions of a call", found.per_call, found.low, found.high, found.calls)
+    assert row is not None
+    return Table(f"Instructions, by {found.counter}: {on}", heads, [row], width=32)
+
+
+def _absences(profile: Profile) -> list[str]:
+    """Return a sentence for each figure that nobody obtained."""
+    latency, energy = profile.latency, profile.energy
+    if latency is None:
+        return [f"Latency: absent: {profile.latency_absent}."]
+    few = [name for name in ("p90", "p95", "p99") if getattr(latency, f"{name}_ms") is None]
+    found = [f"{', '.join(few)}: absent: {latency.n:,} calls are too few."] if few else []
+    if profile.peak_memory_mib is None:
+        found.append("Peak memory: absent: edgekd itself was in the process; `run.pyz profile` measures it.")
+    return [
+        *found,
+        f"Energy: {energy.covers}, by {energy.sensor}." if energy else f"Energy: absent: {profile.energy_absent}.",
+    ]
+
+
 def _row(
-    title: str, value: float | None, low: float | None, high: float | None, samples: int | None
-) -> list[Cell] | None:
+    title: str, value: float | None, low: float | None = None, high: float | None = None, samples: int | None = None
+) -> Row:
     """Return a figure, or None where nobody obtained it."""
     if value is None:
         return None

@@ -100,7 +100,9 @@ def find_entry(entries: list[Entry], key: Mapping[str, Any], where: str) -> Entr
             return entry
     nearest = max(entries, key=lambda entry: _alike(entry.key, key))
     differing = [name for name in {**key, **nearest.key} if nearest.key.get(name) != key.get(name)]
-    differences = "; ".join(f"{name} {_shown(nearest.key.get(name))} there, {_shown(key.get(name))} here" for name in differing)
+    differences = "; ".join(
+        f"{name} {_shown(nearest.key.get(name))} there, {_shown(key.get(name))} here" for name in differing
+    )
     raise DeviceError(
         f"{where} holds no baseline for this: {differences}. Figures compare on the same machine, runtime, threads and container only: "
         "write one here with edgekd baseline update, or give the older artifact itself as --baseline"

@@ -34,11 +34,11 @@ def read_budget(sources: Sequence[str]) -> Budget:
     for source in sources:
         name, pair, limit = source.partition("=")
         if pair and not Path(source).is_file():
-            limits[_figure(name.strip(), "--budget")] = _limit(name.strip(), limit, "--budget")
+            limits |= _limits({name.strip(): limit}, "--budget")
             continue
         content = dict(_content(Path(source)))
         thresholds |= _thresholds(content.pop(REGRESSION, {}), source)
-        limits |= {_figure(key, source): _limit(key, value, source) for key, value in content.items()}
+        limits |= _limits(content, source)
     return Budget(limits, thresholds)
 
 
@@ -48,8 +48,11 @@ def _figure(name: str, where: str) -> str:
     return name
 
 
-def _limit(name: str, written: Any, where: str) -> float:
-    return quantity(written, KINDS[name].dimension, f"{where}: {name}")
+def _limits(content: Mapping[str, Any], where: str) -> dict[str, float]:
+    return {
+        name: quantity(written, KINDS[_figure(name, where)].dimension, f"{where}: {name}")
+        for name, written in content.items()
+    }
 
 
 def _thresholds(content: Any, source: str) -> dict[str, float]:

@@ -14,7 +14,11 @@ from .figures import Figure
 
 Outcome = Literal["pass", "fail", "not distinguishable", "too noisy", "not measured"]
 
-PASS, FAIL, UNCLEAR, NOISY, ABSENT = "pass", "fail", "not distinguishable", "too noisy", "not measured"
+PASS: Outcome = "pass"
+FAIL: Outcome = "fail"
+UNCLEAR: Outcome = "not distinguishable"
+NOISY: Outcome = "too noisy"
+ABSENT: Outcome = "not measured"
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,9 @@ def judge_ratio(ratio: Figure, threshold_percent: float, disturbances: Sequence[
             return Judged(NOISY, ratio, f"above the threshold, but {'; '.join(disturbances)}")
         return Judged(FAIL, ratio)
     if ratio.high is not None and ratio.high > 1 + 2 * threshold:
-        return Judged(NOISY, ratio, "twice the threshold lies within the ratio's interval: measure for longer (--duration)")
+        return Judged(
+            NOISY, ratio, "twice the threshold lies within the ratio's interval: measure for longer (--duration)"
+        )
     return Judged(PASS, ratio)
 
 

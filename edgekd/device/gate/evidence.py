@@ -71,13 +71,16 @@ def ratio_of(new: Figure, old: Figure) -> Figure:
         return Figure(None, reason=new.reason or old.reason or "the baseline's figure is 0")
     low = (new.low if new.low is not None else new.value) / (old.high or old.value)
     high = (new.high if new.high is not None else new.value) / (old.low or old.value)
-    certain = None in (new.low, new.high) and None in (old.low, old.high)
-    return Figure(new.value / old.value, *((None, None) if certain else (low, high)), how=new.how)
+    if new.low is None and old.low is None:
+        return Figure(new.value / old.value, how=new.how)
+    return Figure(new.value / old.value, low, high, new.how)
 
 
 def _percentile(times_ms: Array, quantile: float, needed: int) -> Figure:
     if len(times_ms) < needed:
-        reason = f"p{100 * quantile:.0f} needs {needed} calls, {len(times_ms)} were made: measure for longer (--duration)"
+        reason = (
+            f"p{100 * quantile:.0f} needs {needed} calls, {len(times_ms)} were made: measure for longer (--duration)"
+        )
         return Figure(None, samples=len(times_ms), reason=reason)
     low, high = quantile_interval(times_ms, quantile)
     return Figure(

@@ -146,7 +146,12 @@ def update_baseline(subject: Subject, path: Path, settings: GateSettings | None 
     figures = {name: evidence.figure(name) for name, kind in KINDS.items() if kind.launched} | {"size": _size(subject)}
     key = key_of(subject.to_dict(), evidence.launches[0].result, settings.threads, container())
     entry = update(path, key, subject.to_dict(), {name: one for name, one in figures.items() if one.value is not None})
-    return {"file": str(path), **entry.to_dict(), "noise": evidence.noises(), "warnings": disturbances(evidence.noises())}
+    return {
+        "file": str(path),
+        **entry.to_dict(),
+        "noise": evidence.noises(),
+        "warnings": disturbances(evidence.noises()),
+    }
 
 
 def _checks(budget: Budget, sharing: Sharing, compared: bool) -> list[Check]:
@@ -227,7 +232,8 @@ def _result(
         "sharing": {"shared": sharing.shared, "reason": sharing.reason},
         "checks": [_described(case, check, verdicts[check], together) for check in checks],
         "figures": {
-            name: {"unit": unit_of(kind.dimension), **case.figure(name, together).to_dict()} for name, kind in KINDS.items()
+            name: {"unit": unit_of(kind.dimension), **case.figure(name, together).to_dict()}
+            for name, kind in KINDS.items()
         },
         "container": container(),
         "machine": machine,
@@ -274,5 +280,3 @@ def _baseline(case: _Case) -> dict[str, Any] | None:
 
 def _kept(result: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in result.items() if name != "machine"}
-
-

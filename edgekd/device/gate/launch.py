@@ -6,6 +6,7 @@ takes several launches; and a model that takes its process along takes nothing e
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def measure_launch(job: Mapping[str, Any], place: Path) -> tuple[dict[str, Any],
     calls: dict[str, Callable[[], object]] = {}
     for role, model in job["models"].items():
         session, feeds = _open(model, job["threads"]), read_arrays(place / f"{role}.npz")
-        calls[role] = lambda session=session, feeds=feeds: session.run(feeds)
+        calls[role] = partial(session.run, feeds)
         for _ in range(2):
             calls[role]()
         memory_mib[role] = None if sessions else peak_memory_mib()  # of the second model it would be that of both

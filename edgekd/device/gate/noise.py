@@ -1,6 +1,5 @@
 """How much other work disturbed a measurement: what the kernel counted while it went on."""
 
-import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path

@@ -72,7 +72,7 @@ def measure_round(subjects: Mapping[str, Subject], settings: GateSettings, energ
 
 def launch(subjects: Mapping[str, Subject], settings: GateSettings, number: int) -> launcher.Launch:
     """Launch the models once; `number` decides which one is opened first."""
-    order = list(subjects) if number % 2 == 0 else list(reversed(subjects))
+    order = list(subjects) if number % 2 == 0 else list(subjects)[::-1]
     return launcher.start(
         {role: subjects[role] for role in order},
         threads=settings.threads,

@@ -23,18 +23,18 @@ import numpy as np
 from slower import write_variants
 
 from edgekd.device.comparison import interleave
+from edgekd.device.files import sha256_of
 from edgekd.device.gate.budget import Budget
 from edgekd.device.gate.gate import gate, update_baseline
 from edgekd.device.gate.rounds import GateSettings, measure_round
 from edgekd.device.gate.subject import Subject, subject_of
 from edgekd.device.runtimes import open_session
-from edgekd.device.files import sha256_of
 
 HERE = Path(__file__).parent
 MODEL = HERE.parents[1] / "examples/fashion_mnist/model.pt"
 MODELS = {"fp32": ("export",), "int8": ("quantize", "--calibrator", "min-max")}
 REPETITIONS, COMPARISONS = 3, 100
-SETTINGS = GateSettings(duration_s=1.8, launches=3, confirm=2, counter="none", sensor="none", shared=True)
+SETTINGS = GateSettings(duration_s=1.5, launches=3, confirm=2, counter="none", sensor="none", shared=True)
 CALIBRATION = GateSettings(duration_s=12.0, launches=12, counter="none", sensor="none", shared=True)
 SLOWER = 1.10
 

@@ -41,7 +41,7 @@ class Evidence:
             return _instructions(models)
         if name == "memory":
             held = [one["memory_mib"] * 2**20 for one in models if one["memory_mib"] is not None]
-            return _over_launches(held, "this system does not tell a process's peak memory")
+            return _over_launches(held, "no launch could tell the peak memory of this model alone")
         if models[0]["latency"] is None:
             return Figure(None, reason=models[0]["latency_absent"])
         if kind.quantile is not None:

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import CheckFailed, DeviceError
 from ..machine import read_machine, warnings
+from ..runtimes import known_runtimes
 from .accuracy import accuracy_drop
 from .baseline import Entry, find_entry, key_of, read_baseline, update
 from .budget import Budget
@@ -115,6 +116,9 @@ def gate(
         raise DeviceError("nothing to check: give --budget (a file, or latency-p95=20ms) or --baseline")
     if older is not None and older.batch != subject.batch:
         raise DeviceError(f"the baseline takes {older.batch} sample(s) a call, this model {subject.batch}: use --batch")
+    for one in (subject, *([] if older is None else [older])):
+        if one.runtime not in known_runtimes():
+            raise DeviceError(f"unknown runtime {one.runtime!r}; known: {', '.join(known_runtimes())}")
     entries = None if stored is None else read_baseline(stored)
     machine = read_machine()
     sharing = sharing_of(machine, settings.shared)
@@ -171,7 +175,7 @@ def _measure(case: _Case, checks: list[Check], entries: list[Entry] | None, say:
     """Measure round after round, until every check that gates is a pass, cannot be measured, or the rounds are used up."""
     subjects = {"candidate": case.subject} | ({} if case.older is None else {"baseline": case.older})
     if entries is not None and case.stored is not None:
-        probe = launch(subjects, GateSettings(duration_s=0.1, launches=1, threads=case.settings.threads), 0)
+        probe = launch(subjects, replace(case.settings, duration_s=0.1, launches=1, counter="none"), 0)
         key = key_of(case.subject.to_dict(), probe.result, case.settings.threads, container())
         case.entry = find_entry(entries, key, str(case.stored))
     while True:

@@ -53,6 +53,7 @@ def measure_launch(job: Mapping[str, Any], place: Path) -> tuple[dict[str, Any],
     A figure that cannot be obtained is None, and `<figure>_absent` says why. With a `sensor` only energy is measured, for it
     takes rests between the calls.
     """
+    machine, counter = read_machine(), find_counter(job["counter"])
     sessions: dict[str, Session] = {}
     memory_mib: dict[str, float | None] = {}
     calls: dict[str, Callable[[], object]] = {}
@@ -61,12 +62,12 @@ def measure_launch(job: Mapping[str, Any], place: Path) -> tuple[dict[str, Any],
         calls[role] = partial(session.run, feeds)
         for _ in range(2):
             calls[role]()
-        memory_mib[role] = None if sessions else peak_memory_mib()  # of the second model it would be that of both
+        # of the second model it would be that of both, and under an emulator that of the emulator
+        memory_mib[role] = None if sessions or machine.emulated else peak_memory_mib()
         sessions[role] = session
     found: dict[str, dict[str, Any]] = {
         role: {"session": session.describe(), "memory_mib": memory_mib[role]} for role, session in sessions.items()
     }
-    machine, counter = read_machine(), find_counter(job["counter"])
     timeless = _CLOCK if isinstance(counter, InstructionClock) else _EMULATED if machine.emulated else None
     times: dict[str, Array] = {}
     ratios: dict[str, float] = {}

@@ -45,8 +45,8 @@ def command(context: click.Context, /, **options: Any) -> None:
 
     Exit codes: 0 pass, 1 missed, 2 bad usage or input, 3 not measured or not decided, 4 the runtime is missing.
     """
-    from edgekd.device.gate.gate import SCHEMA
     from edgekd.device.gate.outputs import Outputs
+    from edgekd.device.gate.result import SCHEMA
     from edgekd.errors import InputError, device_errors_as
     from edgekd.report.console import print_json, say
     from edgekd.report.gate import show

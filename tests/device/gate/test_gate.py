@@ -197,6 +197,20 @@ def test_a_crash_in_a_later_round_leaves_nothing_decided(
     assert result["checks"][0]["reason"] == "model.onnx crashed (SIGSEGV)"
 
 
+def test_a_stored_baseline_decides_nothing_about_a_model_that_crashes(
+    subject: Subject, launches: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launches(lambda number, role: 1.0)
+    update_baseline(subject, tmp_path / "figures.json", SETTINGS)
+
+    def crash(*_: Any, **__: Any) -> None:
+        raise CheckFailed("model.onnx crashed (SIGSEGV)")
+
+    monkeypatch.setattr(rounds.launcher, "start", crash)
+    result = gate(subject, Budget(), SETTINGS, stored=tmp_path / "figures.json")
+    assert result["exit_code"] == 3 and {check["outcome"] for check in result["checks"]} == {"not measured"}
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

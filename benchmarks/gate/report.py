@@ -27,7 +27,13 @@ def report(results: dict[str, Any]) -> str:
             seconds = float(np.median([one["seconds"] for one in part]))
             cells = [f"{_count(one, 1)} | {_count(one, 3)}" for one in (same, slower)]
             lines.append(f"| {title} | {repetition + 1} | {' | '.join(cells)} | {seconds:.1f} |")
-    lines += ["", "Failed is exit code 1; undecided is exit code 3, too noisy to tell.", ""]
+    settings = results["settings"]
+    lines += [
+        "",
+        f"`--launches {settings['launches']} --duration {settings['duration_s']:g}s --confirm {settings['confirm']}`, one thread, shared. Failed is exit code 1; undecided is "
+        "exit code 3, too noisy to tell.",
+        "",
+    ]
     return "\n".join(lines)
 
 

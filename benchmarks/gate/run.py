@@ -34,7 +34,7 @@ HERE = Path(__file__).parent
 MODEL = HERE.parents[1] / "examples/fashion_mnist/model.pt"
 MODELS = {"fp32": ("export",), "int8": ("quantize", "--calibrator", "min-max")}
 REPETITIONS, COMPARISONS = 3, 100
-SETTINGS = GateSettings(duration_s=1.5, launches=3, confirm=2, counter="none", sensor="none", shared=True)
+SETTINGS = GateSettings(duration_s=0.9, launches=3, confirm=2, counter="none", sensor="none", shared=True)
 CALIBRATION = GateSettings(duration_s=12.0, launches=12, counter="none", sensor="none", shared=True)
 SLOWER = 1.10
 
@@ -49,6 +49,7 @@ def main() -> None:
     options = parser.parse_args()
     until = time.monotonic() + 60 * options.minutes
     results = json.loads(options.results.read_text()) if options.results.exists() else {"models": {}, "comparisons": []}
+    results["settings"] = {name: getattr(SETTINGS, name) for name in ("duration_s", "launches", "confirm", "threads")}
     subjects = {name: _subjects(name, options.work, results) for name in MODELS}
     options.results.write_text(json.dumps(results, indent=1) + "\n")
     with _load():

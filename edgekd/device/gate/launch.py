@@ -30,7 +30,7 @@ from .noise import noise_between, read_counters
 
 JOB, RESULT, TIMES = "job.json", "result.json", "times.npz"
 _BLOCK_MS = 10.0
-_SHORTEST_WARM_UP_S, _LONGEST_WARM_UP_S = 0.3, 5.0
+_SHORTEST_WARM_UP_S, _LONGEST_WARM_UP_S = 0.2, 5.0
 _EMULATED = "this processor is emulated, where time is not that of the board"
 _CLOCK = "this machine's clock counts instructions, so it tells no time"
 
@@ -78,7 +78,7 @@ def measure_launch(job: Mapping[str, Any], place: Path) -> tuple[dict[str, Any],
     else:
         if timeless is None:
             before = read_counters()
-            warmup_s = float(np.clip(job["duration_s"], _SHORTEST_WARM_UP_S, _LONGEST_WARM_UP_S))
+            warmup_s = float(np.clip(job["duration_s"] / 2, _SHORTEST_WARM_UP_S, _LONGEST_WARM_UP_S))
             timed = interleave(
                 calls, blocks=100_000, block_ms=_BLOCK_MS, duration_s=job["duration_s"], warmup_s=warmup_s, seed=job["seed"]
             )  # fmt: skip

@@ -27,6 +27,8 @@ COMMANDS = {
     "profile": "Measure latency and energy of an artifact or ONNX file on this machine.",
     "compare": "Say which of two artifacts or ONNX files is faster on this machine.",
     "report": "Write the report of a run as one HTML page.",
+    "gate": "Fail where an artifact misses a budget or is slower than a baseline.",
+    "baseline": "Keep the figures that later versions are compared with.",
     "methods": "List the distillation methods, and try them against each other.",
     "targets": "List, show, validate and make target profiles.",
     "runs": "List and clean run directories.",

@@ -1,4 +1,4 @@
-"""The command line of `run.pyz`: `python run.pyz run|verify|profile`."""
+"""The command line of `run.pyz`: `python run.pyz run|verify|profile|gate|baseline`."""
 
 import argparse
 import sys
@@ -8,6 +8,7 @@ from .durations import seconds
 from .errors import CheckFailed, DeviceError, RuntimeMissing
 from .files import check_folder_of, write_atomically
 from .frame_size import frame_size
+from .gate.command import add_parsers, execute
 
 _SENSORS = (
     "of energy: auto, none, ina3221, tegrastats, pi5-pmic, rapl, nvml, speck or meter:FILE"  # the module needs numpy
@@ -15,10 +16,13 @@ _SENSORS = (
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return the exit code: 0 done, 2 bad input, 3 a check failed, 4 something is not installed."""
+    """Run one command and return the exit code.
+
+    0 done, 1 a budget is missed, 2 bad input, 3 a check failed or a figure is absent, 4 something is not installed.
+    """
     options = _parser().parse_args(arguments)
     try:
-        _execute(options)
+        return _execute(options)
     except DeviceError as error:
         if options.debug:
             raise
@@ -27,10 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
-    return 0
 
 
-def _execute(options: argparse.Namespace) -> None:
+def _execute(options: argparse.Namespace) -> int:
     try:
         from . import commands, printing  # numpy is needed from here on
         from .profile import ProfileSettings
@@ -39,12 +42,15 @@ def _execute(options: argparse.Namespace) -> None:
             raise
         raise RuntimeMissing("numpy is not installed: pip install numpy") from error
     folder: Path = options.artifact or _artifact_folder()
+    code = 0
     if options.command == "run":
         result = commands.run(folder, options.input, options.output)
         text = printing.run_text(result)
     elif options.command == "verify":
         result = commands.verify(folder)
         text = printing.verify_text(result)
+    elif options.command in ("gate", "baseline"):
+        result, text, code = execute(options, folder)
     else:
         settings = ProfileSettings(
             duration_s=options.duration,
@@ -67,6 +73,7 @@ def _execute(options: argparse.Namespace) -> None:
     _print(printing.as_json(result) if options.json else text)
     if options.command == "verify" and not result["passed"]:
         raise CheckFailed(printing.verify_failure(result))
+    return code
 
 
 def _print(text: str) -> None:
@@ -88,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--json", action="store_true", help="print JSON")
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser = argparse.ArgumentParser(prog="run.pyz", description="Run, check or measure this model on this machine.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{run,verify,profile}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{run,verify,profile,gate,baseline}")
 
     run = commands.add_parser("run", parents=[common], help="run the model")
     run.add_argument("--input", type=Path, metavar="FILE", help=".npy or .npz (default: the self-check samples)")
@@ -117,6 +124,8 @@ def _parser() -> argparse.ArgumentParser:
     profile.add_argument("--sensor", default="auto", metavar="NAME", help=f"{_SENSORS} (default: auto)")
     profile.add_argument("--layers", action="store_true", help="show what single layers take, by the runtime's profile")
     profile.add_argument("--output", type=Path, metavar="FILE", help="write the JSON to this file as well")
+
+    add_parsers(commands, common, _duration, _SENSORS)
     return parser
 
 

@@ -53,15 +53,20 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Interleaved:
-    """One interleaved session: each candidate's blocks of call times in ms, equally many, in the order measured."""
+    """One interleaved session: each candidate's blocks of call times in ms, equally many, in the order measured.
+
+    `cpu_ms` is the time that the process's threads computed in a call, one value a block.
+    """
 
     blocks_ms: dict[str, list[Array]]
     warmups: dict[str, Warmup]
+    cpu_ms: dict[str, list[float]]
 
     def latency(self, name: str) -> Latency:
         """Summarize one candidate's calls."""
         warmup = self.warmups[name]
-        return Latency.from_samples(np.concatenate(self.blocks_ms[name]), warmup.calls, warmup.steady)
+        cpu_ms = float(np.median(self.cpu_ms[name])) or None  # 0 where that clock ticks too slowly
+        return Latency.from_samples(np.concatenate(self.blocks_ms[name]), warmup.calls, warmup.steady, cpu_ms)
 
     def comparison(self, baseline: str, candidate: str) -> Comparison:
         """Compare two of the candidates."""
@@ -105,6 +110,7 @@ def interleave(
     warmup_s: float = 5.0,
     seed: int = 0,
     clock: Clock = time.perf_counter_ns,
+    cpu_clock: Clock = time.process_time_ns,
 ) -> Interleaved:
     """Time several calls in one session.
 
@@ -118,10 +124,12 @@ def interleave(
         warmup_s: Longest warm-up of each, in seconds.
         seed: Of the random order.
         clock: Nanoseconds; replaced in tests.
+        cpu_clock: Nanoseconds that the process has computed; replaced in tests.
     """
     order = list(runs)
     shuffle = random.Random(seed).shuffle
     samples: dict[str, list[Array]] = {name: [] for name in runs}
+    computed: dict[str, list[float]] = {name: [] for name in runs}
     with garbage_collection_off():
         warmups = {name: warm_up(run, limit_s=warmup_s, clock=clock) for name, run in runs.items()}
         calls = {name: _calls_a_block(warmup.median_ms, block_ms) for name, warmup in warmups.items()}
@@ -129,10 +137,12 @@ def interleave(
         for _ in range(max(1, blocks)):
             shuffle(order)
             for name in order:
-                samples[name].append(_timed(runs[name], calls[name], clock))
+                times_ms, cpu_ms = _timed(runs[name], calls[name], clock, cpu_clock)
+                samples[name].append(times_ms)
+                computed[name].append(cpu_ms)
             if clock() - began >= duration_s * 1e9:
                 break
-    return Interleaved(samples, warmups)
+    return Interleaved(samples, warmups, computed)
 
 
 def paired_speedup(baseline: Sequence[Array], candidate: Sequence[Array]) -> tuple[float, float | None, float | None]:
@@ -172,11 +182,13 @@ def _calls_a_block(median_ms: float, block_ms: float) -> int:
     return int(np.clip(round(block_ms / max(median_ms, 1e-6)), 1, MOST_CALLS_A_BLOCK))
 
 
-def _timed(run: Callable[[], object], calls: int, clock: Clock) -> Array:
+def _timed(run: Callable[[], object], calls: int, clock: Clock, cpu_clock: Clock) -> tuple[Array, float]:
+    """Return the time of every call of a block, and the CPU time of one on average, both in ms."""
     run()
     samples = array("q")
+    computed_before = cpu_clock()
     for _ in range(calls):
         started = clock()
         run()
         samples.append(clock() - started)
-    return np.asarray(samples) / 1e6
+    return np.asarray(samples) / 1e6, (cpu_clock() - computed_before) / 1e6 / calls

@@ -4,6 +4,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from edgekd.device.artifact import open_artifact
 from edgekd.device.commands import opened_from
 from edgekd.device.profile import Opened
@@ -48,6 +50,20 @@ def open_for_timing(path: Path, threads: int, batch: int | None, runtime: str | 
 
 
 def _open_onnx(path: Path, threads: int, batch: int | None, runtime: str) -> Opened:
+    precision, inputs = read_onnx_for_timing(path, batch)
+    started = time.perf_counter()
+    session = open_session(runtime, path, threads)
+    load_ms = (time.perf_counter() - started) * 1e3
+    feeds = {info.name: inputs[info.name].astype(info.dtype) for info in session.inputs}
+    return Opened(path.stem, precision, runtime, path, session, feeds, load_ms)
+
+
+def read_onnx_for_timing(path: Path, batch: int | None, seed: int = 0) -> tuple[str, dict[str, NDArray[Any]]]:
+    """Return an ONNX file's precision and random inputs of one call, without a runtime.
+
+    Raises:
+        InputError: it is no ONNX file, or the batch does not fit.
+    """
     from edgekd.models.loading import detect_format, load_onnx
     from edgekd.models.onnx_graph import fixed_batch, graph_signature
     from edgekd.models.precision import precision_of
@@ -62,9 +78,4 @@ def _open_onnx(path: Path, threads: int, batch: int | None, runtime: str) -> Ope
     fixed = fixed_batch(graph)
     if fixed is not None and batch not in (None, fixed):
         raise InputError(f"{path} has a fixed batch of {fixed}: use --batch {fixed}")
-    inputs = graph_signature(graph).random_inputs(fixed or batch or 1)
-    started = time.perf_counter()
-    session = open_session(runtime, path, threads)
-    load_ms = (time.perf_counter() - started) * 1e3
-    feeds = {info.name: inputs[info.name].astype(info.dtype) for info in session.inputs}
-    return Opened(path.stem, precision_of(graph), runtime, path, session, feeds, load_ms)
+    return precision_of(graph), graph_signature(graph).random_inputs(fixed or batch or 1, seed)

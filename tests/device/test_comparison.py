@@ -103,5 +103,6 @@ def test_blocks_must_be_paired() -> None:
 
 def test_session_can_be_built_from_stored_samples() -> None:
     warmups = {name: Warmup(3, True, 1.0) for name in "ab"}
-    session = Interleaved({"a": [np.full(4, 2.0)] * 6, "b": [np.full(4, 1.0)] * 6}, warmups)
+    blocks = {"a": [np.full(4, 2.0)] * 6, "b": [np.full(4, 1.0)] * 6}
+    session = Interleaved(blocks, warmups, {"a": [1.8] * 6, "b": [0.9] * 6})
     assert session.comparison("a", "b").speedup == 2.0 and session.latency("a").n == 24

@@ -34,7 +34,7 @@ def timing(monkeypatch: pytest.MonkeyPatch, after: float) -> list[Any]:
         asked.append((files, further))
         assert all(path.is_file() for path in files.values())
         blocks = {"before": [np.full(8, 1.0)] * 20, "after": [np.full(8, after)] * 20}
-        return Interleaved(blocks, dict.fromkeys(files, Warmup(1, 1.0, True)))
+        return Interleaved(blocks, dict.fromkeys(files, Warmup(1, 1.0, True)), {file: [1.0] for file in files})
 
     monkeypatch.setattr(host, "is_target", lambda target, machine: True)
     monkeypatch.setattr(host, "time_files", time_files)

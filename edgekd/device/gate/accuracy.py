@@ -1,0 +1,44 @@
+"""The accuracy drop, from the report of the run that made the artifact."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import DeviceError
+from .figures import Figure
+from .subject import Subject
+
+_ADVICE = "name the run directory, or its report with --report report.json"
+
+
+def accuracy_drop(subject: Subject, report: Path | None) -> Figure:
+    """Return how much worse the metric got from the network that was given to the exported file, in the metric's own unit.
+
+    Raises:
+        DeviceError: The report cannot be read.
+    """
+    if report is None:
+        return Figure(None, reason=f"the drop stands in the run's report.json: {_ADVICE}")
+    try:
+        content = json.loads(report.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DeviceError(f"cannot read {report}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise DeviceError(f"{report} is not valid JSON: {error}") from error
+    try:
+        for one in content.get("targets", [content]):
+            if one["artifact"][subject.file.name]["sha256"] == subject.sha256:
+                return _drop(one)
+    except (AttributeError, LookupError, TypeError) as error:
+        raise DeviceError(f"{report} is no report of edgekd (docs/report.md): {error!r}") from error
+    return Figure(None, reason=f"{report} is about another file than {subject.file.name} of this artifact: {_ADVICE}")
+
+
+def _drop(report: Mapping[str, Any]) -> Figure:
+    before, after = report["stages"][0]["figures"]["score"], report["final"]["figures"]["score"]
+    if before["value"] is None or after["value"] is None:
+        return Figure(None, reason=before.get("reason") or after.get("reason"))
+    better = after["value"] - before["value"]
+    drop = -better if report["metric"]["higher_is_better"] else better
+    return Figure(drop, how=after["how"], samples=after.get("samples"))

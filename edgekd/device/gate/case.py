@@ -1,0 +1,93 @@
+"""A case: a model, what it is held against, and the evidence of the rounds so far."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .baseline import Entry
+from .checks import ABSENT, Judged, decide, judge_limit, judge_ratio
+from .evidence import Evidence, ratio_of
+from .figures import KINDS, Figure
+from .noise import disturbances
+from .rounds import GateSettings
+from .subject import Subject
+
+
+@dataclass(frozen=True)
+class Check:
+    """A figure and what it must not exceed: a `limit` in its own unit, or a `threshold_percent` above the baseline.
+
+    `named` ones are in the budget; of the others one that is not measured does not count. `informs` says why a check does not
+    gate.
+    """
+
+    figure: str
+    limit: float | None = None
+    threshold_percent: float | None = None
+    named: bool = True
+    informs: str | None = None
+
+
+@dataclass
+class Case:
+    """What is held against what, and what was measured so far.
+
+    The baseline is `older`, the artifact itself, or `stored`, a file, of which `entry` is the one that fits. `fixed` figures need
+    no launch. `failure` says why the model could not be run.
+    """
+
+    subject: Subject
+    settings: GateSettings
+    older: Subject | None
+    stored: Path | None
+    fixed: dict[str, Figure]
+    energy: bool
+    entry: Entry | None = None
+    rounds: list[Evidence] = field(default_factory=list)
+    failure: str | None = None
+
+    @property
+    def compared(self) -> bool:
+        """Return whether there is a baseline."""
+        return self.older is not None or self.stored is not None
+
+    def figure(self, name: str, evidence: Evidence, role: str = "candidate") -> Figure:
+        """Return a figure of the candidate or of the baseline."""
+        if role == "candidate" and name in self.fixed:
+            return self.fixed[name]
+        if role == "baseline" and self.entry is not None:
+            return self.entry.figures.get(name) or Figure(None, reason=f"the baseline holds no {name}")
+        if role == "baseline" and self.older is not None and name == "size":
+            return size_of(self.older)
+        return Figure(None, reason=self.failure) if self.failure else evidence.figure(name, role)
+
+    def judge(self, check: Check, evidence: Evidence) -> Judged:
+        """Return what some of the evidence says about a check."""
+        wall = KINDS[check.figure].quantile is not None
+        disturbed = disturbances(evidence.noises()) if wall else []
+        figure = self.figure(check.figure, evidence)
+        if check.limit is not None:
+            return judge_limit(figure, check.limit, disturbed)
+        assert check.threshold_percent is not None
+        if self.failure or self.entry is not None or check.figure in self.fixed:
+            ratio = ratio_of(figure, self.figure(check.figure, evidence, "baseline"))
+        else:
+            ratio = evidence.ratio(check.figure)
+        return judge_ratio(ratio, check.threshold_percent, disturbed)
+
+    def together(self) -> Evidence:
+        """Return the evidence of all rounds."""
+        return sum(self.rounds, Evidence())
+
+    def verdict(self, check: Check) -> Judged:
+        """Return what all rounds say about a check."""
+        return decide([self.judge(check, one) for one in self.rounds], self.judge(check, self.together()))
+
+
+def size_of(subject: Subject) -> Figure:
+    """Return the size of a model's files."""
+    return Figure(float(subject.bytes), how="counted")
+
+
+def gates(check: Check, verdict: Judged) -> bool:
+    """Return whether a check decides: it is no mere information, and was measured or asked for by name."""
+    return check.informs is None and (check.named or verdict.outcome != ABSENT)

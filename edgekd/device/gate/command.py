@@ -1,0 +1,88 @@
+"""`run.pyz gate` and `run.pyz baseline`: the gate on the board itself. Heavy imports wait until a command runs."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Duration = Callable[[str], float]
+
+
+def add_parsers(commands: Any, common: argparse.ArgumentParser, duration: Duration, sensors: str) -> None:
+    """Add both commands to the command line."""
+    measuring = argparse.ArgumentParser(add_help=False)
+    measuring.add_argument("--duration", type=duration, default=10.0, metavar="TIME", help="of a round (default: 10s)")
+    measuring.add_argument("--launches", type=int, default=6, metavar="N", help="processes of a round (default: 6)")
+    measuring.add_argument("--threads", type=int, default=1, metavar="N", help="threads of the runtime (default: 1)")
+    measuring.add_argument("--batch", type=int, metavar="N", help="samples a call (default: the model's own, or 1)")
+    measuring.add_argument("--runtime", metavar="NAME", help="another runtime than the one that the artifact is for")
+    measuring.add_argument("--sensor", default="auto", metavar="NAME", help=f"{sensors} (default: auto)")
+    measuring.add_argument(
+        "--instructions", default="auto", metavar="NAME", help="counter: auto, none, perf or clock (default: auto)"
+    )
+    measuring.add_argument("--seed", type=int, default=0, metavar="N", help="of the order of the blocks")
+    measuring.add_argument(
+        "--time-limit", type=duration, default=600.0, metavar="TIME", help="of a launch (default: 10m)"
+    )
+
+    gate = commands.add_parser("gate", parents=[common, measuring], help="fail where a budget or a baseline is missed")
+    gate.add_argument("--budget", action="append", default=[], metavar="FILE|FIGURE=LIMIT", help="repeatable")
+    gate.add_argument(
+        "--baseline", type=Path, metavar="DIR|FILE", help="the older artifact, or a file of `baseline update`"
+    )
+    gate.add_argument("--report", type=Path, metavar="FILE", help="the run's report.json, for the accuracy drop")
+    gate.add_argument("--confirm", type=int, default=2, metavar="N", help="further rounds before it fails (default: 2)")
+    gate.add_argument("--shared", action="store_true", default=None, help="other work shares this machine")
+    gate.add_argument("--dedicated", action="store_false", dest="shared", help="nothing else runs here")
+    gate.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML")
+    gate.add_argument("--gitlab-metrics", type=Path, metavar="FILE", help="write OpenMetrics")
+    gate.add_argument("--benchmark-json", type=Path, metavar="FILE", help="write github-action-benchmark's JSON")
+    gate.add_argument("--github", action="store_true", help="print GitHub's annotations")
+
+    baseline = commands.add_parser("baseline", help="keep the figures that later versions are compared with")
+    acts = baseline.add_subparsers(dest="act", required=True, metavar="{update}")
+    update = acts.add_parser("update", parents=[common, measuring], help="measure and write them")
+    update.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the baseline file")
+
+
+def execute(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], str, int]:
+    """Run `gate` or `baseline update`; return the result, its text and the exit code."""
+    from .gate import gate, update_baseline
+    from .outputs import Outputs
+    from .outputs.text import baseline_text, text
+    from .rounds import GateSettings
+    from .subject import subject_of
+
+    subject = subject_of(folder, options.batch, options.runtime)
+    settings = GateSettings(
+        duration_s=options.duration,
+        launches=options.launches,
+        confirm=options.confirm if options.command == "gate" else 0,
+        threads=options.threads,
+        sensor=options.sensor,
+        counter=options.instructions,
+        seed=options.seed,
+        shared=options.shared if options.command == "gate" else None,
+        limit_s=options.time_limit,
+    )
+    if options.command == "baseline":
+        entry = update_baseline(subject, options.output, settings)
+        return entry, baseline_text(entry), 0
+    from .budget import read_budget
+
+    older: Path | None = options.baseline
+    in_turns = older is not None and older.is_dir()
+    result = gate(
+        subject,
+        read_budget(options.budget),
+        settings,
+        older=subject_of(older, options.batch, options.runtime) if in_turns and older is not None else None,
+        stored=None if in_turns else older,
+        report=options.report,
+        say=lambda message: print(message, file=sys.stderr),
+    )
+    outputs = Outputs(options.junit, options.gitlab_metrics, options.benchmark_json, options.github)
+    for line in outputs.write(result):
+        print(line, file=sys.stderr if options.json else sys.stdout)
+    return result, text(result), int(result["exit_code"])

@@ -1,0 +1,132 @@
+"""From launches to figures: a percentile over all calls, everything else as the median over the launches."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..arrays import Array
+from ..intervals import quantile_interval
+from .figures import KINDS, Figure
+from .launcher import Launch
+
+_NONE = "nothing was measured"
+
+
+@dataclass
+class Evidence:
+    """Launches, in the order in which they ran, those that measure energy apart."""
+
+    launches: list[Launch] = field(default_factory=list)
+    energy: list[Launch] = field(default_factory=list)
+
+    def __add__(self, other: "Evidence") -> "Evidence":
+        """Return the launches of both."""
+        return Evidence(self.launches + other.launches, self.energy + other.energy)
+
+    def noises(self) -> list[dict[str, Any]]:
+        """Return what disturbed each launch."""
+        return [one.result["noise"] for one in self.launches if one.result["noise"] is not None]
+
+    def figure(self, name: str, role: str = "candidate") -> Figure:
+        """Return a figure of a model that was launched."""
+        kind = KINDS[name]
+        if name == "energy":
+            return _energy([one.result["models"][role] for one in self.energy])
+        if not self.launches:
+            return Figure(None, reason=_NONE)
+        models = [one.result["models"][role] for one in self.launches]
+        if name == "instructions":
+            return _instructions(models)
+        if name == "memory":
+            held = [one["memory_mib"] * 2**20 for one in models if one["memory_mib"] is not None]
+            return _over_launches(held, "no launch could tell the peak memory of this model alone")
+        if models[0]["latency"] is None:
+            return Figure(None, reason=models[0]["latency_absent"])
+        if kind.quantile is not None:
+            times = np.concatenate([one.times_ms[role] for one in self.launches])
+            return _percentile(times, kind.quantile, kind.samples)
+        values = [one["latency"]["min_ms" if name == "latency-min" else "cpu_ms"] for one in models]
+        return _over_launches([one for one in values if one is not None], "this system's CPU clock ticks too slowly")
+
+    def ratio(self, name: str) -> Figure:
+        """Return how many times the baseline's figure the candidate's is, where both were launched together."""
+        new, old = self.figure(name), self.figure(name, "baseline")
+        if new.value is None or old.value is None:
+            return Figure(None, reason=new.reason or old.reason)
+        if name in ("energy", "memory"):
+            return ratio_of(new, old)
+        if name == "instructions":
+            pairs = [one.result["models"] for one in self.launches]
+            counts = [[pair[role]["instructions"]["per_call"] for role in ("candidate", "baseline")] for pair in pairs]
+            return _over_launches([a / b for a, b in counts], _NONE)
+        ratios = [one.result["ratios"][name] for one in self.launches if name in one.result["ratios"]]
+        return _over_launches(ratios, "this system's CPU clock ticks too slowly")
+
+
+def ratio_of(new: Figure, old: Figure) -> Figure:
+    """Return how many times the one figure the other is, measured apart; the interval holds whatever both of theirs allow."""
+    if new.value is None or not old.value:
+        return Figure(None, reason=new.reason or old.reason or "the baseline's figure is 0")
+    low = (new.low if new.low is not None else new.value) / (old.high or old.value)
+    high = (new.high if new.high is not None else new.value) / (old.low or old.value)
+    if new.low is None and old.low is None:
+        return Figure(new.value / old.value, how=new.how)
+    return Figure(new.value / old.value, low, high, new.how)
+
+
+def _percentile(times_ms: Array, quantile: float, needed: int) -> Figure:
+    if len(times_ms) < needed:
+        reason = (
+            f"p{100 * quantile:.0f} needs {needed} calls, {len(times_ms)} were made: measure for longer (--duration)"
+        )
+        return Figure(None, samples=len(times_ms), reason=reason)
+    low, high = quantile_interval(times_ms, quantile)
+    return Figure(
+        float(np.quantile(times_ms, quantile)),
+        float(times_ms.min()) if low is None else low,
+        float(times_ms.max()) if high is None else high,
+        "measured",
+        len(times_ms),
+    )
+
+
+def _over_launches(values: Sequence[float], absent: str, how: str = "measured") -> Figure:
+    """Return the median with its 95 % interval, or the range of fewer than six launches; of a single one there is none."""
+    if not values:
+        return Figure(None, reason=absent)
+    given = np.asarray(values, dtype=np.float64)
+    if len(given) == 1:
+        return Figure(float(given[0]), how=how, samples=1)
+    low, high = quantile_interval(given, 0.5, independent=True)
+    return Figure(
+        float(np.median(given)),
+        float(given.min()) if low is None else low,
+        float(given.max()) if high is None else high,
+        how,
+        len(given),
+    )
+
+
+def _instructions(models: Sequence[dict[str, Any]]) -> Figure:
+    absent = next((one["instructions_absent"] for one in models if one["instructions"] is None), None)
+    if absent is not None:
+        return Figure(None, reason=absent)
+    counts = [one["instructions"] for one in models]
+    if len(counts) == 1:
+        one = counts[0]
+        return Figure(one["per_call"], one["low"], one["high"], one["how"], one["calls"])
+    return _over_launches([one["per_call"] for one in counts], _NONE, counts[0]["how"])
+
+
+def _energy(models: Sequence[dict[str, Any]]) -> Figure:
+    """Return the mean over the launches; that of k independent means is known the better by the square root of k."""
+    absent = next((one["energy_absent"] for one in models if one["energy"] is None), None)
+    if absent is not None or not models:
+        return Figure(None, reason=absent or "energy is not measured: no budget is about it")
+    found = [one["energy"] for one in models]
+    mean = float(np.mean([one["total_mj"] for one in found]))
+    halves = [(one["total_high_mj"] - one["total_low_mj"]) / 2 for one in found]
+    half = float(np.linalg.norm(halves)) / len(found)
+    return Figure(mean, mean - half, mean + half, "measured", sum(one["samples"] for one in found))

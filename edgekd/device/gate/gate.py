@@ -1,0 +1,136 @@
+"""Hold a model against a budget and a baseline; what is no pass is measured again before it fails."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import CheckFailed, DeviceError
+from ..machine import read_machine, warnings
+from ..runtimes import known_runtimes
+from .accuracy import accuracy_drop
+from .baseline import Entry, find_entry, key_of, read_baseline, update
+from .budget import Budget
+from .case import Case, Check, size_of
+from .checks import ABSENT, PASS
+from .container import container
+from .figures import KINDS, Figure
+from .noise import disturbances
+from .result import result_of
+from .rounds import GateSettings, launch, measure_round, why_no_energy
+from .sharing import Sharing, sharing_of
+from .subject import Subject
+
+
+def gate(
+    subject: Subject,
+    budget: Budget,
+    settings: GateSettings | None = None,
+    *,
+    older: Subject | None = None,
+    stored: Path | None = None,
+    report: Path | None = None,
+    say: Callable[[str], None] = lambda message: None,
+) -> dict[str, Any]:
+    """Measure a model and judge every limit and, against a baseline, every regression.
+
+    Args:
+        subject: The candidate.
+        budget: Limits, and thresholds of a regression.
+        settings: How it is measured.
+        older: The baseline itself; both are timed in turns in the same processes.
+        stored: The baseline's figures, a file of `edgekd baseline update`.
+        report: The run's `report.json`, which holds the accuracy.
+        say: Takes a line of what is going on.
+
+    Returns:
+        The result as docs/gate.md describes it, `exit_code` included.
+
+    Raises:
+        DeviceError: There is nothing to check, or the baseline is not comparable.
+        RuntimeMissing: The runtime is not installed, or has the wrong version.
+    """
+    settings = settings or GateSettings()
+    compared = older is not None or stored is not None
+    if not budget.limits and not compared:
+        raise DeviceError("nothing to check: give --budget (a file, or latency-p95=20ms) or --baseline")
+    if older is not None and older.batch != subject.batch:
+        raise DeviceError(f"the baseline takes {older.batch} sample(s) a call, this model {subject.batch}: use --batch")
+    for one in (subject, *([] if older is None else [older])):
+        if one.runtime not in known_runtimes():
+            raise DeviceError(f"unknown runtime {one.runtime!r}; known: {', '.join(known_runtimes())}")
+    entries = None if stored is None else read_baseline(stored)
+    machine = read_machine()
+    sharing = sharing_of(machine, settings.shared)
+    checks = _checks(budget, sharing, compared)
+    energy = any(check.figure == "energy" for check in checks)
+    fixed = {"size": size_of(subject), "accuracy-drop": accuracy_drop(subject, report)}
+    if energy and (reason := why_no_energy(settings)) is not None:
+        fixed["energy"], energy = Figure(None, reason=reason), False
+    case = Case(subject, settings, older, stored, fixed, energy)
+    if any(KINDS[check.figure].launched and check.figure not in fixed for check in checks):
+        try:
+            _measure(case, checks, entries, say)
+        except CheckFailed as failure:  # what needs no launch is still judged
+            case.failure = str(failure)
+            case.rounds.clear()
+    verdicts = {check: case.verdict(check) for check in checks}
+    return result_of(case, checks, verdicts, sharing, machine.to_dict(), warnings(machine))
+
+
+def update_baseline(subject: Subject, path: Path, settings: GateSettings | None = None) -> dict[str, Any]:
+    """Measure a model and write its figures into a baseline file; return the entry.
+
+    Raises:
+        DeviceError: The file cannot be written, or holds something else.
+        RuntimeMissing: The runtime is not installed, or has the wrong version.
+        CheckFailed: The model could not be measured.
+    """
+    settings = settings or GateSettings()
+    if path.exists():
+        read_baseline(path)  # before it is measured
+    evidence = measure_round({"candidate": subject}, settings, why_no_energy(settings) is None)
+    figures = {name: evidence.figure(name) for name, kind in KINDS.items() if kind.launched} | {
+        "size": size_of(subject)
+    }
+    key = key_of(subject.to_dict(), evidence.launches[0].result, settings.threads, container())
+    entry = update(path, key, subject.to_dict(), {name: one for name, one in figures.items() if one.value is not None})
+    return {
+        "file": str(path),
+        **entry.to_dict(),
+        "noise": evidence.noises(),
+        "warnings": disturbances(evidence.noises()),
+    }
+
+
+def _checks(budget: Budget, sharing: Sharing, compared: bool) -> list[Check]:
+    """Return the limits, then the regressions."""
+    checks = [Check(name, limit=limit) for name, limit in budget.limits.items()]
+    for name, kind in KINDS.items():
+        threshold = budget.thresholds.get(name, kind.threshold_percent)
+        if not compared or threshold is None:
+            continue
+        shared = kind.quantile is not None and sharing.shared
+        informs = f"informs only, the machine is shared: {sharing.reason}" if shared else None
+        checks.append(Check(name, threshold_percent=threshold, named=name in budget.thresholds, informs=informs))
+    return checks
+
+
+def _measure(case: Case, checks: list[Check], entries: list[Entry] | None, say: Callable[[str], None]) -> None:
+    """Measure round after round, until every check that gates is a pass, cannot be measured, or the rounds are used up."""
+    subjects = {"candidate": case.subject} | ({} if case.older is None else {"baseline": case.older})
+    if entries is not None and case.stored is not None:
+        probe = launch(subjects, replace(case.settings, duration_s=0.1, launches=1, counter="none"), 0)
+        key = key_of(case.subject.to_dict(), probe.result, case.settings.threads, container())
+        case.entry = find_entry(entries, key, str(case.stored))
+    while True:
+        case.rounds.append(measure_round(subjects, case.settings, case.energy, len(case.rounds)))
+        open_ones = [
+            f"{check.figure} {outcome}"
+            for check in checks
+            if check.informs is None and KINDS[check.figure].launched
+            if (outcome := case.verdict(check).outcome) not in (PASS, ABSENT)
+        ]
+        if not open_ones or len(case.rounds) > case.settings.confirm:
+            return
+        say(f"measured again, in fresh processes: {', '.join(open_ones)}")

@@ -1,0 +1,136 @@
+"""One launch: what a process of its own measures of one model, or of two in turns.
+
+Where a model's memory comes to lie moves its times by a percent or two, and stays for as long as the process lives. So a figure
+takes several launches; and a model that takes its process along takes nothing else.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..arrays import Array, read_arrays, write_arrays
+from ..artifact import open_artifact
+from ..comparison import Interleaved, interleave, paired_speedup
+from ..energy import measure_energy
+from ..errors import CheckFailed, DeviceError
+from ..instructions import find_counter
+from ..instructions.absent import AbsentCounter
+from ..instructions.counter import InstructionCounter, count_instructions
+from ..instructions.instruction_clock import InstructionClock
+from ..latency import Latency
+from ..machine import peak_memory_mib, read_machine
+from ..runtimes import open_session
+from ..runtimes.session import Session
+from ..sensors import find_sensor
+from .noise import noise_between, read_counters
+
+JOB, RESULT, TIMES = "job.json", "result.json", "times.npz"
+_BLOCK_MS = 10.0
+_SHORTEST_WARM_UP_S, _LONGEST_WARM_UP_S = 0.2, 5.0
+_EMULATED = "this processor is emulated, where time is not that of the board"
+_CLOCK = "this machine's clock counts instructions, so it tells no time"
+
+
+def main(folder: str) -> None:
+    """Do what `job.json` in the folder asks for, and write `result.json` and `times.npz` beside it."""
+    place = Path(folder)
+    job = json.loads((place / JOB).read_text(encoding="utf-8"))
+    try:
+        result, times = measure_launch(job, place)
+        write_arrays(place / TIMES, times)
+    except DeviceError as error:
+        result = {"error": str(error), "exit_code": error.exit_code}
+    (place / RESULT).write_text(json.dumps(result), encoding="utf-8")
+
+
+def measure_launch(job: Mapping[str, Any], place: Path) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Return the figures of one launch, and the times of all calls in ms by model.
+
+    A figure that cannot be obtained is None, and `<figure>_absent` says why. With a `sensor` only energy is measured, for it
+    takes rests between the calls.
+    """
+    machine, counter = read_machine(), find_counter(job["counter"])
+    sessions: dict[str, Session] = {}
+    memory_mib: dict[str, float | None] = {}
+    calls: dict[str, Callable[[], object]] = {}
+    for role, model in job["models"].items():
+        session, feeds = _open(model, job["threads"]), read_arrays(place / f"{role}.npz")
+        calls[role] = partial(session.run, feeds)
+        for _ in range(2):
+            calls[role]()
+        # of the second model it would be that of both, and under an emulator that of the emulator
+        memory_mib[role] = None if sessions or machine.emulated else peak_memory_mib()
+        sessions[role] = session
+    found: dict[str, dict[str, Any]] = {
+        role: {"session": session.describe(), "memory_mib": memory_mib[role]} for role, session in sessions.items()
+    }
+    timeless = _CLOCK if isinstance(counter, InstructionClock) else _EMULATED if machine.emulated else None
+    times: dict[str, Array] = {}
+    ratios: dict[str, float] = {}
+    noise = None
+    if job["sensor"] is not None:
+        for role, call in calls.items():
+            found[role] |= _energy(call, job["sensor"], job["duration_s"], timeless)
+    else:
+        if timeless is None:
+            before = read_counters()
+            warmup_s = float(np.clip(job["duration_s"] / 2, _SHORTEST_WARM_UP_S, _LONGEST_WARM_UP_S))
+            timed = interleave(
+                calls, blocks=100_000, block_ms=_BLOCK_MS, duration_s=job["duration_s"], warmup_s=warmup_s, seed=job["seed"]
+            )  # fmt: skip
+            noise = noise_between(before, read_counters()).to_dict()
+            times = {role: np.concatenate(blocks) for role, blocks in timed.blocks_ms.items()}
+            ratios = _ratios(timed)
+        for role, call in calls.items():
+            latency: Latency | None = timed.latency(role) if timeless is None else None
+            found[role] |= {"latency": latency.to_dict() if latency else None, "latency_absent": timeless}
+            found[role] |= _instructions(call, counter, job["threads"])
+    return {"models": found, "ratios": ratios, "noise": noise, "machine": machine.to_dict()}, times
+
+
+def _open(model: Mapping[str, Any], threads: int) -> Session:
+    if model["folder"] is not None:
+        return open_artifact(Path(model["folder"]), threads, model["runtime"]).session
+    return open_session(model["runtime"], Path(model["file"]), threads)
+
+
+def _ratios(timed: Interleaved) -> dict[str, float]:
+    """Return how many times as long the candidate takes as the baseline, by figure; nothing without a baseline."""
+    if len(timed.blocks_ms) == 1:
+        return {}
+    new, old = (np.concatenate(timed.blocks_ms[role]) for role in ("candidate", "baseline"))
+    percentiles = {f"latency-p{p}": float(np.percentile(new, p) / np.percentile(old, p)) for p in (90, 95, 99)}
+    cpu_new, cpu_old = (np.array(timed.cpu_ms[role]) for role in ("candidate", "baseline"))
+    ratios = {
+        "latency-min": float(new.min() / old.min()),
+        "latency-p50": 1 / paired_speedup(timed.blocks_ms["baseline"], timed.blocks_ms["candidate"])[0],
+        **percentiles,
+    }
+    if cpu_old.min() > 0:  # 0 where that clock ticks too slowly
+        ratios["cpu-time"] = float(np.median(cpu_new / cpu_old))
+    return ratios
+
+
+def _instructions(call: Callable[[], object], counter: InstructionCounter, threads: int) -> dict[str, Any]:
+    try:
+        if isinstance(counter, AbsentCounter):
+            raise CheckFailed(counter.reason)
+        if threads != 1:
+            raise CheckFailed("instructions are counted with one thread: --threads 1")
+        return {"instructions": count_instructions(call, counter), "instructions_absent": None}
+    except CheckFailed as failure:
+        return {"instructions": None, "instructions_absent": str(failure)}
+
+
+def _energy(call: Callable[[], object], sensor: str, duration_s: float, timeless: str | None) -> dict[str, Any]:
+    try:
+        if timeless is not None:
+            raise CheckFailed(timeless)
+        found = measure_energy(call, find_sensor(sensor), duration_s=duration_s, idle_s=duration_s / 2)
+    except DeviceError as failure:
+        return {"energy": None, "energy_absent": str(failure)}
+    return {"energy": found.to_dict(), "energy_absent": None}

@@ -1,0 +1,88 @@
+"""Hold an artifact or ONNX file against a budget and a baseline, and keep baselines; the work is the device half's."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgekd.device.gate import gate as gating
+from edgekd.device.gate.budget import read_budget
+from edgekd.device.gate.rounds import GateSettings
+from edgekd.device.gate.subject import Subject, subject_of
+from edgekd.errors import InputError, device_errors_as
+from edgekd.files import sha256
+from edgekd.verbs.artifact_path import artifact_folder
+from edgekd.verbs.runs import REPORT
+from edgekd.verbs.timed_model import read_onnx_for_timing
+
+
+@device_errors_as(InputError)
+def gate(
+    path: Path,
+    budget: Sequence[str],
+    settings: GateSettings,
+    *,
+    baseline: Path | None = None,
+    report: Path | None = None,
+    runtime: str | None = None,
+    batch: int | None = None,
+    say: Callable[[str], None] = lambda message: None,
+) -> dict[str, Any]:
+    """Measure an artifact, a run's or an ONNX file, and judge it.
+
+    Args:
+        path: What is judged.
+        budget: Files, and pairs such as `latency-p95=20ms`.
+        settings: How it is measured.
+        baseline: A `.json` file of `update_baseline`, or what else `path` may be, which is then timed in turns.
+        report: The run's `report.json`; by itself that of the run directory which `path` is.
+        runtime: Another one than the file is for.
+        batch: Samples a call.
+        say: Takes a line of what is going on.
+
+    Returns:
+        The result as docs/gate.md describes it.
+
+    Raises:
+        InputError: something is unknown, missing or not comparable.
+        ToolMissing: the runtime is not installed.
+        StageError: the artifact is damaged.
+    """
+    limits = read_budget(budget)
+    stored = baseline is not None and baseline.suffix == ".json"
+    older = None if baseline is None or stored else _subject(baseline, batch, runtime, settings.seed)
+    if report is None and (path / REPORT).is_file():
+        report = path / REPORT
+    return gating.gate(
+        _subject(path, batch, runtime, settings.seed),
+        limits,
+        settings,
+        older=older,
+        stored=baseline if stored else None,
+        report=report,
+        say=say,
+    )
+
+
+@device_errors_as(InputError)
+def update_baseline(
+    path: Path, output: Path, settings: GateSettings, *, runtime: str | None = None, batch: int | None = None
+) -> dict[str, Any]:
+    """Measure an artifact, a run's or an ONNX file and write its figures into a baseline file; return the entry.
+
+    Raises:
+        InputError: it is neither, or the file cannot be written or holds something else.
+        ToolMissing: the runtime is not installed.
+        StageError: it could not be measured.
+    """
+    return gating.update_baseline(_subject(path, batch, runtime, settings.seed), output, settings)
+
+
+def _subject(path: Path, batch: int | None, runtime: str | None, seed: int) -> Subject:
+    if path.is_dir() or not path.exists():
+        return subject_of(artifact_folder(path), batch, runtime)
+    from edgekd.models.onnx_graph import external_files
+
+    precision, feeds = read_onnx_for_timing(path, batch, seed)
+    files = [path, *external_files(path)]
+    size = sum(file.stat().st_size for file in files)
+    return Subject(path.stem, precision, None, runtime or "onnxruntime", path, None, sha256(path), size, feeds)

@@ -1,4 +1,4 @@
-"""Hold a model against a budget and a baseline; what is no pass is measured again before it fails."""
+"""Hold a model against a budget and a baseline; what does not pass is measured again before it fails."""
 
 from collections.abc import Callable
 from dataclasses import replace

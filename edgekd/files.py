@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 PARTIAL = ".partial-"  # how the names of what is being written begin
+_UMASK = os.umask(0)
+os.umask(_UMASK)  # the only way to read it
+_MODE = 0o666 & ~_UMASK  # of a file that is written in the usual way; a temporary one is its owner's alone
 
 
 def sha256(path: Path) -> str:
@@ -33,6 +36,7 @@ def write_atomic(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+        Path(name).chmod(_MODE)
         os.replace(name, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from edgekd.device.batches import fixed_batch
 from edgekd.device.comparison import Interleaved, interleave
 from edgekd.device.machine import Machine, read_machine
-from edgekd.device.runtimes import known_runtimes, open_session
+from edgekd.device.runtimes import open_session, usable_here
 from edgekd.figures import Figure
 from edgekd.models.signature import Signature
 from edgekd.target import Target
@@ -41,12 +41,14 @@ def is_runtime(target: Target, runtime: str, machine: Machine) -> bool:
 
 def runtime_here(name: str) -> str:
     """Return the runtime in which the files of a runtime are judged and timed here: itself, or ONNX Runtime in its place."""
-    return name if name in known_runtimes() else "onnxruntime"
+    return name if usable_here(name) else "onnxruntime"
 
 
 def runtime_title(name: str) -> str:
     """Return what people call the runtime in which the files of a runtime are judged and timed here."""
-    return {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}.get(runtime_here(name), runtime_here(name))
+    return {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "tensorrt": "TensorRT"}.get(
+        runtime_here(name), runtime_here(name)
+    )
 
 
 def describe(machine: Machine) -> str:

@@ -52,3 +52,9 @@ def test_a_kill_in_the_middle_of_a_write_leaves_nothing_under_the_name(tmp_path:
 def test_a_digest_depends_on_content_not_on_order() -> None:
     assert digest({"a": 1, "b": [2]}) == digest({"b": [2], "a": 1})
     assert digest({"a": 1}) != digest({"a": 2})
+
+
+def test_others_may_read_what_is_written_as_they_may_read_any_file(tmp_path: Path) -> None:
+    (tmp_path / "usual").write_text("x")
+    write_atomic(tmp_path / "report.html", "x")
+    assert (tmp_path / "report.html").stat().st_mode == (tmp_path / "usual").stat().st_mode

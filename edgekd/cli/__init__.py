@@ -26,6 +26,7 @@ COMMANDS = {
     "verify": "Check an artifact: hashes, and outputs against the recorded ones.",
     "profile": "Measure latency and energy of an artifact or ONNX file on this machine.",
     "compare": "Say which of two artifacts or ONNX files is faster on this machine.",
+    "report": "Write the report of a run as one HTML page.",
     "gate": "Fail where an artifact misses a budget or is slower than a baseline.",
     "baseline": "Keep the figures that later versions are compared with.",
     "methods": "List the distillation methods, and try them against each other.",

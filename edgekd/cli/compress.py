@@ -25,12 +25,13 @@ def command(recipe: str | None, arms: bool, **options: Any) -> int:
 
 def execute_and_show(request: Any, as_json: bool) -> int:
     """Run a request, show its results, and return the verdict's exit code."""
-    from edgekd.report.console import print_json
+    from edgekd.report.console import print_json, say
     from edgekd.report.terminal import show
     from edgekd.request import prepare
     from edgekd.verbs.compress import execute
 
-    results = execute(prepare(request))
+    prepared = prepare(request)
+    results = execute(prepared)
     if not results:  # a process that trained with the first, which shows them
         return 0
     if as_json:
@@ -39,5 +40,6 @@ def execute_and_show(request: Any, as_json: bool) -> int:
     else:
         for result in results:
             show(result)
+        say(f"as a page: edgekd report {prepared.directory}")
     outcomes = {verdict.outcome for result in results for verdict in result.verdicts}
     return 1 if "fail" in outcomes else 3 if outcomes & {"not measured", "not distinguishable"} else 0

@@ -51,7 +51,7 @@ def parsed_frame(ctx: click.Context, param: click.Parameter, value: str | None) 
     default="auto",
     show_default=True,
     metavar="NAME",
-    help="Of energy: auto, none, ina3221, tegrastats, pi5-pmic, rapl, nvml or meter:FILE.",
+    help="Of energy: auto, none, ina3221, tegrastats, pi5-pmic, rapl, nvml, speck or meter:FILE.",
 )
 @click.option(
     "--sustained", type=DURATION, help="Then run for so long, such as 10m: minute one against the steady state."
@@ -73,17 +73,19 @@ def command(
     layers: bool,
     as_json: bool,
 ) -> None:
-    """Measure the latency, and where there is a sensor the energy, of ARTIFACT on this machine: an artifact folder, a run directory or an ONNX file.
+    """Measure the latency, and where there is a sensor the energy, of ARTIFACT on this machine.
+
+    ARTIFACT is an artifact folder, a run directory or an ONNX file; on a Raspberry Pi with its AI camera, a packed network.rpk.
 
     For the board itself, copy the artifact there and run `python3 run.pyz profile`.
     """
     from edgekd.device.printing import profile_text
     from edgekd.device.profile import ProfileSettings
-    from edgekd.report.console import print_json, results
+    from edgekd.report.console import print_json, results, say
     from edgekd.verbs.profile import profile
 
     settings = ProfileSettings(duration, threads, batch, runtime, sensor, counter, frame, throughput, layers, sustained)
-    found = profile(artifact, settings)
+    found = profile(artifact, settings, say)
     if as_json:
         print_json({"schema": 1, **found})
         return

@@ -6,10 +6,13 @@ from pathlib import Path
 
 from .durations import seconds
 from .errors import CheckFailed, DeviceError, RuntimeMissing
+from .files import check_folder_of, write_atomically
 from .frame_size import frame_size
 from .gate.command import add_parsers, execute
 
-_SENSORS = "of energy: auto, none, ina3221, tegrastats, pi5-pmic, rapl, nvml or meter:FILE"  # the module needs numpy
+_SENSORS = (
+    "of energy: auto, none, ina3221, tegrastats, pi5-pmic, rapl, nvml, speck or meter:FILE"  # the module needs numpy
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -61,11 +64,11 @@ def _execute(options: argparse.Namespace) -> int:
             layers=options.layers,
             sustained_s=options.sustained,
         )
-        result = commands.profile(folder, settings)
+        if options.output is not None:
+            check_folder_of(options.output)
+        result = commands.profile(folder, settings, say=lambda message: print(message, file=sys.stderr))
         text = printing.profile_text(result)
         if options.output is not None:
-            from .files import write_atomically
-
             write_atomically(options.output, (printing.as_json(result) + "\n").encode("utf-8"))
     _print(printing.as_json(result) if options.json else text)
     if options.command == "verify" and not result["passed"]:

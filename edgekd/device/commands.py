@@ -10,11 +10,12 @@ from .artifact import Artifact, open_artifact
 from .batches import run_all
 from .errors import CheckFailed
 from .feeds import batch_of, read_feeds
+from .imx500 import PACKED, profile_camera
 from .instructions import find_counter
 from .instructions.instruction_clock import InstructionClock
 from .machine import int8_isa, read_machine
 from .postprocessing import best_labels
-from .profile import Opened, ProfileSettings, profile_opened
+from .profile import Opened, ProfileSettings, Say, profile_opened
 from .selfcheck import Samples, check, read_samples
 from .sensors import find_sensor
 
@@ -46,13 +47,15 @@ def verify(folder: Path) -> dict[str, Any]:
     }
 
 
-def profile(folder: Path, settings: ProfileSettings) -> dict[str, Any]:
+def profile(folder: Path, settings: ProfileSettings, say: Say = lambda message: None) -> dict[str, Any]:
     """Measure load time, first call, latency, peak memory, and what else the settings ask for.
 
     Raises:
         CheckFailed: The processor is emulated, where wall time is not latency.
         DeviceError: There is no sensor, counter or runtime of this name.
     """
+    if folder.suffix == PACKED:
+        return {"artifact": {"name": folder.stem, "precision": "int8"}, **profile_camera(folder, settings.duration_s)}
     before = read_machine()
     sensor, counter = find_sensor(settings.sensor), find_counter(settings.counter)
     if before.emulated and not isinstance(counter, InstructionClock):
@@ -60,7 +63,7 @@ def profile(folder: Path, settings: ProfileSettings) -> dict[str, Any]:
     artifact = open_artifact(folder, settings.threads, settings.runtime)
     return {
         "artifact": _identity(artifact),
-        **profile_opened(opened_from(artifact, settings.batch), before, sensor, counter, settings),
+        **profile_opened(opened_from(artifact, settings.batch), before, sensor, counter, settings, say),
     }
 
 

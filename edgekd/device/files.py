@@ -18,6 +18,18 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def check_folder_of(path: Path) -> None:
+    """Check that a file can be written, before the work whose result it will hold.
+
+    Raises:
+        DeviceError: Its folder does not exist or cannot be written.
+    """
+    if not path.parent.is_dir():
+        raise DeviceError(f"cannot write {path}: the folder {path.parent} does not exist")
+    if not os.access(path.parent, os.W_OK):
+        raise DeviceError(f"cannot write {path}: the folder {path.parent} is not writable")
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write `content` beside `path`, then move it into place.
 

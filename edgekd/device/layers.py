@@ -11,7 +11,7 @@ from .runtimes.session import NodeTime
 _INTEGERS = ("int8", "uint8", "int4", "uint4", "int16")
 _CONVERSIONS = (
     *("QuantizeLinear", "DequantizeLinear", "Cast", "FakeQuantize"),
-    *("Reorder", "ReorderInput", "ReorderOutput", "Transpose"),
+    *("Reorder", "ReorderInput", "ReorderOutput", "Transpose", "Reformat"),
 )
 
 

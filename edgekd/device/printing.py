@@ -70,10 +70,10 @@ def _times(result: dict[str, Any], latency: dict[str, Any]) -> list[str]:
     lines += [
         _line("deviation", _figure(latency["std_ms"], "ms")),
         _line("CPU time", _figure(latency["cpu_ms"], "ms a call", "not known here")),
-        _line("frames/s", f"{result['frames_per_second']:.4g}, the runtime alone"),
+        _line("frames/s", _figure(result["frames_per_second"], "", "not known here").rstrip()),
         _line("end to end", _end_to_end(result["end_to_end"]) or result["end_to_end_absent"]),
         _line("load", _figure(result["cold_start"]["load_ms"], "ms")),
-        _line("first call", _figure(result["cold_start"]["first_call_ms"], "ms")),
+        _line("first call", _figure(result["cold_start"]["first_call_ms"], "ms", "not known here")),
         _line("peak memory", _figure(result["peak_memory_mib"], "MiB", "not known here")),
         _line("energy", _energy(result["energy"]) or result["energy_absent"]),
     ]

@@ -17,21 +17,17 @@ from .layers import profile_layers
 from .machine import Machine, peak_memory_mib, read_machine, warnings
 from .manifest import Manifest
 from .runtimes.session import Session
+from .sensors.absent import AbsentSensor
 from .sensors.sensor import Sensor
 from .sustained import sustain
 from .throughput import profile_throughput
 
+Say = Callable[[str], None]
+
 _DRIFT_PERCENT = 5.0
 _NO_TIME = "this machine's clock counts instructions: no time here is latency"
-_TIMES = ("latency", "frames_per_second", "cold_start", "peak_memory_mib", "end_to_end", "energy", "throughput")
-_WITHOUT_TIME: dict[str, Any] = {
-    **dict.fromkeys(_TIMES),
-    **{f"{name}_absent": _NO_TIME for name in ("latency", "end_to_end", "energy", "throughput")},
-    "layers": None,
-    "sustained": None,
-    "warnings": [],
-    "after": None,
-}
+_WITH_REASON = ("latency", "end_to_end", "energy", "instructions", "throughput")
+_WITHOUT_REASON = ("frames_per_second", "cold_start", "peak_memory_mib", "layers", "sustained", "after")
 
 
 @dataclass(frozen=True)
@@ -74,9 +70,16 @@ class Opened:
 
 
 def profile_opened(
-    opened: Opened, before: Machine, sensor: Sensor, counter: InstructionCounter, settings: ProfileSettings
+    opened: Opened,
+    before: Machine,
+    sensor: Sensor,
+    counter: InstructionCounter,
+    settings: ProfileSettings,
+    say: Say = lambda message: None,
 ) -> dict[str, Any]:
     """Measure an opened model; `before` is the machine before it was opened, `sensor` measures energy.
+
+    `say` takes a line before each part that takes long.
 
     A figure that cannot be obtained is None, and `<figure>_absent` says why. Where the machine's clock counts instructions, these
     are the only figure.
@@ -89,12 +92,13 @@ def profile_opened(
     if isinstance(counter, InstructionClock):
         counted = _or_reason("instructions", lambda: count_instructions(run, counter))
         described = {"session": session.describe(), "batch": _batch(feeds), "before": before.to_dict()}
-        return {**_WITHOUT_TIME, **described, **counted}
+        return {**absent_profile(_NO_TIME), **described, **counted}
     started = time.perf_counter()
     run()
     first_call_ms = (time.perf_counter() - started) * 1e3
     run()
     peak_mib = peak_memory_mib()
+    say(f"latency: at most {duration_s:g} s, after the warm-up")
     latency = measure(run, duration_s=duration_s)
     after = read_machine()
     batch = _batch(feeds)
@@ -112,15 +116,23 @@ def profile_opened(
                 session, opened.manifest, batch, frame=settings.frame, duration_s=duration_s / 2
             ),
         ),
-        **_or_reason("energy", lambda: _energy(run, sensor, duration_s)),
+        **_or_reason("energy", lambda: _energy(run, sensor, duration_s, say)),
         **_or_reason("instructions", lambda: _instructions(run, counter, settings.threads)),
-        **_or_reason("throughput", lambda: _throughput(session, feeds, settings)),
+        **_or_reason("throughput", lambda: _throughput(session, feeds, settings, say)),
         "layers": profile_layers(opened.runtime, opened.file, feeds, settings.threads) if settings.layers else None,
-        "sustained": None if settings.sustained_s is None else sustain(run, settings.sustained_s, read_machine),
+        "sustained": None
+        if settings.sustained_s is None
+        else sustain(run, settings.sustained_s, read_machine, say=say),
         "warnings": notes_on(before, after, latency),
         "before": before.to_dict(),
         "after": after.to_dict(),
     }
+
+
+def absent_profile(reason: str) -> dict[str, Any]:
+    """Return a profile without any figure, and why: what is obtained takes its place."""
+    reasons = {f"{name}_absent": reason for name in _WITH_REASON}
+    return {**dict.fromkeys((*_WITH_REASON, *_WITHOUT_REASON)), **reasons, "warnings": []}
 
 
 def _batch(feeds: dict[str, Array]) -> int:
@@ -135,7 +147,9 @@ def _or_reason(name: str, obtain: Callable[[], Any]) -> dict[str, Any]:
         return {name: None, f"{name}_absent": str(failure)}
 
 
-def _energy(run: Callable[[], object], sensor: Sensor, duration_s: float) -> dict[str, Any]:
+def _energy(run: Callable[[], object], sensor: Sensor, duration_s: float, say: Say) -> dict[str, Any]:
+    if not isinstance(sensor, AbsentSensor):
+        say(f"energy by {sensor.name}: {1.5 * duration_s:g} s")
     return measure_energy(run, sensor, duration_s=duration_s, idle_s=duration_s / 2).to_dict()
 
 
@@ -145,9 +159,10 @@ def _instructions(run: Callable[[], object], counter: InstructionCounter, thread
     return count_instructions(run, counter)
 
 
-def _throughput(session: Session, feeds: dict[str, Array], settings: ProfileSettings) -> list[dict[str, Any]]:
+def _throughput(session: Session, feeds: dict[str, Array], settings: ProfileSettings, say: Say) -> list[dict[str, Any]]:
     if not settings.throughput:
         raise CheckFailed("not asked for: --throughput")
+    say("batches of 1, 2, 4, ... samples")
     return profile_throughput(session, feeds, duration_s=settings.duration_s / 4)
 
 

@@ -25,6 +25,7 @@ def sustain(
     duration_s: float,
     read: Callable[[], Machine],
     *,
+    say: Callable[[str], None] = lambda message: None,
     warmup_s: float = 5.0,
     clock: Clock = time.perf_counter_ns,
 ) -> dict[str, Any]:
@@ -34,6 +35,7 @@ def sustain(
         run: One call; what it returns is ignored.
         duration_s: In seconds; below four minutes windows are a quarter of it.
         read: Reads the machine's state, at the end of each window.
+        say: Takes a line after each window.
         warmup_s: Longest time for the warm-up, in seconds.
         clock: Nanoseconds; replaced in tests.
     """
@@ -44,6 +46,7 @@ def sustain(
         began = clock()
         while clock() - began < duration_s * 1e9 - window_ns / 2:
             windows.append(_window(run, began, window_ns, read, clock))
+            say(f"sustained: {windows[-1]['to_s']:.3g} of {duration_s:g} s, p50 {windows[-1]['p50_ms']:.4g} ms")
     steady = windows[-max(1, len(windows) // 4) :]
     first_ms, steady_ms = windows[0]["p50_ms"], float(np.median([one["p50_ms"] for one in steady]))
     return {

@@ -1,1 +1,1 @@
-"""What a person reads at the end: the terminal table."""
+"""What a person reads: the tables of the terminal, and the report as an HTML page."""

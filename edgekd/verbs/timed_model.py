@@ -11,12 +11,18 @@ from edgekd.device.commands import opened_from
 from edgekd.device.profile import Opened
 from edgekd.device.runtimes import open_session
 from edgekd.errors import InputError, StageError
+from edgekd.files import sha256
 from edgekd.verbs.artifact_path import artifact_folder
 
 
 def identity_of(opened: Opened) -> dict[str, Any]:
-    """Return what a result says of a model: name, precision, and the session's runtime, version and threads."""
-    return {"name": opened.name, "precision": opened.precision, "session": opened.session.describe()}
+    """Return what a result says of a model: name, precision, hash of the file, and the session's runtime, version and threads."""
+    return {
+        "name": opened.name,
+        "precision": opened.precision,
+        "model_sha256": sha256(opened.file),
+        "session": opened.session.describe(),
+    }
 
 
 def refuse_emulation(emulated: bool) -> None:

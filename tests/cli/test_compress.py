@@ -22,7 +22,7 @@ def test_json_is_all_there_is_on_stdout(cli: Cli, model: Path, exported: Path) -
 
 def test_explain_cache_says_what_was_reused(cli: Cli, model: Path, exported: Path) -> None:
     outcome = cli("export", model, "-t", "raspberry-pi-5", "-o", exported, "--include-samples", "--explain-cache")
-    assert "baseline: reused" in outcome.err
+    assert "baseline: reused" in outcome.err and outcome.err.endswith(f"as a page: edgekd report {exported}\n")
 
 
 def test_the_verdict_is_the_exit_code(cli: Cli, model: Path, exported: Path) -> None:

@@ -1,10 +1,12 @@
 """The runtimes: one file each, imported when it is asked for.
 
-A file here offers `version() -> str`, `open_session(path, threads) -> Session` and `node_times(path, feeds, threads)`; its name is the runtime's name.
+A file here offers `version() -> str`, `open_session(path, threads) -> Session` and `node_times(path, feeds, threads)`; its name is
+the runtime's name. One that needs special hardware also offers `usable() -> bool`.
 """
 
 import importlib
 import pkgutil
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -16,6 +18,14 @@ from .session import NodeTime, Session
 def known_runtimes() -> list[str]:
     """Return the names of the runtimes that have a file here, installed on this machine or not."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "session")
+
+
+def usable_here(runtime: str) -> bool:
+    """Return whether a runtime has a file here, and the hardware that it needs is on this machine."""
+    if runtime not in known_runtimes():
+        return False
+    usable: Callable[[], bool] | None = getattr(_module(runtime), "usable", None)
+    return usable is None or usable()
 
 
 def runtime_version(runtime: str) -> str:

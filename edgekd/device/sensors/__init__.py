@@ -11,6 +11,7 @@ from .meter import open_meter
 from .pi5_pmic import Pi5Pmic
 from .rapl import Rapl
 from .sensor import Sensor
+from .speck import Speck
 from .tegrastats import Tegrastats
 
 _FINDERS: dict[str, Callable[[], Sensor | str]] = {  # those that cover most come first
@@ -20,8 +21,11 @@ _FINDERS: dict[str, Callable[[], Sensor | str]] = {  # those that cover most com
     "rapl": Rapl.find,
     "nvml": nvml.find,
 }
+_NAMED_ONLY: dict[str, Callable[[], Sensor | str]] = {
+    "speck": Speck.find
+}  # another chip than the one that runs the calls
 METER = "meter:"
-NAMES = ("auto", "none", *_FINDERS, f"{METER}FILE")
+NAMES = ("auto", "none", *_FINDERS, *_NAMED_ONLY, f"{METER}FILE")
 
 
 def find_sensor(name: str = "auto") -> Sensor:
@@ -45,9 +49,10 @@ def find_sensor(name: str = "auto") -> Sensor:
                 return found
             reasons.append(found)
         return AbsentSensor("; ".join(reasons))
-    if name not in _FINDERS:
+    known = {**_FINDERS, **_NAMED_ONLY}
+    if name not in known:
         raise DeviceError(f"unknown sensor {name!r}; known: {', '.join(NAMES)}")
-    found = _FINDERS[name]()
+    found = known[name]()
     if isinstance(found, str):
         raise DeviceError(f"there is no sensor {name}: {found}")
     return found

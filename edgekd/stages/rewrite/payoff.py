@@ -9,7 +9,7 @@ from typing import Any
 
 from edgekd import host
 from edgekd.context import Context
-from edgekd.device.runtimes import known_runtimes
+from edgekd.device.runtimes import usable_here
 from edgekd.models.signature import Signature
 from edgekd.stages.rewrite.rewrite import Rewrite
 
@@ -21,7 +21,7 @@ def why_not_timed(context: Context) -> str | None:
     """Return why nothing can be timed here that would count for the target, or None where it can."""
     if not host.is_target(context.target, host.this_machine()):
         return f"this machine is no {context.target.title}"
-    if context.runtime_name not in known_runtimes():
+    if not usable_here(context.runtime_name):
         return f"{context.runtime_name} does not run here"
     return None
 

@@ -16,6 +16,7 @@ from edgekd.context import Progress
 from edgekd.data import Part
 from edgekd.errors import InputError, device_errors_as
 from edgekd.evaluate import Outputs, deciding_metric, judge_outputs, run_onnx
+from edgekd.files import sha256
 from edgekd.metrics import Metric, choose_metric, fidelity_of, signal_to_noise
 from edgekd.models.onnx_graph import node_macs
 from edgekd.models.precision import precision_of
@@ -64,9 +65,10 @@ class LayerDiagnosis:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All of it; layers come noisiest first. `float_score` is that of the same graph with nothing rounded."""
+    """All of it; layers come noisiest first. `sha256` is the file's; `float_score` is that of the same graph with nothing rounded."""
 
     model: str
+    sha256: str
     data: str
     samples: int
     metric: str
@@ -158,6 +160,7 @@ def diagnose(
         ran = tuple(kernels(subject.file, quantized, feeds, threads, history.kept_float, subject.runtime))
     return Diagnosis(
         model=subject.name,
+        sha256=sha256(subject.file),
         data=dataset.origin,
         samples=len(part),
         metric=chosen.name,

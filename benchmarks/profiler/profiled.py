@@ -1,0 +1,16 @@
+"""The median that edgekd's profiler measures for so long: `python profiled.py MODEL RUNTIME SECONDS`."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from edgekd.device.latency import measure
+from edgekd.device.runtimes import open_session
+
+session = open_session(sys.argv[2], Path(sys.argv[1]))
+feeds = {
+    one.name: np.random.rand(*(size if isinstance(size, int) else 1 for size in one.shape)).astype(np.float32)
+    for one in session.inputs
+}
+print(measure(lambda: session.run(feeds), duration_s=float(sys.argv[3]), precision=-1.0).p50_ms)

@@ -1,0 +1,243 @@
+"""What other commands tell of an artifact with `--json`: profile, diagnose, and inspect --sensitivity."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from edgekd.errors import InputError
+from edgekd.verbs.report.reading import checked, read_object
+from edgekd.verbs.report.run_report import Read
+
+
+class Node(Read):
+    """A node that ran: median time in microseconds, and the element type that it computed with."""
+
+    name: str
+    operator: str
+    time_us: float
+    share: float
+    dtype: str | None = None
+
+
+class LayerTimes(Read):
+    """The nodes that ran, in their order, and the share of time in integers and in rounding and layout."""
+
+    total_us: float
+    integer_share: float
+    conversion_share: float
+    nodes: tuple[Node, ...] = Field(min_length=1)
+
+
+class Identity(Read):
+    """What was measured."""
+
+    name: str
+    precision: str
+    model_sha256: str
+
+
+class RuntimeOfProfile(Read):
+    """What ran it."""
+
+    runtime: str
+    version: str
+    provider: str
+    threads: str
+
+
+class LatencyOfProfile(Read):
+    """Latency in milliseconds, as `edgekd.device.latency.Latency` has it."""
+
+    n: int
+    p50_ms: float
+    p50_low_ms: float | None = None
+    p50_high_ms: float | None = None
+    p90_ms: float | None = None
+    p95_ms: float | None = None
+    p95_low_ms: float | None = None
+    p95_high_ms: float | None = None
+    p99_ms: float | None = None
+    cpu_ms: float | None = None
+
+
+class EndToEnd(Read):
+    """From a frame of bytes to the decision; medians of its parts in milliseconds, and the whole."""
+
+    frame: tuple[int, int, int]
+    preprocess_p50_ms: float
+    runtime_p50_ms: float
+    postprocess_p50_ms: float
+    latency: LatencyOfProfile
+    frames_per_second: float
+
+
+class Batch(Read):
+    """Several samples in a call."""
+
+    batch: int
+    p50_ms: float
+    samples_per_second: float
+
+
+class Instructions(Read):
+    """Instructions of a call: the median, and between what half of all calls lie."""
+
+    per_call: float
+    low: float
+    high: float
+    calls: int
+    counter: str
+    how: str
+
+
+class EnergyOfProfile(Read):
+    """Energy of a call in millijoules, as `edgekd.device.energy.Energy` has it."""
+
+    sensor: str
+    covers: str
+    samples: int
+    total_mj: float
+    total_low_mj: float
+    total_high_mj: float
+    above_idle_mj: float
+    above_idle_low_mj: float
+    above_idle_high_mj: float
+
+
+class Window(Read):
+    """One of the windows of a long run; `to_s` is its end."""
+
+    to_s: float
+    p50_ms: float
+    p95_ms: float
+    temperature_celsius: float | None = None
+    clock_mhz: float | None = None
+
+
+class Sustained(Read):
+    """A long run."""
+
+    windows: tuple[Window, ...]
+    first_p50_ms: float
+    steady_p50_ms: float
+    slowdown_percent: float
+
+
+class MachineOfProfile(Read):
+    """Where it was measured, and when."""
+
+    time_utc: str
+    architecture: str
+    board: str | None = None
+    cpu_model: str | None = None
+    int8_isa: str | None = None
+    governor: str | None = None
+
+    @property
+    def title(self) -> str:
+        """Return what to call the machine."""
+        return self.board or self.cpu_model or self.architecture
+
+
+class Profile(Read):
+    """The output of `edgekd profile --json`, or of `run.pyz profile --json` on a board."""
+
+    artifact: Identity
+    session: RuntimeOfProfile
+    batch: int
+    latency: LatencyOfProfile | None = None
+    latency_absent: str | None = None
+    end_to_end: EndToEnd | None = None
+    throughput: tuple[Batch, ...] | None = None
+    instructions: Instructions | None = None
+    peak_memory_mib: float | None = None
+    energy: EnergyOfProfile | None = None
+    energy_absent: str | None = None
+    layers: LayerTimes | None = None
+    sustained: Sustained | None = None
+    warnings: tuple[str, ...] = ()
+    before: MachineOfProfile
+
+
+class RoundedLayer(Read):
+    """A layer by `diagnose`: its share of the rounding noise, and the score with it alone rounded."""
+
+    name: str
+    operator: str
+    noise: float
+    alone_score: float
+    alone_sqnr_db: float
+    macs: float
+    advice: str = ""
+
+
+class LayerNoise(Read):
+    """The output of `edgekd diagnose --json`."""
+
+    sha256: str
+    data: str
+    samples: int
+    metric: str
+    unit: str
+    float_score: float
+    score: float
+    sqnr_db: float
+    layers: tuple[RoundedLayer, ...] = Field(min_length=1)
+
+
+class NamedGroup(Read):
+    """A group of channels that go together, by the layer that names it."""
+
+    root: str
+    channels: int
+
+
+class CutGroup(Read):
+    """What a group is worth: the share of multiply-accumulates that its cut saves, the score then; None: it cannot be cut."""
+
+    group: NamedGroup
+    cut: int
+    macs: float | None = None
+    score: float | None = None
+    drop: float | None = None
+
+
+class ChannelSensitivity(Read):
+    """What `edgekd inspect --sensitivity --json` has under `sensitivity`."""
+
+    metric: str
+    unit: str
+    samples: int
+    granularity: int
+    score: float
+    groups: tuple[CutGroup, ...]
+
+
+class Inspected(Read):
+    """The output of `edgekd inspect --sensitivity --json`."""
+
+    name: str
+    sensitivity: ChannelSensitivity
+
+
+Evidence = Profile | LayerNoise | Inspected
+
+
+def read_evidence(path: Path) -> Evidence:
+    """Read a file and find out, by its fields, which command wrote it.
+
+    Raises:
+        InputError: no command that is known here wrote it, or a field is missing or wrong.
+    """
+    content = read_object(path)
+    where = str(path)
+    if "latency" in content and "session" in content:
+        return checked(Profile, content, where)
+    if "sqnr_db" in content and "kernels" in content:
+        return checked(LayerNoise, content, where)
+    if content.get("sensitivity"):
+        return checked(Inspected, content, where)
+    raise InputError(
+        f"{path} is none of what a report can take in: the output of `edgekd profile --json`, `run.pyz profile --json`, "
+        "`edgekd diagnose --json` or `edgekd inspect --sensitivity --json`"
+    )

@@ -52,6 +52,9 @@ def command(context: click.Context, /, **options: Any) -> None:
     from edgekd.report.gate import show
     from edgekd.verbs.gate import gate
 
+    outputs = Outputs(options["junit"], options["gitlab_metrics"], options["benchmark_json"], options["github"])
+    with device_errors_as(InputError):
+        outputs.check()
     result = gate(
         options["artifact"],
         options["budget"],
@@ -62,7 +65,6 @@ def command(context: click.Context, /, **options: Any) -> None:
         batch=options["batch"],
         say=say,
     )
-    outputs = Outputs(options["junit"], options["gitlab_metrics"], options["benchmark_json"], options["github"])
     with device_errors_as(InputError):
         lines = outputs.write(result)
     for line in lines:

@@ -41,7 +41,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 def command(context: click.Context, /, **options: Any) -> None:
     """Fail where ARTIFACT misses a budget or is slower than a baseline on this machine: an artifact folder, a run directory or an ONNX file.
 
-    What is no pass is measured again, in fresh processes, before it fails. docs/gate.md has the figures and units.
+    What does not pass is measured again, in fresh processes, before it fails. docs/gate.md has the figures and units.
 
     Exit codes: 0 pass, 1 missed, 2 bad usage or input, 3 not measured or not decided, 4 the runtime is missing.
     """
@@ -52,6 +52,9 @@ def command(context: click.Context, /, **options: Any) -> None:
     from edgekd.report.gate import show
     from edgekd.verbs.gate import gate
 
+    outputs = Outputs(options["junit"], options["gitlab_metrics"], options["benchmark_json"], options["github"])
+    with device_errors_as(InputError):
+        outputs.check()
     result = gate(
         options["artifact"],
         options["budget"],
@@ -62,7 +65,6 @@ def command(context: click.Context, /, **options: Any) -> None:
         batch=options["batch"],
         say=say,
     )
-    outputs = Outputs(options["junit"], options["gitlab_metrics"], options["benchmark_json"], options["github"])
     with device_errors_as(InputError):
         lines = outputs.write(result)
     for line in lines:

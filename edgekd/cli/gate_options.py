@@ -18,7 +18,7 @@ _OPTIONS = (
         default="auto",
         show_default=True,
         metavar="NAME",
-        help="Of energy: auto, none, ina3221, tegrastats, pi5-pmic, rapl, nvml or meter:FILE.",
+        help="Of energy: auto, none, ina3221, tegrastats, pi5-pmic, rapl, nvml, speck or meter:FILE.",
     ),
     click.option(
         "--instructions", "counter", default="auto", show_default=True, metavar="NAME",

@@ -119,6 +119,18 @@ def test_a_baseline_is_its_own_act(cli: Cli, quantized: Path, tmp_path: Path) ->
     assert cli("baseline", "update", quantized, "-o", figures, *SHORT[:4]).code == 2
 
 
+def test_a_folder_that_is_not_there_is_named_before_anything_is_measured(
+    cli: Cli, exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgekd.device.gate import launcher
+
+    monkeypatch.setattr(launcher, "start", None)
+    for option in ("--junit", "--gitlab-metrics", "--benchmark-json"):
+        outcome = cli("gate", exported, "--budget", "latency-p50=1s", option, "none/report")
+        assert outcome.code == 2 and "none" in outcome.err
+    assert cli("baseline", "update", exported, "-o", "none/figures.json").code == 2
+
+
 def test_what_cannot_be_gated(cli: Cli, model: Path, exported: Path, tmp_path: Path) -> None:
     for path, words in (
         (model, "edgekd export"),

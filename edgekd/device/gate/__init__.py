@@ -4,6 +4,6 @@ r"""The gate: fail a build when a model became slower, larger or hungrier than i
  budget.toml ─┐                      ┌─ launch ─┐  a process of its own each: open, warm up, time in blocks
  --budget ────┼─▶ checks ──▶ round ──┼─ launch ─┼─▶ figures ──▶ each check's outcome ──▶ exit code, reports
  baseline ────┘      ▲               └─ launch ─┘                     │
-                     └──── what is not a pass is measured again ◀─────┘   (up to `confirm` more rounds)
+                     └──── what does not pass is measured again ◀─────┘   (up to `confirm` more rounds)
 ```
 """

@@ -71,6 +71,8 @@ def execute(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], 
         return entry, baseline_text(entry), 0
     from .budget import read_budget
 
+    outputs = Outputs(options.junit, options.gitlab_metrics, options.benchmark_json, options.github)
+    outputs.check()
     older: Path | None = options.baseline
     in_turns = older is not None and older.is_dir()
     result = gate(
@@ -82,7 +84,6 @@ def execute(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], 
         report=options.report,
         say=lambda message: print(message, file=sys.stderr),
     )
-    outputs = Outputs(options.junit, options.gitlab_metrics, options.benchmark_json, options.github)
     for line in outputs.write(result):
         print(line, file=sys.stderr if options.json else sys.stdout)
     return result, text(result), int(result["exit_code"])

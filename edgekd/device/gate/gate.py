@@ -1,4 +1,4 @@
-"""Hold a model against a budget and a baseline; what is no pass is measured again before it fails."""
+"""Hold a model against a budget and a baseline; what does not pass is measured again before it fails."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckFailed, DeviceError
+from ..files import check_folder_of
 from ..machine import read_machine, warnings
 from ..runtimes import known_runtimes
 from .accuracy import accuracy_drop
@@ -87,8 +88,9 @@ def update_baseline(subject: Subject, path: Path, settings: GateSettings | None 
         CheckFailed: The model could not be measured.
     """
     settings = settings or GateSettings()
+    check_folder_of(path)  # before it is measured
     if path.exists():
-        read_baseline(path)  # before it is measured
+        read_baseline(path)
     evidence = measure_round({"candidate": subject}, settings, why_no_energy(settings) is None)
     figures = {name: evidence.figure(name) for name, kind in KINDS.items() if kind.launched} | {
         "size": size_of(subject)

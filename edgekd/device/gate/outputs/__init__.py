@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...files import write_atomically
+from ...files import check_folder_of, write_atomically
 from .benchmark_json import benchmark_json
 from .github import annotations, append_summary
 from .gitlab import openmetrics
@@ -20,6 +20,16 @@ class Outputs:
     gitlab_metrics: Path | None = None
     benchmark_json: Path | None = None
     github: bool = False
+
+    def check(self) -> None:
+        """Look for the folders before anything is measured.
+
+        Raises:
+            DeviceError: One does not exist.
+        """
+        for path in (self.junit, self.gitlab_metrics, self.benchmark_json):
+            if path is not None:
+                check_folder_of(path)
 
     def write(self, result: dict[str, Any]) -> list[str]:
         """Write the files; return the lines that GitHub reads from the standard output.

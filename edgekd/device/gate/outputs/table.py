@@ -41,7 +41,7 @@ def notes(result: dict[str, Any]) -> list[str]:
     if not result["sharing"]["shared"]:
         found.append(f"wall percentiles gate, the machine is dedicated: {result['sharing']['reason']}")
     if len(result["rounds"]) > 1:
-        found.append(f"measured {len(result['rounds'])} times: what is no pass is measured again")
+        found.append(f"measured {len(result['rounds'])} times: what does not pass is measured again")
     found += [f"disturbed: {note}" for note in result["disturbances"]]
     return found + [f"warning: {note}" for note in result["warnings"]]
 

@@ -10,8 +10,13 @@ import onnx
 from edgekd import host
 from edgekd.context import Context
 from edgekd.device.comparison import Interleaved
+from edgekd.device.errors import DeviceError
+from edgekd.device.gate import launcher
+from edgekd.device.gate.subject import subject_of
 from edgekd.device.machine import Machine
 from edgekd.device.runtimes import runtime_version
+from edgekd.device.sensors import find_sensor
+from edgekd.device.sensors.absent import AbsentSensor
 from edgekd.evaluate import judge_outputs, run_onnx
 from edgekd.figures import Figure, in_digits
 from edgekd.files import sha256
@@ -20,6 +25,8 @@ from edgekd.models.signature import Signature
 from edgekd.models.zero_share import zero_share
 from edgekd.pipeline import Step
 from edgekd.run import Run
+
+_SHORT_S, _ENERGY_S = 0.01, 10.0  # of the timed calls: what memory needs, what a sensor needs
 
 
 @dataclass(frozen=True)
@@ -172,8 +179,52 @@ def arm_figures(run: Run, context: Context, baseline: Step, arms: dict[str, Step
     return {name: Figure(context.metric.unit, scores[name], "measured", on, samples=count).to_dict() for name in wanted}
 
 
+def cost_figures(run: Run, context: Context, artifact: Path, machine: Machine) -> dict[str, Figure]:
+    """Return energy and peak memory of one inference of the exported artifact, where this machine is the target itself.
+
+    Each is measured in a process of its own that holds the runtime and the model alone.
+    """
+    if not host.is_runtime(context.target, context.runtime_name, machine):
+        reason = _reason(context, machine)
+        return {"energy_mj": Figure.absent("mJ", reason), "memory_mb": Figure.absent("MB", reason)}
+    subject, threads = subject_of(artifact), context.runtime.threads
+    sensor = find_sensor("auto")
+    absent = sensor.reason if isinstance(sensor, AbsentSensor) else None
+
+    def measure() -> dict[str, Any]:
+        run.log("measure: energy and peak memory of the artifact, in processes of their own")
+        found = [launcher.start({"candidate": subject}, threads=threads, duration_s=_SHORT_S)]
+        if absent is None:
+            found.append(launcher.start({"candidate": subject}, threads=threads, duration_s=_ENERGY_S, sensor="auto"))
+        return {key: value for one in found for key, value in one.result["models"]["candidate"].items()}
+
+    on = f"{host.runtime_title(context.runtime_name)}, {host.describe(machine)}"
+    key = {"file": subject.sha256, "threads": threads, "machine": on, "sensor": None if absent else sensor.name}
+    try:
+        found = run.remembered("cost", key, measure)
+    except DeviceError as error:
+        return {"energy_mj": Figure.absent("mJ", str(error)), "memory_mb": Figure.absent("MB", str(error))}
+    energy, memory_mib = found.get("energy"), found["memory_mib"]
+    return {
+        "energy_mj": Figure.absent("mJ", absent or found["energy_absent"])
+        if energy is None
+        else Figure(
+            "mJ",
+            energy["total_mj"],
+            "measured",
+            f"{energy['covers']}, by {energy['sensor']}",
+            energy["total_low_mj"],
+            energy["total_high_mj"],
+            energy["samples"],
+        ),
+        "memory_mb": Figure.absent("MB", "this system does not tell it")
+        if memory_mib is None
+        else Figure("MB", memory_mib * 2**20 / 1e6, "measured", on),
+    }
+
+
 def limits_of(
-    context: Context, baseline: dict[str, Figure], last: dict[str, Figure], machine: Any
+    context: Context, baseline: dict[str, Figure], last: dict[str, Figure], cost: dict[str, Figure], machine: Any
 ) -> dict[str, Figure]:
     """Return the figures that budgets are about, by the names of the limits."""
     before, after = baseline["score"], last["score"]
@@ -186,23 +237,20 @@ def limits_of(
         "size_kb": last["size_kb"],
         "macs": last["macs"],
         "latency_ms": last["latency_p50_ms"] if here else absent,
-        "energy_mj": Figure.absent("mJ", "no energy sensor is read here"),
-        "memory_mb": Figure.absent("MB", "memory is measured by run.pyz profile on the device"),
+        **cost,
     }
 
 
-def figures_on_target(context: Context, last: dict[str, Figure], machine: Machine) -> dict[str, Any]:
+def figures_on_target(
+    context: Context, last: dict[str, Figure], cost: dict[str, Figure], machine: Machine
+) -> dict[str, Any]:
     """Return the figures of the target itself: measured where this machine is one, else absent with the reason."""
     here = host.is_runtime(context.target, context.runtime_name, machine)
     reason = _reason(context, machine)
     latencies = {
         name: last[name] if here else Figure.absent("ms", reason) for name in ("latency_p50_ms", "latency_p95_ms")
     }
-    others = {
-        "energy_mj": Figure.absent("mJ", "no energy sensor is read here" if here else reason),
-        "memory_mb": Figure.absent("MB", "`python3 run.pyz profile` measures it" if here else reason),
-    }
-    return {name: figure.to_dict() for name, figure in {**latencies, **others}.items()}
+    return {name: figure.to_dict() for name, figure in {**latencies, **cost}.items()}
 
 
 def _reason(context: Context, machine: Machine) -> str:

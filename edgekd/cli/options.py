@@ -145,6 +145,20 @@ def recipe_options(function: Callable[..., Any]) -> Callable[..., Any]:
             click.option(
                 "--latency", "latency_ms", type=more_than_none, metavar="MS", help="Budget: p50 on the target itself."
             ),
+            click.option(
+                "--energy",
+                "energy_mj",
+                type=more_than_none,
+                metavar="MJ",
+                help="Budget: of one inference on the target itself.",
+            ),
+            click.option(
+                "--memory",
+                "memory_mb",
+                type=more_than_none,
+                metavar="MB",
+                help="Budget: peak memory on the target itself.",
+            ),
         ),
     )
 
@@ -192,7 +206,7 @@ def budget_of(options: dict[str, Any]) -> Any:
     """Return the `Budget` that `recipe_options` make, or None where no limit was given."""
     from edgekd.budget import Budget
 
-    given = {name: options.get(name) for name in ("accuracy_drop", "size_kb", "latency_ms")}
+    given = {name: options.get(name) for name in ("accuracy_drop", "size_kb", "latency_ms", "energy_mj", "memory_mb")}
     limits = {name: value for name, value in given.items() if value is not None}
     return Budget(**limits) if limits else None
 

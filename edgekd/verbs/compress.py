@@ -16,7 +16,7 @@ from edgekd.context import Context
 from edgekd.errors import StageError, device_errors_as
 from edgekd.evaluate import run_module, run_onnx
 from edgekd.files import folder_in_one_step, sha256, write_json
-from edgekd.measure import arm_figures, figures_on_target, limits_of, obtain_figures
+from edgekd.measure import arm_figures, cost_figures, figures_on_target, limits_of, obtain_figures
 from edgekd.models.precision import Precision
 from edgekd.models.signature import Signature, parse_inputs
 from edgekd.models.source import Opening, keep_source
@@ -145,7 +145,8 @@ def _one_target(run: Run, prepared: Prepared, context: Context, artifact: Path) 
     compared = arm_figures(run, context, chain[0], arms)
     end = "exported" if settings.input == "uint8" else chain[-1].name
     last = figures[end]
-    limits = limits_of(context, figures["baseline"], last, machine)
+    cost = cost_figures(run, context, artifact, machine)
+    limits = limits_of(context, figures["baseline"], last, cost, machine)
     verdicts = (*judge(prepared.budget, limits), *stage_verdicts(chain, comparisons, context))
     own = host.is_runtime(context.target, context.runtime_name, machine)
     timed = host.runtime_here(context.runtime_name) == context.runtime_name
@@ -195,7 +196,7 @@ def _one_target(run: Run, prepared: Prepared, context: Context, artifact: Path) 
             "figures": {name: figure.to_dict() for name, figure in last.items()},
             **comparisons.get(end, {}),
         },
-        "on_target": figures_on_target(context, last, machine),
+        "on_target": figures_on_target(context, last, cost, machine),
         "arms": compared,
         "parity": checked,
         "artifact": {name: {"sha256": entry.sha256, "bytes": entry.bytes} for name, entry in manifest.files.items()},

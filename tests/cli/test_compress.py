@@ -1,4 +1,5 @@
 import json
+import platform
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,18 @@ def test_a_folder_of_something_else_is_left_alone(cli: Cli, model: Path) -> None
     outcome = cli("export", model, "-t", "raspberry-pi-5", "-o", "mine")
     assert outcome.code == 2 and "no run of edgekd" in outcome.err
     assert [path.name for path in Path("mine").iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="generic-x86 is another machine")
+def test_memory_and_energy_are_those_of_the_artifact_where_this_machine_is_the_target(
+    cli: Cli, model: Path, tmp_path: Path
+) -> None:
+    export = ("compress", model, "-t", "generic-x86", "--recipe", "export", "-o", tmp_path / "run")
+    missed = cli(*export, "--memory", "10")
+    assert missed.code == 1 and "budget memory_mb <= 10" in missed.out
+    figures = json.loads((tmp_path / "run/report.json").read_text())["on_target"]
+    assert 20 < figures["memory_mb"]["value"] < 250 and figures["memory_mb"]["how"] == "measured"
+    if figures["energy_mj"]["value"] is None:
+        assert cli(*export, "--energy", "1").code == 3
+    again = cli(*export, "--memory", "1000", "--explain-cache")
+    assert again.code == 0 and "cost: reused" in again.err

@@ -80,7 +80,8 @@ class Kernel:
     `macs` are multiply-accumulates, `operations` the other arithmetic (an element once for each fused step),
     `exponentials` those of them that take an exponential or the like. `reads`, `writes` and `weights` are elements,
     `bytes` all three together as they are stored. `inputs` and `outputs` are channels, `positions` the places of the
-    output that each has, `window` the taps of a filter over one channel.
+    output that each has, `window` the taps of a filter over one channel. `nodes` names its nodes and the tensors that they
+    make, after which runtimes call what they have fused.
     """
 
     name: str
@@ -293,7 +294,7 @@ class _Grouping:
             **self._channels(first, attributes, spatial),
             stride=max(attributes.get("strides", [1])),
             groups=attributes.get("group", 1),
-            nodes=(*(node.name for node in group.nodes), *group.names),
+            nodes=(*(node.name for node in group.nodes), *(name for node in group.nodes for name in node.output), *group.names),
         )
 
     def _known(self, name: str) -> bool:

@@ -1,7 +1,7 @@
 """Measure the networks of `networks.py` here, one thread: `python benchmarks/predictor/measure.py FOLDER MEASURED.json`.
 
-Of each file: p50 of whole calls, and what each of its kernels takes by ONNX Runtime's own profile, in `--sessions` sessions far
-apart, of which the quietest counts. It goes on where it was cut off, and stops after `--minutes`. Bind it to one core (`taskset -c 1`).
+Of each file: p50 of whole calls, and every node that ran by ONNX Runtime's own profile, in `--sessions` sessions far apart, of
+which the quietest counts. It goes on where it was cut off, and stops after `--minutes`. Bind it to one core (`taskset -c 1`).
 """
 
 import argparse
@@ -9,6 +9,7 @@ import json
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,46 +20,45 @@ from edgekd.device.machine import read_machine, warnings
 from edgekd.device.runtimes import node_times, open_session, runtime_version
 from edgekd.files import write_json
 from edgekd.models.onnx_graph import graph_signature
-from edgekd.predict.features import Kernel, kernels_of
+from edgekd.predict.features import Kernel
 
 
 def measure_file(path: Path) -> dict[str, Any]:
-    """Return p50 of whole calls in ms and, in microseconds, what each kernel takes and what belongs to none."""
-    model = onnx.load(str(path))
+    """Return p50 of whole calls in ms, and the name and microseconds of every node that ran."""
     session = open_session("onnxruntime", path, 1)
-    given = graph_signature(model).random_inputs(1)
+    given = graph_signature(onnx.load(str(path))).random_inputs(1)
     feeds = {info.name: given[info.name].astype(info.dtype) for info in session.inputs}
     latency = measure(lambda: session.run(feeds), duration_s=1.5, warmup_s=1.0)
-    kernels = kernels_of(model)
-    times, rest = kernel_times(kernels, [(one.name, one.time_us) for one in node_times("onnxruntime", path, feeds, 1)])
+    nodes = [[one.name, one.time_us] for one in node_times("onnxruntime", path, feeds, 1)]
     return {
         "p50_ms": latency.p50_ms,
         "p50_low_ms": latency.p50_low_ms,
         "p50_high_ms": latency.p50_high_ms,
         "calls": latency.n,
-        "kernels_us": times,
-        "rest_us": rest,
+        "nodes": nodes,
     }
 
 
-def quietest(sessions: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the session with the least p50, with the least time of every kernel over all of them."""
-    names = {name for one in sessions for name in one["kernels_us"]}
-    times = {name: min(one["kernels_us"][name] for one in sessions if name in one["kernels_us"]) for name in names}
-    return {**min(sessions, key=lambda one: one["p50_ms"]), "kernels_us": times}
+def kernel_times(kernels: Sequence[Kernel], sessions: Sequence[dict[str, Any]]) -> list[float]:
+    """Return what each kernel takes in microseconds, so that all together take the p50 of the quietest session.
 
-
-def kernel_times(kernels: list[Kernel], nodes: list[tuple[str, float]]) -> tuple[dict[str, float], float]:
-    """Add the times of the runtime's nodes up by kernel; also return what belongs to none, such as changes of layout."""
-    owner = {name: kernel.name for kernel in kernels for name in kernel.nodes}
-    found: dict[str, float] = defaultdict(float)
-    rest = 0.0
-    for name, time_us in nodes:
-        if name in owner:
-            found[owner[name]] += time_us
-        else:
-            rest += time_us
-    return dict(found), rest
+    A node of the runtime belongs to the kernel that it is named after, or after one of whose tensors. What belongs to none, such as
+    changes of layout, and what the profile itself costs, is shared out in proportion.
+    """
+    owner = {name: number for number, kernel in enumerate(kernels) for name in kernel.nodes}
+    by_length = sorted(owner, key=len, reverse=True)
+    least: dict[int, float] = {}
+    for session in sessions:
+        found: dict[int, float] = defaultdict(float)
+        for name, time_us in session["nodes"]:
+            known = name.removeprefix("fused ")
+            if known not in owner:
+                known = next((one for one in by_length if known.startswith((f"{one}/", f"{one}_"))), known)
+            if known in owner:
+                found[owner[known]] += time_us
+        least = {number: min(time_us, least.get(number, time_us)) for number, time_us in found.items()}
+    scale = 1e3 * min(one["p50_ms"] for one in sessions) / max(sum(least.values()), 1e-9)
+    return [scale * least.get(number, 0.0) for number in range(len(kernels))]
 
 
 def main() -> None:

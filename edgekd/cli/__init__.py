@@ -26,6 +26,8 @@ COMMANDS = {
     "verify": "Check an artifact: hashes, and outputs against the recorded ones.",
     "profile": "Measure latency and energy of an artifact or ONNX file on this machine.",
     "compare": "Say which of two artifacts or ONNX files is faster on this machine.",
+    "predict": "Predict the latency on a board that is not at hand.",
+    "calibrate": "Fit the predictor to latencies measured on your own board.",
     "methods": "List the distillation methods, and try them against each other.",
     "targets": "List, show, validate and make target profiles.",
     "runs": "List and clean run directories.",

@@ -168,11 +168,21 @@ class _Grouping:
         self._maker: dict[str, _Group] = {}
         self._alias: dict[str, str] = {}  # a tensor that is another one by another name
         self._rounded: set[str] = set()  # tensors that come out of DequantizeLinear
+        self._makers: dict[str, str] = {}  # and its name
 
     def kernels(self) -> list[Kernel]:
         for node in self._model.graph.node:
             self._place(node)
-        return [self._kernel(group) for group in self._groups]
+        found = [self._kernel(group) for group in self._groups]
+        floats = [group for group, kernel in zip(self._groups, found, strict=True) if kernel.width != "int8"]
+        widened = {name for group in floats for name in group.reads if name in self._rounded}
+        return [*found, *(self._conversion(name) for name in sorted(widened))]
+
+    def _conversion(self, name: str) -> Kernel:
+        """Return the kernel that makes floats of a rounded tensor, for those that do not take it as it is."""
+        size = self._elements(name)
+        moved = int(size * 4 + self._bytes(name))
+        return Kernel(f"{name}/floats", "convert", "fp32", 0, size, 0, size, size, 0, moved, nodes=(self._makers[name],))
 
     def _place(self, node: onnx.NodeProto) -> None:
         inputs = [name for name in node.input if name and name not in self._constants]
@@ -183,10 +193,12 @@ class _Grouping:
         elif node.op_type == "DequantizeLinear":
             self._rename(node, inputs[0])
             self._rounded.add(node.output[0])
+            self._makers[node.output[0]] = node.name
         elif node.op_type in _RENAMES:
             self._rename(node, inputs[0])
             if inputs[0] in self._rounded:
                 self._rounded.add(node.output[0])
+                self._makers[node.output[0]] = self._makers[inputs[0]]
         elif node.op_type == "QuantizeLinear":
             self._round(node, inputs[0])
         else:

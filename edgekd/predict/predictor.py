@@ -3,9 +3,11 @@
 It predicts nothing that its validation does not cover:
 
 - every operator of the network occurs in the fitted ones, and its size lies in their range (times 1.25);
-- its *profile* (which operators do its work) is as near to a fitted network as those were to each other when they were
-  left out: from other families where three or more are fitted, else from its own family;
-- the interval comes from the errors of left-out networks, of left-out families where there are three or more.
+- of three families or more, its *profile* (which operators do its work) is as near to a fitted network as those were to
+  the networks that predicted them when their family was left out;
+- of fewer families nothing is known of others: a person says that the network is one of them;
+- the interval comes from the errors of left-out families, or of left-out networks of that family. It is split conformal
+  prediction with those errors (Lei et al., 2018), which says how many left-out networks lie in it.
 """
 
 import math
@@ -27,7 +29,7 @@ from edgekd.target import NAME_PATTERN, explain
 SHIPPED = Path(__file__).parent / "coefficients"
 FAMILIES_NEEDED = 3  # to say anything of a family that is not among them
 _SLACK = 1.25
-_NEAR = 0.02  # profiles nearer than this are the same
+_VARIANT = 0.1  # of the work: what a variant of a family may give to other operators
 _NEGLIGIBLE = 0.01  # of the time: an operator that was never fitted may take so much
 _LEVEL = 0.9
 
@@ -125,21 +127,26 @@ class Predictor(_Frozen):
         if not kernels:
             raise StageError("nothing to predict: no node of this graph computes anything")
         times = kernel_times(Work.of(kernels), self.coefficients())
-        found, reasons = self._nearest(kernels, times, family)
+        reasons = self._out_of_range(kernels, times, family)
+        errors, rests_on = self._errors(family)
+        if not errors and not reasons:
+            reasons = ["no network was left out, so no error is known"]
         if reasons:
             raise StageError(
                 f"out of the range that {self.name} was validated in, so nothing is predicted: {'; '.join(reasons)}. "
                 "`edgekd calibrate` fits coefficients to networks like yours"
             )
-        return self._with_interval(kernels, times, found, family)
+        place = min(math.ceil((len(errors) + 1) * _LEVEL), len(errors))
+        ms, spread = float(times.total.sum()) / 1e3, math.exp(errors[place - 1])
+        level = min(_LEVEL, len(errors) / (len(errors) + 1))
+        error = float(np.median(np.expm1(errors)))
+        return Prediction(ms, ms / spread, ms * spread, level, error, rests_on, tuple(kernels), times)
 
-    def _nearest(
-        self, kernels: Sequence[Kernel], times: Times, family: str | None
-    ) -> tuple[FittedNetwork, list[str]]:
-        """Return the fitted network that is most alike, and why this one is out of range."""
+    def _out_of_range(self, kernels: Sequence[Kernel], times: Times, family: str | None) -> list[str]:
+        """Return why a network is out of the range that was validated; nothing where it is not."""
         reasons = []
         fitted = [one for one in self.networks if family in (None, one.family)]
-        own, macs = profile(kernels), sum(one.macs for one in kernels)
+        own = profile(kernels)
         seen = {operator for one in self.networks for operator, share in one.profile.items() if share > 0}
         total = float(times.total.sum())
         for operator in sorted(set(own) - seen):
@@ -147,51 +154,48 @@ class Predictor(_Frozen):
             if taken > _NEGLIGIBLE * total:
                 reasons.append(f"no fitted network has {operator} operators")
         for what, value, known in (
-            ("multiply-accumulates", macs, [one.macs for one in fitted]),
+            ("multiply-accumulates", sum(one.macs for one in kernels), [one.macs for one in fitted]),
             ("kernels", len(kernels), [one.kernels for one in fitted]),
         ):
             if not min(known) / _SLACK <= value <= max(known) * _SLACK:
                 reasons.append(f"{value:,} {what}, fitted networks have {min(known):,} to {max(known):,}")
         nearest = min(fitted, key=lambda one: distance(own, one.profile))
-        far, most = distance(own, nearest.profile), self._validated_distance(nearest.family)
-        if most is None:
-            reasons.append(f"the family {nearest.family} has one network, so nothing was validated within it")
-        elif family is None and far > most + _NEAR:
+        far = distance(own, nearest.profile)
+        if self.across_families:
+            most = max(self._distance_to_others(one) for one in self.networks)
+        elif family is None:
+            return [
+                *reasons,
+                f"only {' and '.join(self.families)} {'were' if len(self.families) > 1 else 'was'} fitted, too few to speak of other families; "
+                f"if yours is one of that family, say --family (nearest: {nearest.model}, {100 * far:.0f} % of the work is shared otherwise)",
+            ]
+        else:
+            most = _VARIANT
+        if far > most:
             reasons.append(
-                f"its operators share the work in another way (nearest {nearest.model}, {far:.2f} apart; "
-                f"validated up to {most:.2f})" + ("" if len(self.families) >= FAMILIES_NEEDED else f"; if it is of the family {nearest.family}, say --family {nearest.family}")
+                f"its operators share the work in another way: {100 * far:.0f} % differ from the nearest, {nearest.model}; "
+                f"validated up to {100 * most:.0f} %"
             )
-        return nearest, reasons
+        return reasons
 
-    def _validated_distance(self, family: str) -> float | None:
-        """Return how far a network was from those that predicted it when it was left out, at most; None where none was."""
-        across = len(self.families) >= FAMILIES_NEEDED
-        mine = self.networks if across else [one for one in self.networks if one.family == family]
-        found = []
-        for one in mine:
-            others = [other for other in self.networks if (other.family != one.family if across else other is not one and other.family == family)]
-            if others:
-                found.append(min(distance(one.profile, other.profile) for other in others))
-        return max(found, default=None)
+    @property
+    def across_families(self) -> bool:
+        """Return whether families were left out, so that something is known of others."""
+        return len(self.families) >= FAMILIES_NEEDED
 
-    def _with_interval(
-        self, kernels: Sequence[Kernel], times: Times, nearest: FittedNetwork, family: str | None
-    ) -> "Prediction":
-        across = len(self.families) >= FAMILIES_NEEDED and family is None
-        of = self.networks if across or len(self.families) >= FAMILIES_NEEDED else [one for one in self.networks if one.family == nearest.family]
-        errors = sorted(abs(error) for one in of if (error := one.error(family=across)) is not None)
-        if not errors:
-            raise StageError(f"{self.name} states no error of a left-out network, so no interval can be given")
-        place = math.ceil((len(errors) + 1) * _LEVEL)
-        level = _LEVEL if place <= len(errors) else len(errors) / (len(errors) + 1)
-        spread = math.exp(errors[min(place, len(errors)) - 1])
-        ms = float(times.total.sum()) / 1e3
-        what = "families" if across else "networks"
-        rests = (
-            f"{len(errors)} left-out {what if not across else 'networks of left-out families'} of "
-            f"{', '.join(self.families if across else dict.fromkeys(one.family for one in of))}"
-        )
-        return Prediction(ms, ms / spread, ms * spread, level, float(np.median(np.expm1(errors))), rests, nearest.model, tuple(kernels), times)
+    def _distance_to_others(self, network: FittedNetwork) -> float:
+        """Return how far a network is from the nearest one of another family, which predicted it when its own was left out."""
+        return min(distance(network.profile, one.profile) for one in self.networks if one.family != network.family)
+
+    def _errors(self, family: str | None) -> tuple[list[float], str]:
+        """Return the errors that the interval rests on, as absolute logarithms, and in words whose they are."""
+        if family is None:
+            found = [abs(error) for one in self.networks if (error := one.error(family=True)) is not None]
+            return sorted(found), f"{len(found)} networks of {len(self.families)} families, each family left out in turn"
+        of = self.networks if self.across_families else [one for one in self.networks if one.family == family]
+        found = [abs(error) for one in of if (error := one.error(family=False)) is not None]
+        names = ", ".join(dict.fromkeys(one.family for one in of))
+        return sorted(found), f"{len(found)} networks of {names}, each left out in turn"
 
     def save(self, path: Path) -> None:
         """Write it as JSON."""
@@ -208,7 +212,6 @@ class Prediction:
     level: float
     error: float
     rests_on: str
-    nearest: str
     kernels: tuple[Kernel, ...]
     times: Times
 
@@ -263,7 +266,9 @@ def shipped_predictors() -> dict[str, Predictor]:
     return {path.stem: read_predictor(path) for path in sorted(SHIPPED.glob("*.json"))}
 
 
-def find_predictor(target: str, runtime: str | None, precision: str, default_runtime: str | None = None) -> Predictor:
+def find_predictor(
+    target: str, runtime: str | None, precision: str, threads: int | None = None, default_runtime: str | None = None
+) -> Predictor:
     """Return the shipped predictor for a target; where the runtime is left open, that of its default one comes first.
 
     Raises:
@@ -272,11 +277,15 @@ def find_predictor(target: str, runtime: str | None, precision: str, default_run
     """
     known = shipped_predictors()
     of_target = [one for one in known.values() if one.target == target]
-    found = [one for one in of_target if one.precision == precision and runtime in (None, one.runtime)]
+    found = [
+        one
+        for one in of_target
+        if one.precision == precision and runtime in (None, one.runtime) and (None in (threads, one.threads) or threads == one.threads)
+    ]
     found = [one for one in found if one.runtime == default_runtime] or found
     if len(found) > 1:
         raise InputError(
-            f"several coefficients are for {target} in {precision}; name one with --coefficients: {', '.join(one.name for one in found)}"
+            f"several coefficients are for {target} in {precision}; choose by --runtime and --threads, or name one with --coefficients: {', '.join(one.name for one in found)}"
         )
     if found:
         return found[0]

@@ -49,7 +49,9 @@ def measured(rows: list[Row]) -> list[Measured]:
 def choose(key: Key, medians: dict[Key, list[float]]) -> Form:
     """Return the form with the least error on the other boards with this kind of runtime, on average."""
     gpu = key.runtime == "tensorrt"
-    others = [errors for other, errors in medians.items() if other.board != key.board and (other.runtime == "tensorrt") == gpu]
+    others = [
+        errors for other, errors in medians.items() if other.board != key.board and (other.runtime == "tensorrt") == gpu
+    ]
     return FORMS[int(np.argmin(np.mean(others, axis=0)))]
 
 
@@ -105,7 +107,12 @@ def transfers(data: dict[Key, list[Row]], forms: dict[Key, Form]) -> list[dict[s
     """Return, for every pair of boards with one table, errors with one network of the new board: transferred, and from scratch."""
     found = []
     for old, new in itertools.permutations(forms, 2):
-        same = (old.runtime, old.precision, old.harness, old.threads) == (new.runtime, new.precision, new.harness, new.threads)
+        same = (old.runtime, old.precision, old.harness, old.threads) == (
+            new.runtime,
+            new.precision,
+            new.harness,
+            new.threads,
+        )
         if not same or old.board == new.board or len(data[old]) < SHIPS:
             continue
         source = fit_networks(measured(data[old]), prior_of(old.runtime), forms[old])
@@ -117,7 +124,11 @@ def transfers(data: dict[Key, list[Row]], forms: dict[Key, Form]) -> list[dict[s
             without = fit_networks([one], prior_of(new.runtime), forms[new])
             moved += [abs(predict_ms(other, with_source) / other.ms - 1) for other in rest]
             scratch += [abs(predict_ms(other, without) / other.ms - 1) for other in rest]
-        whole = [abs(alone / one.ms - 1) for one, (alone, _) in zip(networks, leave_out(networks, prior_of(new.runtime), forms[new]), strict=True) if alone]
+        whole = [
+            abs(alone / one.ms - 1)
+            for one, (alone, _) in zip(networks, leave_out(networks, prior_of(new.runtime), forms[new]), strict=True)
+            if alone
+        ]
         found.append(
             {
                 "from": old.board,
@@ -146,7 +157,11 @@ def page(results: dict[str, Any]) -> str:
     ]
     for one in judged:
         key = one["key"]
-        across = "- | -" if one["family_median"] is None else f"{100 * one['family_median']:.1f} % | {100 * one['family_worst']:.0f} %"
+        across = (
+            "- | -"
+            if one["family_median"] is None
+            else f"{100 * one['family_median']:.1f} % | {100 * one['family_worst']:.0f} %"
+        )
         form = "sum" if one["form"]["exponent"] == 1 else "maximum"
         lines.append(
             f"| {key['board']} | {key['runtime']} | {key['precision']} | {key['harness']} | {key['threads'] or '-'} | "
@@ -189,7 +204,15 @@ def main() -> None:
     for key in keys:
         networks, prior = measured(data[key]), prior_of(key.runtime)
         medians[key] = [
-            float(np.median([abs(alone / one.ms - 1) for one, (alone, _) in zip(networks, leave_out(networks, prior, form), strict=True) if alone]))
+            float(
+                np.median(
+                    [
+                        abs(alone / one.ms - 1)
+                        for one, (alone, _) in zip(networks, leave_out(networks, prior, form), strict=True)
+                        if alone
+                    ]
+                )
+            )
             for form in FORMS
         ]
         print(f"{key}: {min(medians[key]):.3f} to {max(medians[key]):.3f}", flush=True)
@@ -197,7 +220,12 @@ def main() -> None:
     predictors = {key: predictor_of(key, data[key], forms[key]) for key in keys}
     judged = []
     for key, predictor in predictors.items():
-        errors = {family: [abs(np.expm1(-error)) for one in predictor.networks if (error := one.error(family=family)) is not None] for family in (False, True)}
+        errors = {
+            family: [
+                abs(np.expm1(-error)) for one in predictor.networks if (error := one.error(family=family)) is not None
+            ]
+            for family in (False, True)
+        }
         across = len(predictor.families) >= FAMILIES_NEEDED
         judged.append(
             {
@@ -209,7 +237,9 @@ def main() -> None:
                 "worst": max(errors[False]),
                 "family_median": median_error(predictor.networks, family=True) if across else None,
                 "family_worst": max(errors[True]) if across else None,
-                "left_out": {one.model: [one.measured_ms, one.left_out_ms, one.family_left_out_ms] for one in predictor.networks},
+                "left_out": {
+                    one.model: [one.measured_ms, one.left_out_ms, one.family_left_out_ms] for one in predictor.networks
+                },
             }
         )
     results = {

@@ -14,7 +14,10 @@ from edgekd.cli.options import TargetName, debug_option, json_option
 @click.option("--runtime", metavar="NAME", help="That they were measured in. Default: the target's own.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Of the runtime.")
 @click.option(
-    "--from", "source", metavar="FILE|NAME", help="Coefficients to transfer. Default: shipped ones for fewer than 5 networks."
+    "--from",
+    "source",
+    metavar="FILE|NAME",
+    help="Coefficients to transfer. Default: shipped ones for fewer than 5 networks.",
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The JSON file to write.")
 @json_option
@@ -63,7 +66,9 @@ def _lines(found: dict[str, Any]) -> list[str]:
         + (f", transferred from {found['transferred_from']}" if found["transferred_from"] else "")
     )
     error, across = found["left_out_median_error"], found["family_left_out_median_error"]
-    lines.append(f"  left out     {'one network: no error is known' if error is None else f'median error {100 * error:.1f} %'}")
+    lines.append(
+        f"  left out     {'one network: no error is known' if error is None else f'median error {100 * error:.1f} %'}"
+    )
     if across is not None:
         lines.append(f"  families     median error {100 * across:.1f} % when a whole family is left out")
     elif not found["transferred_from"]:

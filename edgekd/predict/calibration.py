@@ -43,9 +43,7 @@ def fit_networks(networks: Sequence[Measured], prior: Coefficients, form: Form) 
     return fit([Work.of(one.kernels) for one in networks], [1e3 * one.ms for one in networks], prior, form)
 
 
-def leave_out(
-    networks: Sequence[Measured], prior: Coefficients, form: Form
-) -> list[tuple[float | None, float | None]]:
+def leave_out(networks: Sequence[Measured], prior: Coefficients, form: Form) -> list[tuple[float | None, float | None]]:
     """Return, for each network, what is predicted when it is left out of the fit, and when its family is; in ms.
 
     None where nothing would be left, and for families where there are fewer than three.

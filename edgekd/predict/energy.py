@@ -1,6 +1,6 @@
-"""Energy as operations times picojoules: a convention that compares networks, neither a measurement nor a board's own figure.
+r"""Energy as operations times picojoules: a convention that compares networks, neither a measurement nor a board's own figure.
 
-$$ E = \\sum_k M_k E_{mac} + A_k E_{add} \\qquad\\text{and}\\qquad E_{moved} = \\sum_k B_k E_{byte} $$
+$$ E = \sum_k M_k E_{mac} + A_k E_{add} \qquad\text{and}\qquad E_{moved} = \sum_k B_k E_{byte} $$
 
 Source: Horowitz, Computing's energy problem (and what we can do about it), ISSCC 2014, 45 nm at 0.9 V: a multiplication plus an
 addition of the width; DRAM at 640 pJ for 32 bits, as if every kernel read and wrote all of its tensors there.

@@ -175,14 +175,18 @@ class _Grouping:
             self._place(node)
         found = [self._kernel(group) for group in self._groups]
         floats = [group for group, kernel in zip(self._groups, found, strict=True) if kernel.width != "int8"]
-        widened = {name for group in floats for name in group.reads if name in self._rounded}
+        widened = {name for group in floats for name in group.reads if name in self._rounded} | (
+            self._results & self._rounded
+        )
         return [*found, *(self._conversion(name) for name in sorted(widened))]
 
     def _conversion(self, name: str) -> Kernel:
         """Return the kernel that makes floats of a rounded tensor, for those that do not take it as it is."""
         size = self._elements(name)
         moved = int(size * 4 + self._bytes(name))
-        return Kernel(f"{name}/floats", "convert", "fp32", 0, size, 0, size, size, 0, moved, nodes=(self._makers[name],))
+        return Kernel(
+            f"{name}/floats", "convert", "fp32", 0, size, 0, size, size, 0, moved, nodes=(self._makers[name],)
+        )
 
     def _place(self, node: onnx.NodeProto) -> None:
         inputs = [name for name in node.input if name and name not in self._constants]
@@ -306,7 +310,11 @@ class _Grouping:
             **self._channels(first, attributes, spatial),
             stride=max(attributes.get("strides", [1])),
             groups=attributes.get("group", 1),
-            nodes=(*(node.name for node in group.nodes), *(name for node in group.nodes for name in node.output), *group.names),
+            nodes=(
+                *(node.name for node in group.nodes),
+                *(name for node in group.nodes for name in node.output),
+                *group.names,
+            ),
         )
 
     def _known(self, name: str) -> bool:
@@ -319,18 +327,14 @@ class _Grouping:
             return self._elements(first.output[0]) * window or self._elements(self._source(first.input[0]))
         return 4 * self._elements(first.output[0]) if first.op_type in _NORMALIZES else 0
 
-    def _channels(
-        self, first: onnx.NodeProto, attributes: dict[str, Any], spatial: tuple[int, ...]
-    ) -> dict[str, int]:
+    def _channels(self, first: onnx.NodeProto, attributes: dict[str, Any], spatial: tuple[int, ...]) -> dict[str, int]:
         output = self._shapes[first.output[0]]
         if "Conv" in first.op_type:
             weight = self._shapes[first.input[1]]
             groups = attributes.get("group", 1)
             straight = first.op_type == "Conv"
             inputs, outputs = (weight[1] * groups, weight[0]) if straight else (weight[0], weight[1] * groups)
-            return dict(
-                inputs=inputs, outputs=outputs, positions=math.prod(output[2:]), window=math.prod(weight[2:])
-            )
+            return dict(inputs=inputs, outputs=outputs, positions=math.prod(output[2:]), window=math.prod(weight[2:]))
         if first.op_type in ("Gemm", "MatMul", "MatMulInteger"):
             outputs = output[-1] if output else 1
             macs = self._macs[first.name] or 0

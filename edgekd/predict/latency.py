@@ -1,15 +1,15 @@
-"""The latency model: a roofline with an overhead for each kernel, and its fit.
+r"""The latency model: a roofline with an overhead for each kernel, and its fit.
 
-$$ t = \\sum_k \\Big( o_c + \\big[ (w_k)^p + (b_c B_k)^p \\big]^{1/p} e^{\\beta_c \\cdot \\phi_k} \\Big), \\qquad
+$$ t = \sum_k \Big( o_c + \big[ (w_k)^p + (b_c B_k)^p \big]^{1/p} e^{\beta_c \cdot \phi_k} \Big), \qquad
    w_k = m_c M_k + a_c A_k + x_c X_k $$
 
 with multiply-accumulates M, other arithmetic A, exponentials X and bytes B of kernel k, whose operator is c. A sum of
 compute and memory time is p = 1, the classical roofline their maximum (Williams et al., Roofline, 2009, p to infinity).
-$\\phi$ are logarithms of the kernel's shape; with few measurements $\\beta = 0$.
+$\phi$ are logarithms of the kernel's shape; with few measurements $\beta = 0$.
 
 All coefficients are positive: their logarithms are fitted, on relative error, from a *prior* that says how they stand to each
 other. A common factor is free, what a term (all operators together) and a single coefficient may deviate from that is held
-by $\\tau$; so a handful of whole networks suffice to move a prior, and thousands of kernels to leave it.
+by $\tau$; so a handful of whole networks suffice to move a prior, and thousands of kernels to leave it.
 """
 
 import math
@@ -188,9 +188,7 @@ def fit(
             (((np.log(predicted) - wanted) * importance / form.noise) ** 2).sum() + ((held * values) ** 2).sum()
         )
 
-    unknown[0] = np.mean(
-        wanted - np.log(np.bincount(owner, kernel_times(work, at(unknown)).total, len(samples)))
-    )
+    unknown[0] = np.mean(wanted - np.log(np.bincount(owner, kernel_times(work, at(unknown)).total, len(samples))))
     best = loss(unknown)
     damping = 1e-3
     for _ in range(_STEPS):
@@ -243,5 +241,5 @@ def _derivatives(work: Work, owner: NDArray[np.int64], now: Coefficients, count:
     np.add.at(by_term, (owner, work.operator), parts * slopes)
     by_shape = np.zeros((count, len(OPERATORS), len(SHAPE)))
     np.add.at(by_shape, (owner, work.operator), work.shape * (joined * stretch)[:, None])
-    predicted = np.bincount(owner, total, count)
+    predicted: Floats = np.bincount(owner, total, count).astype(np.float64)
     return by_term / predicted[:, None, None], by_shape / predicted[:, None, None], predicted

@@ -83,7 +83,9 @@ class Predictor(_Frozen):
 
     @model_validator(mode="after")
     def _is_complete(self) -> Self:
-        missing = [f"{operator}.{term}" for operator in OPERATORS for term in TERMS if term not in self.terms.get(operator, {})]
+        missing = [
+            f"{operator}.{term}" for operator in OPERATORS for term in TERMS if term not in self.terms.get(operator, {})
+        ]
         if missing:
             raise ValueError(f"terms: {', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''} missing")
         return self
@@ -191,7 +193,9 @@ class Predictor(_Frozen):
         """Return the errors that the interval rests on, as absolute logarithms, and in words whose they are."""
         if family is None:
             found = [abs(error) for one in self.networks if (error := one.error(family=True)) is not None]
-            return sorted(found), f"{len(found)} networks of {len(self.families)} families, each family left out in turn"
+            return sorted(
+                found
+            ), f"{len(found)} networks of {len(self.families)} families, each family left out in turn"
         of = self.networks if self.across_families else [one for one in self.networks if one.family == family]
         found = [abs(error) for one in of if (error := one.error(family=False)) is not None]
         names = ", ".join(dict.fromkeys(one.family for one in of))
@@ -280,7 +284,9 @@ def find_predictor(
     found = [
         one
         for one in of_target
-        if one.precision == precision and runtime in (None, one.runtime) and (None in (threads, one.threads) or threads == one.threads)
+        if one.precision == precision
+        and runtime in (None, one.runtime)
+        and (None in (threads, one.threads) or threads == one.threads)
     ]
     found = [one for one in found if one.runtime == default_runtime] or found
     if len(found) > 1:
@@ -309,4 +315,9 @@ def to_json(coefficients: Coefficients) -> dict[str, Any]:
         for operator, row in zip(OPERATORS, coefficients.shape, strict=True)
         if np.any(np.abs(row) >= 5e-5)
     }
-    return {"terms": terms, "shape": shape, "exponent": coefficients.exponent, "whole": float(f"{coefficients.whole:.5g}")}
+    return {
+        "terms": terms,
+        "shape": shape,
+        "exponent": coefficients.exponent,
+        "whole": float(f"{coefficients.whole:.5g}"),
+    }

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from edgekd.errors import InputError
 from edgekd.models.precision import precision_of
@@ -75,13 +75,15 @@ def calibrate(
         raise InputError(
             f"these files are in {', '.join(precisions)}; coefficients are of one precision: {', '.join(get_args(Width))}"
         )
-    precision, used = precisions[0], runtime or target.default_runtime
+    precision, used = cast(Width, precisions[0]), runtime or target.default_runtime
     networks = [Measured(row.file.stem, row.family, tuple(kernels_of(graphs[row.file])), row.p50_ms) for row in rows]
     old = named_predictor(source) if source else None
     if old is None and len(networks) < FEW:
         old = _source(target.name, used, precision, len(networks))
     if old is not None and (old.precision != precision or (old.counted == "float file" and precision == "int8")):
-        raise InputError(f"{old.name} cannot be transferred to {precision} files: it counts the kernels of {old.counted}s in {old.precision}")
+        raise InputError(
+            f"{old.name} cannot be transferred to {precision} files: it counts the kernels of {old.counted}s in {old.precision}"
+        )
     prior, form = (old.coefficients(), TRANSFER) if old else (prior_of(used), SCRATCH)
     left_out = leave_out(networks, prior, form)
     new = fitted(networks, left_out)
@@ -136,7 +138,9 @@ def read_figures(path: Path) -> list[Row]:
     if isinstance(content, dict) and isinstance(content.get("latency"), dict):
         return [_row(path, 1, {"model": ".", "p50_ms": content["latency"].get("p50_ms")})]
     if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
-        raise InputError(f'{path} is neither the output of `profile --json` nor a list of {{"model": ..., "p50_ms": ...}}')
+        raise InputError(
+            f'{path} is neither the output of `profile --json` nor a list of {{"model": ..., "p50_ms": ...}}'
+        )
     return [_row(path, number, row) for number, row in enumerate(content, start=1)]
 
 
@@ -147,7 +151,9 @@ def _csv_rows(path: Path, text: str) -> list[dict[str, Any]]:
     missing = [name for name in _COLUMNS[:2] if name not in columns]
     if wrong or missing:
         said = [f"unknown column {name!r}" for name in wrong] + [f"no column {name!r}" for name in missing]
-        raise InputError(f"{path}: {'; '.join(said)}; columns are model, p50_ms (in milliseconds) and, if you like, family")
+        raise InputError(
+            f"{path}: {'; '.join(said)}; columns are model, p50_ms (in milliseconds) and, if you like, family"
+        )
     return list(reader)
 
 

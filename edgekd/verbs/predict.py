@@ -74,15 +74,15 @@ def graph_of(model: Path, opening: Opening) -> onnx.ModelProto:
     if model.is_dir() and is_artifact(model):
         folder = artifact_folder(model)
         with device_errors_as(InputError):
-            name = read_manifest(folder).model_file
-        if not name.endswith(".onnx"):
-            raise InputError(f"{folder} holds {name}; latency is predicted from ONNX files")
-        return load_onnx(folder / name)
+            file = folder / read_manifest(folder).model_file
+        if file.suffix != ".onnx":
+            raise InputError(f"{folder} holds {file.name}; latency is predicted from ONNX files")
+        return load_onnx(file)
     state = open_model(model, opening).state
     if isinstance(state.form, OnnxForm):
         return load_onnx(state.form.path)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "model.onnx"
         write_onnx(state.torch.module, state.signature, path)
         return onnx.load(str(path))
 
@@ -124,7 +124,11 @@ def kernels_for(predictor: Predictor, graph: onnx.ModelProto, own: str) -> list[
     if own != wanted:
         raise InputError(
             f"the coefficients {predictor.name} count the kernels of a file in {wanted}, this one is {own}: "
-            + ("give the float file that it was made from, and --precision" if wanted == "fp32" else "quantize it first")
+            + (
+                "give the float file that it was made from, and --precision"
+                if wanted == "fp32"
+                else "quantize it first"
+            )
         )
     kernels = kernels_of(graph)
     return [one.stored_as(predictor.precision) for one in kernels] if predictor.counted == "float file" else kernels

@@ -246,7 +246,7 @@ class _Grouping:
         return bool(taken) and all(name in self._rounded for name in taken)
 
     def _fusing(self, node: onnx.NodeProto, inputs: Sequence[str]) -> _Group | None:
-        """Return the last kernel that makes an input, where nothing but such nodes read it and the sizes are equal."""
+        """Return the last kernel that makes an input, where it computes, nothing but such nodes read it, and sizes are equal."""
         for group in reversed(self._groups):
             tensor = next((name for name in inputs if self._source(name) == group.output), None)
             if tensor is None:
@@ -255,7 +255,8 @@ class _Grouping:
                 reader.op_type in _ELEMENTWISE for reader in self._readers[tensor]
             )
             same = self._elements(node.output[0]) == self._elements(tensor)
-            return group if alone and same and not (group.rounds or group.first.op_type == "QuantizeLinear") else None
+            takes = MULTIPLIES.search(group.first.op_type) or group.first.op_type in (*_ELEMENTWISE, *_NORMALIZES)
+            return group if takes and alone and same and not group.rounds else None
         return None
 
     def _add(self, group: _Group, node: onnx.NodeProto, inputs: Sequence[str]) -> None:

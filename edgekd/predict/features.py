@@ -36,7 +36,7 @@ from edgekd.models.onnx_graph import (
 
 Operator = Literal[
     "conv", "pointwise", "depthwise", "grouped", "transposed", "dense", "product", "recurrent",
-    "pool", "elementwise", "normalize", "move", "convert", "other",
+    "pool", "elementwise", "rescaled", "normalize", "move", "convert", "other",
 ]  # fmt: skip
 Width = Literal["fp32", "fp16", "int8"]
 OPERATORS: tuple[Operator, ...] = get_args(Operator)
@@ -299,7 +299,7 @@ class _Grouping:
         half = self._types.get(first.output[0]) == TensorProto.FLOAT16
         return Kernel(
             name=first.name,
-            operator=self._operator(first, attributes),
+            operator="rescaled" if integer and first.op_type in _ELEMENTWISE else self._operator(first, attributes),
             width="int8" if integer else "fp16" if half else "fp32",
             macs=macs,
             operations=sum(self._elements(node.output[0]) for node in fused) + self._own_operations(first, attributes),

@@ -24,7 +24,8 @@ from edgekd.predict.features import OPERATORS, Kernel
 Floats = NDArray[np.float64]
 
 TERMS = ("call", "macs", "operations", "exponentials", "bytes")  # microseconds a call, and for a million of each other
-SHAPE = ("inputs", "outputs", "positions", "window", "stride")
+SHAPE = ("inputs", "outputs", "positions")
+ENOUGH = (64, 64, 196)  # of each: more make a kernel no more efficient
 _MILLION = 1e6
 _STEPS = 60
 
@@ -84,14 +85,8 @@ class Work:
             for one in kernels
         ]
         shapes = [
-            (
-                math.log(max(one.inputs / one.groups, 1) / 64),
-                math.log(max(one.outputs / one.groups, 1) / 64),
-                math.log(max(one.positions, 1) / 196),
-                math.log(max(one.window, 1)),
-                math.log(max(one.stride, 1)),
-            )
-            for one in kernels
+            [min(math.log(max(have, 1) / enough), 0.0) for have, enough in zip(shape, ENOUGH, strict=True)]
+            for shape in ((one.inputs / one.groups, one.outputs / one.groups, one.positions) for one in kernels)
         ]
         return cls(
             np.array([OPERATORS.index(one.operator) for one in kernels], dtype=np.int64),

@@ -78,7 +78,7 @@ class Predictor(_Frozen):
     exponent: float = Field(ge=1, le=16)
     whole: Positive = 1.0
     terms: dict[Operator, dict[Literal["call", "macs", "operations", "exponentials", "bytes"], Positive]]
-    shape: dict[Operator, dict[Literal["inputs", "outputs", "positions", "window", "stride"], Exponent]] = {}
+    shape: dict[Operator, dict[Literal["inputs", "outputs", "positions"], Exponent]] = {}
     networks: tuple[FittedNetwork, ...] = Field(min_length=1)
 
     @model_validator(mode="after")

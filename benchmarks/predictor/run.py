@@ -179,10 +179,15 @@ def page(results: dict[str, Any]) -> str:
             f"| {one['fitted']} | {one['table']} | {one['model']} | {one['measured_ms']:.2f} ms | {one['predicted_ms']:.2f} ms | "
             f"{100 * one['error']:+.0f} % | {verdict} |\n"
         )
+    ways = {"transferred": "transferred", "scratch": "from scratch", "all_but_one": "all but one"}
+    medians = ", ".join(
+        f"{title} {100 * float(np.median([one[way] for one in results['transfers']])):.1f} %"
+        for way, title in ways.items()
+    )
     lines += [
         "\n## One network of a new board\n\n",
         "Median error on the others, over every choice of the one: *transferred* from another board's coefficients, *from scratch* with "
-        "that one alone, and by a fit to *all but one*.\n\n",
+        f"that one alone, and by a fit to *all but one*. Medians over the pairs: {medians}.\n\n",
         "| from | to | measured share | transferred | from scratch | all but one |\n|---|---|---|---|---|---|\n",
     ]
     for one in results["transfers"]:

@@ -4,6 +4,8 @@ FOLDER holds what `networks.py` wrote, MEASURED.json what `measure.py` measured.
 development networks, once for fp32 and once for int8; the form was chosen on these alone, by leaving families out. Then they
 predict the test networks, of families that nothing was fitted or chosen on, through the same range check as `edgekd predict`. Writes
 `host.json` and `host.md` beside this script.
+
+Also: the coefficients of a Raspberry Pi in another runtime, transferred to this machine by four of all networks.
 """
 
 import argparse
@@ -18,13 +20,14 @@ from measure import kernel_times
 from networks import DEVELOPMENT, TEST, Network
 
 from edgekd.errors import StageError
-from edgekd.predict.calibration import PROCESSOR, Measured, fitted, predict_ms
+from edgekd.predict.calibration import PROCESSOR, SCRATCH, TRANSFER, Measured, fit_networks, fitted, predict_ms
 from edgekd.predict.features import Kernel, kernels_of
 from edgekd.predict.latency import Coefficients, Form, Work, fit
-from edgekd.predict.predictor import Predictor, to_json
+from edgekd.predict.predictor import Predictor, shipped_predictors, to_json
 
 HERE = Path(__file__).parent
 FORMS = {"fp32": Form(4.0, 2.0, 1.0, 0.0, 0.1), "int8": Form(4.0, 2.0, 1.0, 0.3, 0.1)}
+FROM, FEW, DRAWS = "raspberry-pi-5.ncnn.fp32.ncnn-benchmark.1t", 4, 30
 _SHORTEST_US = 0.2  # below it the runtime's profile says nothing
 
 
@@ -97,6 +100,25 @@ def judge(predictor: Predictor, timed: list[Timed]) -> list[dict[str, Any]]:
     return rows
 
 
+def transfer(networks: list[Measured]) -> dict[str, Any]:
+    """Return median errors over draws of four networks: transferred from another board, and from scratch with these alone."""
+    random = np.random.default_rng(0)
+    ways = {"transferred": (shipped_predictors()[FROM].coefficients(), TRANSFER), "scratch": (PROCESSOR, SCRATCH)}
+    errors: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(DRAWS):
+        drawn = set(random.choice(len(networks), FEW, replace=False))
+        few = [one for number, one in enumerate(networks) if number in drawn]
+        rest = [one for number, one in enumerate(networks) if number not in drawn]
+        for way, (prior, form) in ways.items():
+            found = fit_networks(few, prior, form)
+            errors[way].append(float(np.median([abs(predict_ms(one, found) / one.ms - 1) for one in rest])))
+    return {
+        "from": FROM,
+        "share": FEW / len(networks),
+        **{way: float(np.median(found)) for way, found in errors.items()},
+    }
+
+
 def summary(errors: list[float]) -> dict[str, Any]:
     """Return how many errors there are, their median, and the share within 25 %."""
     sizes = np.abs(errors)
@@ -123,6 +145,11 @@ def page(results: dict[str, Any]) -> str:
             lines.append(
                 f"| {title} | {precision} | {found['networks']} | {100 * found['median']:.1f} % | {100 * found['within_25']:.0f} % | {covered} |\n"
             )
+    moved = results["transfer"]
+    lines.append(
+        f"\nTransferred from `{moved['from']}` by {FEW} networks ({100 * moved['share']:.0f} %, {DRAWS} draws), fp32: median error on the others "
+        f"{100 * moved['transferred']:.1f} %; from scratch with the same: {100 * moved['scratch']:.1f} %.\n"
+    )
     lines.append("\n| test network | precision | measured | predicted | error | |\n|---|---|---|---|---|---|\n")
     for precision, one in results["precisions"].items():
         for row in one["test"]:
@@ -160,6 +187,8 @@ def main() -> None:
             for part in (DEVELOPMENT, TEST)
         )
         predictor = predictor_of(known, precision)
+        if precision == "fp32":
+            results["transfer"] = transfer([one.network for one in (*known, *unknown)])
         rows = judge(predictor, unknown)
         said = [row for row in rows if row["predicted_ms"] is not None]
         results["precisions"][precision] = {

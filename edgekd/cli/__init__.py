@@ -29,6 +29,8 @@ COMMANDS = {
     "report": "Write the report of a run as one HTML page.",
     "gate": "Fail where an artifact misses a budget or is slower than a baseline.",
     "baseline": "Keep the figures that later versions are compared with.",
+    "predict": "Predict the latency on a board that is not at hand.",
+    "calibrate": "Fit the predictor to latencies measured on your own board.",
     "methods": "List the distillation methods, and try them against each other.",
     "targets": "List, show, validate and make target profiles.",
     "runs": "List and clean run directories.",

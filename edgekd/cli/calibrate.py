@@ -1,0 +1,76 @@
+"""`edgekd calibrate`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgekd.cli.options import TargetName, debug_option, json_option
+
+
+@click.command("calibrate")
+@click.argument("figures", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-t", "--target", type=TargetName(), required=True, help="The board that they were measured on.")
+@click.option("--runtime", metavar="NAME", help="That they were measured in. Default: the target's own.")
+@click.option("--threads", type=click.IntRange(1, 1024), help="Of the runtime.")
+@click.option(
+    "--from",
+    "source",
+    metavar="FILE|NAME",
+    help="Coefficients to transfer. Default: shipped ones for fewer than 5 networks.",
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The JSON file to write.")
+@json_option
+@debug_option
+def command(
+    figures: tuple[Path, ...],
+    target: str,
+    runtime: str | None,
+    threads: int | None,
+    source: str | None,
+    output: Path,
+    as_json: bool,
+) -> None:
+    """Fit the coefficients of `edgekd predict` to latencies that you measured.
+
+    FIGURES is a CSV with the columns model (a path from there), p50_ms and, if you like, family; a JSON list of the same; or
+    several outputs of `run.pyz profile --json`, each saved in the folder of its artifact. All files are of one precision.
+    """
+    from edgekd.report.console import print_json, print_table, results
+    from edgekd.verbs.calibrate import calibrate
+
+    found = calibrate(figures, target, output, runtime=runtime, threads=threads, source=source)
+    if as_json:
+        print_json({"schema": 1, **found})
+        return
+    results.print("\n".join(_lines(found)))
+    print_table(
+        ("network", "family", ">measured", ">left out"),
+        [
+            (
+                one["model"],
+                one["family"],
+                f"{one['measured_ms']:.4g} ms",
+                "-" if one["left_out_ms"] is None else f"{one['left_out_ms']:.4g} ms",
+            )
+            for one in found["networks"]
+        ],
+    )
+
+
+def _lines(found: dict[str, Any]) -> list[str]:
+    count, families = len(found["networks"]), len(found["families"])
+    lines = [f"{found['coefficients']}: {found['target']}, {found['runtime']}, {found['precision']}"]
+    lines.append(
+        f"  fitted to    {count} network{'s' if count > 1 else ''} of {families} famil{'ies' if families > 1 else 'y'}"
+        + (f", transferred from {found['transferred_from']}" if found["transferred_from"] else "")
+    )
+    error, across = found["left_out_median_error"], found["family_left_out_median_error"]
+    lines.append(
+        f"  left out     {'one network: no error is known' if error is None else f'median error {100 * error:.1f} %'}"
+    )
+    if across is not None:
+        lines.append(f"  families     median error {100 * across:.1f} % when a whole family is left out")
+    elif not found["transferred_from"]:
+        lines.append("  families     fewer than three: `edgekd predict` wants --family and predicts nothing else")
+    return lines

@@ -1,0 +1,127 @@
+"""`edgekd predict` and `edgekd calibrate`, from end to end."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from edgekd.models.networks.ds_cnn import DsCnn
+from edgekd.models.networks.mobilenet_v2 import MobileNetV2
+from edgekd.models.networks.resnet8 import ResNet8
+from edgekd.models.onnx_graph import graph_signature
+from edgekd.models.signature import Signature, TensorSpec
+from edgekd.predict.calibration import PROCESSOR
+from edgekd.predict.features import kernels_of
+from edgekd.predict.latency import Coefficients, network_ms
+from edgekd.stages.export.onnx_writer import write_onnx
+
+from .conftest import Cli
+
+BOARD = Coefficients(PROCESSOR.terms * [[2, 1, 1, 1, 0.5]])
+NETWORKS = {
+    "resnet-a": ("resnet", lambda: ResNet8((8, 16, 32)), (3, 32, 32)),
+    "resnet-b": ("resnet", lambda: ResNet8((16, 32, 64)), (3, 32, 32)),
+    "mobile-a": ("mobilenet", lambda: MobileNetV2(0.25, 10), (3, 32, 32)),
+    "mobile-b": ("mobilenet", lambda: MobileNetV2(0.5, 10), (3, 32, 32)),
+    "speech-a": ("ds-cnn", lambda: DsCnn(32), (1, 49, 10)),
+    "speech-b": ("ds-cnn", lambda: DsCnn(64), (1, 49, 10)),
+}
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six networks, and `figures.csv`: what they take on a board whose coefficients are known."""
+    folder = tmp_path_factory.mktemp("board")
+    lines = ["model,p50_ms,family"]
+    for name, (family, build, shape) in NETWORKS.items():
+        torch.manual_seed(0)
+        signature = Signature(
+            inputs=(TensorSpec(name="x", shape=("batch", *shape)),),
+            outputs=(TensorSpec(name="y", shape=("batch", 10)),),
+        )
+        write_onnx(build().eval(), signature, folder / f"{name}.onnx")
+        lines.append(f"{name}.onnx,{time_on_board(folder / f'{name}.onnx')},{family}")
+    (folder / "figures.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def time_on_board(path: Path) -> float:
+    import onnx
+
+    model = onnx.load(str(path))
+    assert graph_signature(model)
+    return network_ms(kernels_of(model), BOARD)
+
+
+def test_measured_figures_become_predictions(cli: Cli, board: Path, tmp_path: Path) -> None:
+    held_out = board / "mobile-a.onnx"
+    rows = [line for line in (board / "figures.csv").read_text().splitlines() if "mobile-a" not in line]
+    (board / "five.csv").write_text("\n".join(rows))
+    made = tmp_path / "coefficients.json"
+    outcome = cli("calibrate", board / "five.csv", "--target", "raspberry-pi-4", "-o", made, "--threads", 1)
+    assert outcome.code == 0 and "left out" in outcome.out and "5 networks of 3 families" in outcome.out
+    found = json.loads(cli("predict", held_out, "-t", "raspberry-pi-4", "--coefficients", made, "--json").out)
+    latency = found["figures"]["latency_p50_predicted_ms"]
+    assert latency["how"] == "predicted"
+    assert latency["value"] == pytest.approx(time_on_board(held_out), rel=0.15)
+    assert latency["low"] < latency["value"] < latency["high"]
+    assert sum(one["share"] for one in found["kernels"]) == pytest.approx(1)
+    text = cli("predict", held_out, "-t", "raspberry-pi-4", "--coefficients", made).out
+    assert "never measured on this board" in text and "energy estimate" in text
+    for options, words in (
+        (("-t", "raspberry-pi-5"), "target raspberry-pi-4"),
+        (("-t", "raspberry-pi-4", "--precision", "int8"), "precision fp32"),
+        (("-t", "raspberry-pi-4", "--runtime", "ncnn"), "runtime onnxruntime"),
+    ):
+        outcome = cli("predict", held_out, *options, "--coefficients", made)
+        assert outcome.code == 2 and words in outcome.err
+
+
+def test_a_profile_beside_its_artifact_is_transferred(cli: Cli, exported: Path, tmp_path: Path) -> None:
+    folder = exported if (exported / "manifest.json").exists() else exported / "artifact"
+    (folder / "profile.json").write_text(json.dumps({"schema": 1, "latency": {"p50_ms": 2.0}}))
+    made = tmp_path / "coefficients.json"
+    outcome = cli("calibrate", folder / "profile.json", "--target", "raspberry-pi-5", "-o", made)
+    assert outcome.code == 0 and "transferred from raspberry-pi-5.onnxruntime.fp32" in outcome.out
+    assert "no error is known" in outcome.out
+    assert json.loads(made.read_text())["transferred_from"]
+    outcome = cli("predict", folder, "-t", "raspberry-pi-5", "--coefficients", made)
+    assert outcome.code == 3 and "out of the range" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("model,p50_us\na.onnx,3\n", "unknown column 'p50_us'"),
+        ("model,family\na.onnx,x\n", "no column 'p50_ms'"),
+        ("model,p50_ms\nresnet-a.onnx,0\n", "positive number"),
+        ("model,p50_ms\nresnet-a.onnx,fast\n", "positive number"),
+        ("model,p50_ms\nresnet-a.onnx,nan\n", "positive number"),
+        ("model,p50_ms\n,3\n", "no model"),
+        ("model,p50_ms\nmissing.onnx,3\n", "missing.onnx"),
+        ("model,p50_ms\n", "no measured networks"),
+        ("model,p50_ms\nresnet-a.onnx,3\nresnet-a.onnx,4\n", "twice"),
+    ],
+)
+def test_a_wrong_table_is_refused(cli: Cli, board: Path, tmp_path: Path, text: str, words: str) -> None:
+    table = board / "wrong.csv"
+    table.write_text(text)
+    outcome = cli("calibrate", table, "--target", "raspberry-pi-5", "-o", tmp_path / "c.json")
+    assert outcome.code == 2 and words in outcome.err
+    assert not (tmp_path / "c.json").exists()
+
+
+def test_without_coefficients_it_says_which_exist(cli: Cli, board: Path) -> None:
+    outcome = cli("predict", board / "resnet-a.onnx", "--target", "speck2f")
+    assert outcome.code == 3 and "raspberry-pi-5" in outcome.err and "edgekd calibrate" in outcome.err
+    outcome = cli("predict", board / "resnet-a.onnx", "--target", "raspbery-pi-5")
+    assert outcome.code == 2 and "nearest" in outcome.err
+    outcome = cli("predict", board / "resnet-a.onnx", "-t", "raspberry-pi-5", "--coefficients", "nowhere")
+    assert outcome.code == 2 and "shipped are" in outcome.err
+
+
+def test_an_int8_file_is_no_float_file(cli: Cli, quantized: Path) -> None:
+    name = "jetson-orin-nano-super.tensorrt.int8.ultralytics-8.4"
+    outcome = cli("predict", quantized, "-t", "jetson-orin-nano-super", "--coefficients", name)
+    assert outcome.code == 2 and "give the float file" in outcome.err

@@ -89,5 +89,4 @@ def command(
     if as_json:
         print_json({"schema": 1, **found})
         return
-    lines = profile_text(found).splitlines()
-    results.print("\n".join(line for line in lines if found["peak_memory_mib"] or not line.startswith("  peak memory")))
+    results.print(profile_text(found))

@@ -7,12 +7,9 @@ from typing import Any
 from edgekd.device.gate import gate as gating
 from edgekd.device.gate.budget import read_budget
 from edgekd.device.gate.rounds import GateSettings
-from edgekd.device.gate.subject import Subject, subject_of
 from edgekd.errors import InputError, device_errors_as
-from edgekd.files import sha256
-from edgekd.verbs.artifact_path import artifact_folder
 from edgekd.verbs.runs import REPORT
-from edgekd.verbs.timed_model import read_onnx_for_timing
+from edgekd.verbs.timed_model import launchable
 
 
 @device_errors_as(InputError)
@@ -49,11 +46,11 @@ def gate(
     """
     limits = read_budget(budget)
     stored = baseline is not None and baseline.suffix == ".json"
-    older = None if baseline is None or stored else _subject(baseline, batch, runtime, settings.seed)
+    older = None if baseline is None or stored else launchable(baseline, batch, runtime, settings.seed)
     if report is None and (path / REPORT).is_file():
         report = path / REPORT
     return gating.gate(
-        _subject(path, batch, runtime, settings.seed),
+        launchable(path, batch, runtime, settings.seed),
         limits,
         settings,
         older=older,
@@ -74,15 +71,4 @@ def update_baseline(
         ToolMissing: the runtime is not installed.
         StageError: it could not be measured.
     """
-    return gating.update_baseline(_subject(path, batch, runtime, settings.seed), output, settings)
-
-
-def _subject(path: Path, batch: int | None, runtime: str | None, seed: int) -> Subject:
-    if path.is_dir() or not path.exists():
-        return subject_of(artifact_folder(path), batch, runtime)
-    from edgekd.models.onnx_graph import external_files
-
-    precision, feeds = read_onnx_for_timing(path, batch, seed)
-    files = [path, *external_files(path)]
-    size = sum(file.stat().st_size for file in files)
-    return Subject(path.stem, precision, None, runtime or "onnxruntime", path, None, sha256(path), size, feeds)
+    return gating.update_baseline(launchable(path, batch, runtime, settings.seed), output, settings)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from edgekd.device.artifact import open_artifact
 from edgekd.device.commands import opened_from
+from edgekd.device.gate.subject import Subject, subject_of
 from edgekd.device.profile import Opened
 from edgekd.device.runtimes import open_session
 from edgekd.errors import InputError, StageError
@@ -50,7 +51,7 @@ def open_for_timing(path: Path, threads: int, batch: int | None, runtime: str | 
 
 
 def _open_onnx(path: Path, threads: int, batch: int | None, runtime: str) -> Opened:
-    precision, inputs = read_onnx_for_timing(path, batch)
+    precision, inputs = _read_onnx(path, batch)
     started = time.perf_counter()
     session = open_session(runtime, path, threads)
     load_ms = (time.perf_counter() - started) * 1e3
@@ -58,7 +59,7 @@ def _open_onnx(path: Path, threads: int, batch: int | None, runtime: str) -> Ope
     return Opened(path.stem, precision, runtime, path, session, feeds, load_ms)
 
 
-def read_onnx_for_timing(path: Path, batch: int | None, seed: int = 0) -> tuple[str, dict[str, NDArray[Any]]]:
+def _read_onnx(path: Path, batch: int | None, seed: int = 0) -> tuple[str, dict[str, NDArray[Any]]]:
     """Return an ONNX file's precision and random inputs of one call, without a runtime.
 
     Raises:
@@ -79,3 +80,19 @@ def read_onnx_for_timing(path: Path, batch: int | None, seed: int = 0) -> tuple[
     if fixed is not None and batch not in (None, fixed):
         raise InputError(f"{path} has a fixed batch of {fixed}: use --batch {fixed}")
     return precision_of(graph), graph_signature(graph).random_inputs(fixed or batch or 1, seed)
+
+
+def launchable(path: Path, batch: int | None, runtime: str | None = None, seed: int = 0) -> Subject:
+    """Return what a process of its own can measure of an artifact, a run's or an ONNX file.
+
+    Raises:
+        DeviceError: the artifact cannot be read, or the batch does not fit.
+        InputError: it is neither.
+    """
+    if path.is_dir() or not path.exists():
+        return subject_of(artifact_folder(path), batch, runtime)
+    from edgekd.models.onnx_graph import external_files
+
+    precision, feeds = _read_onnx(path, batch, seed)
+    size = sum(file.stat().st_size for file in (path, *external_files(path)))
+    return Subject(path.stem, precision, None, runtime or "onnxruntime", path, None, sha256(path), size, feeds)

@@ -24,13 +24,13 @@ def test_an_artifact(cli: Cli, quantized: Path) -> None:
     outcome = cli("profile", quantized, *SHORT)
     assert outcome.code == 0, outcome.err
     assert "model (int8)" in outcome.out and "p50" in outcome.out and "threads 1, batch 1" in outcome.out
-    assert "peak memory" not in outcome.out  # that of edgekd is not that of the model
 
 
 def test_an_onnx_file_in_json(cli: Cli, exported: Path) -> None:
     outcome = cli("profile", exported / "artifact/model.onnx", "--batch", "4", "--json", *SHORT)
     found = json.loads(outcome.out)
-    assert found["batch"] == 4 and found["latency"]["p50_ms"] > 0 and found["peak_memory_mib"] is None
+    assert found["batch"] == 4 and found["latency"]["p50_ms"] > 0
+    assert 20 < found["peak_memory_mib"] < 250  # this process, with torch, holds more
     assert found["before"]["architecture"]
 
 

@@ -29,7 +29,7 @@ KINDS = {
     "latency-p95": Kind("time", 15.0, 0.95, SAMPLES_FOR_P95),
     "latency-p99": Kind("time", 25.0, 0.99, SAMPLES_FOR_P99),
     "cpu-time": Kind("time", 5.0),
-    "instructions": Kind("count", 2.0),
+    "instructions": Kind("count", 1.0),
     "energy": Kind("energy", None),
     "memory": Kind("bytes", 10.0),
     "size": Kind("bytes", 1.0, launched=False),

@@ -116,7 +116,7 @@ def _absences(profile: Profile) -> list[str]:
     few = [name for name in ("p90", "p95", "p99") if getattr(latency, f"{name}_ms") is None]
     found = [f"{', '.join(few)}: absent: {latency.n:,} calls are too few."] if few else []
     if profile.peak_memory_mib is None:
-        found.append("Peak memory: absent: edgekd itself was in the process; `run.pyz profile` measures it.")
+        found.append("Peak memory: absent: this system does not tell it.")
     return [
         *found,
         f"Energy: {energy.covers}, by {energy.sensor}." if energy else f"Energy: absent: {profile.energy_absent}.",

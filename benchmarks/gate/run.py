@@ -29,6 +29,7 @@ from edgekd.device.gate.gate import gate, update_baseline
 from edgekd.device.gate.rounds import GateSettings, measure_round
 from edgekd.device.gate.subject import Subject, subject_of
 from edgekd.device.runtimes import open_session
+from edgekd.files import write_json
 
 HERE = Path(__file__).parent
 MODEL = HERE.parents[1] / "examples/fashion_mnist/model.pt"
@@ -51,7 +52,7 @@ def main() -> None:
     results = json.loads(options.results.read_text()) if options.results.exists() else {"models": {}, "comparisons": []}
     results["settings"] = {name: getattr(SETTINGS, name) for name in ("duration_s", "launches", "confirm", "threads")}
     subjects = {name: _subjects(name, options.work, results) for name in MODELS}
-    options.results.write_text(json.dumps(results, indent=1) + "\n")
+    write_json(options.results, results)
     with _load():
         for form, repetition, number, name, case in _left(results, options.forms.split(",")):
             if time.monotonic() > until:
@@ -60,7 +61,7 @@ def main() -> None:
                 {"form": form, "repetition": repetition, "number": number, "model": name, "case": case}
                 | _compare(form, subjects[name], case, options.work / f"{name}-baseline.json", number)
             )
-            options.results.write_text(json.dumps(results, indent=1) + "\n")
+            write_json(options.results, results)
     from report import report
 
     options.results.with_suffix(".md").write_text(report(results))

@@ -37,6 +37,12 @@ def test_six_launches_give_the_median_and_its_interval() -> None:
     assert evidence.figure("memory").value == 64 * 2**20
 
 
+def test_the_minimum_is_that_of_all_calls() -> None:
+    slow, fast = launch({"candidate": 1.0}, {"candidate": [1.4, 1.3]}), launch({"candidate": 1.0}, {"candidate": [1.2]})
+    figure = Evidence([slow, fast, slow]).figure("latency-min")
+    assert (figure.value, figure.low, figure.samples) == (1.2, None, 5)
+
+
 def test_a_single_launch_has_no_interval() -> None:
     figure = Evidence([alone(1.5)]).figure("cpu-time")
     assert (figure.value, figure.low, figure.high) == (1.5, None, None)

@@ -11,8 +11,8 @@ from edgekd import host
 from edgekd.context import Context
 from edgekd.device.comparison import Interleaved
 from edgekd.device.errors import DeviceError
-from edgekd.device.gate import launcher
-from edgekd.device.gate.subject import subject_of
+from edgekd.device.launches import launcher
+from edgekd.device.launches.subject import subject_of
 from edgekd.device.machine import Machine
 from edgekd.device.runtimes import runtime_version
 from edgekd.device.sensors import find_sensor

@@ -27,7 +27,7 @@ from edgekd.device.files import sha256_of
 from edgekd.device.gate.budget import Budget
 from edgekd.device.gate.gate import gate, update_baseline
 from edgekd.device.gate.rounds import GateSettings, measure_round
-from edgekd.device.gate.subject import Subject, subject_of
+from edgekd.device.launches.subject import Subject, subject_of
 from edgekd.device.runtimes import open_session
 from edgekd.files import write_json
 

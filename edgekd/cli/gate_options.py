@@ -22,7 +22,7 @@ _OPTIONS = (
     ),
     click.option(
         "--instructions", "counter", default="auto", show_default=True, metavar="NAME",
-        help="Counter: auto, none, perf or clock (of a machine under QEMU's -icount shift=0).",
+        help="Counter: auto, none, perf, callgrind (Valgrind, minutes) or clock (QEMU's -icount shift=0).",
     ),
     click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of random inputs and the order."),
     click.option(

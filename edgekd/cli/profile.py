@@ -44,7 +44,7 @@ def parsed_frame(ctx: click.Context, param: click.Parameter, value: str | None) 
     default="auto",
     show_default=True,
     metavar="NAME",
-    help="Counter of instructions: auto, none, perf, or clock in an emulated machine whose clock counts them.",
+    help="Counter of instructions: auto, none, perf, callgrind (Valgrind, minutes), or clock in an emulated machine whose clock counts them.",
 )
 @click.option(
     "--sensor",

@@ -119,7 +119,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     profile.add_argument("--throughput", action="store_true", help="measure larger batches, until they no longer pay")
     profile.add_argument(
-        "--instructions", default="auto", metavar="NAME", help="counter: auto, none, perf or clock (default: auto)"
+        "--instructions",
+        default="auto",
+        metavar="NAME",
+        help="counter: auto, none, perf, callgrind or clock (default: auto)",
     )
     profile.add_argument("--sensor", default="auto", metavar="NAME", help=f"{_SENSORS} (default: auto)")
     profile.add_argument("--layers", action="store_true", help="show what single layers take, by the runtime's profile")

@@ -10,6 +10,7 @@ from .arrays import Array
 from .end_to_end import Size, frames_per_second, profile_end_to_end
 from .energy import measure_energy
 from .errors import CheckFailed
+from .instructions.callgrind import Callgrind
 from .instructions.counter import InstructionCounter, count_instructions
 from .instructions.instruction_clock import InstructionClock
 from .latency import Latency, measure
@@ -117,7 +118,7 @@ def profile_opened(
             ),
         ),
         **_or_reason("energy", lambda: _energy(run, sensor, duration_s, say)),
-        **_or_reason("instructions", lambda: _instructions(run, counter, settings.threads)),
+        **_or_reason("instructions", lambda: _instructions(run, opened, counter, settings.threads)),
         **_or_reason("throughput", lambda: _throughput(session, feeds, settings, say)),
         "layers": profile_layers(opened.runtime, opened.file, feeds, settings.threads) if settings.layers else None,
         "sustained": None
@@ -153,9 +154,13 @@ def _energy(run: Callable[[], object], sensor: Sensor, duration_s: float, say: S
     return measure_energy(run, sensor, duration_s=duration_s, idle_s=duration_s / 2).to_dict()
 
 
-def _instructions(run: Callable[[], object], counter: InstructionCounter, threads: int) -> dict[str, Any]:
+def _instructions(
+    run: Callable[[], object], opened: Opened, counter: InstructionCounter, threads: int
+) -> dict[str, Any]:
     if threads != 1:
         raise CheckFailed("instructions are counted with one thread: --threads 1")
+    if isinstance(counter, Callgrind):
+        return counter.count(opened.runtime, opened.file, opened.feeds)
     return count_instructions(run, counter)
 
 

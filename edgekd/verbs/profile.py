@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.device.errors import DeviceError
-from edgekd.device.gate import launcher
 from edgekd.device.imx500 import PACKED, profile_camera
 from edgekd.device.instructions import find_counter
 from edgekd.device.instructions.instruction_clock import InstructionClock
+from edgekd.device.launches import launcher
 from edgekd.device.machine import read_machine
 from edgekd.device.profile import ProfileSettings, Say, profile_opened
 from edgekd.device.sensors import find_sensor

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from edgekd.device.artifact import open_artifact
 from edgekd.device.commands import opened_from
-from edgekd.device.gate.subject import Subject, subject_of
+from edgekd.device.launches.subject import Subject, subject_of
 from edgekd.device.profile import Opened
 from edgekd.device.runtimes import open_session
 from edgekd.errors import InputError, StageError

@@ -122,7 +122,7 @@ def test_a_baseline_is_its_own_act(cli: Cli, quantized: Path, tmp_path: Path) ->
 def test_a_folder_that_is_not_there_is_named_before_anything_is_measured(
     cli: Cli, exported: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edgekd.device.gate import launcher
+    from edgekd.device.launches import launcher
 
     monkeypatch.setattr(launcher, "start", None)
     for option in ("--junit", "--gitlab-metrics", "--benchmark-json"):

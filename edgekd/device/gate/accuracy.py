@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DeviceError
+from ..launches.subject import Subject
 from .figures import Figure
-from .subject import Subject
 
 _ADVICE = "name the run directory, or its report with --report report.json"
 

@@ -3,13 +3,13 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..launches.noise import disturbances
+from ..launches.subject import Subject
 from .baseline import Entry
 from .checks import ABSENT, Judged, decide, judge_limit, judge_ratio
 from .evidence import Evidence, ratio_of
 from .figures import KINDS, Figure
-from .noise import disturbances
 from .rounds import GateSettings
-from .subject import Subject
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,10 @@ def add_parsers(commands: Any, common: argparse.ArgumentParser, duration: Durati
     measuring.add_argument("--runtime", metavar="NAME", help="another runtime than the one that the artifact is for")
     measuring.add_argument("--sensor", default="auto", metavar="NAME", help=f"{sensors} (default: auto)")
     measuring.add_argument(
-        "--instructions", default="auto", metavar="NAME", help="counter: auto, none, perf or clock (default: auto)"
+        "--instructions",
+        default="auto",
+        metavar="NAME",
+        help="counter: auto, none, perf, callgrind or clock (default: auto)",
     )
     measuring.add_argument("--seed", type=int, default=0, metavar="N", help="of the order of the blocks")
     measuring.add_argument(
@@ -48,11 +51,11 @@ def add_parsers(commands: Any, common: argparse.ArgumentParser, duration: Durati
 
 def execute(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], str, int]:
     """Run `gate` or `baseline update`; return the result, its text and the exit code."""
+    from ..launches.subject import subject_of
     from .gate import gate, update_baseline
     from .outputs import Outputs
     from .outputs.text import baseline_text, text
     from .rounds import GateSettings
-    from .subject import subject_of
 
     subject = subject_of(folder, options.batch, options.runtime)
     settings = GateSettings(

@@ -8,8 +8,8 @@ import numpy as np
 
 from ..arrays import Array
 from ..intervals import quantile_interval
+from ..launches.launcher import Launch
 from .figures import KINDS, Figure
-from .launcher import Launch
 
 _NONE = "nothing was measured"
 
@@ -61,7 +61,8 @@ class Evidence:
         if name in ("energy", "memory"):
             return ratio_of(new, old)
         if name == "instructions":
-            pairs = [one.result["models"] for one in self.launches]
+            launched = [one.result["models"] for one in self.launches]
+            pairs = [pair for pair in launched if all(one["instructions"] is not None for one in pair.values())]
             counts = [[pair[role]["instructions"]["per_call"] for role in ("candidate", "baseline")] for pair in pairs]
             return _over_launches([a / b for a, b in counts], _NONE)
         ratios = [one.result["ratios"][name] for one in self.launches if name in one.result["ratios"]]
@@ -72,6 +73,8 @@ def ratio_of(new: Figure, old: Figure) -> Figure:
     """Return how many times the one figure the other is, measured apart; the interval holds whatever both of theirs allow."""
     if new.value is None or not old.value:
         return Figure(None, reason=new.reason or old.reason or "the baseline's figure is 0")
+    if new.how != old.how:
+        return Figure(None, reason=f"the baseline's figure is {old.how}, this one {new.how}")
     low = (new.low if new.low is not None else new.value) / (old.high or old.value)
     high = (new.high if new.high is not None else new.value) / (old.low or old.value)
     if new.low is None and old.low is None:
@@ -113,10 +116,9 @@ def _over_launches(values: Sequence[float], absent: str, how: str = "measured") 
 
 
 def _instructions(models: Sequence[dict[str, Any]]) -> Figure:
-    absent = next((one["instructions_absent"] for one in models if one["instructions"] is None), None)
-    if absent is not None:
-        return Figure(None, reason=absent)
-    counts = [one["instructions"] for one in models]
+    counts = [one["instructions"] for one in models if one["instructions"] is not None]
+    if not counts:
+        return Figure(None, reason=models[0]["instructions_absent"])
     if len(counts) == 1:
         one = counts[0]
         return Figure(one["per_call"], one["low"], one["high"], one["how"], one["calls"])

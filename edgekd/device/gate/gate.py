@@ -7,6 +7,8 @@ from typing import Any
 
 from ..errors import CheckFailed, DeviceError
 from ..files import check_folder_of
+from ..launches.noise import disturbances
+from ..launches.subject import Subject
 from ..machine import read_machine, warnings
 from ..runtimes import known_runtimes
 from .accuracy import accuracy_drop
@@ -16,11 +18,9 @@ from .case import Case, Check, size_of
 from .checks import ABSENT, PASS
 from .container import container
 from .figures import KINDS, Figure
-from .noise import disturbances
 from .result import result_of
 from .rounds import GateSettings, launch, measure_round, why_no_energy
 from .sharing import Sharing, sharing_of
-from .subject import Subject
 
 
 def gate(

@@ -3,12 +3,12 @@
 from typing import Any
 
 from ..errors import CheckFailed
+from ..launches.noise import disturbances
 from .case import Case, Check, gates
 from .checks import ABSENT, FAIL, PASS, Judged
 from .container import container
 from .evidence import Evidence
 from .figures import KINDS
-from .noise import disturbances
 from .quantities import unit_of
 from .sharing import Sharing
 

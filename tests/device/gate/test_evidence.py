@@ -5,7 +5,7 @@ import pytest
 
 from edgekd.device.gate.evidence import Evidence, ratio_of
 from edgekd.device.gate.figures import Figure
-from edgekd.device.gate.launcher import Launch
+from edgekd.device.launches.launcher import Launch
 
 
 def launch(cpu: dict[str, float], times: dict[str, list[float]], **more: Any) -> Launch:

@@ -12,9 +12,9 @@ from edgekd.device.errors import CheckFailed, DeviceError
 from edgekd.device.gate import rounds
 from edgekd.device.gate.budget import Budget
 from edgekd.device.gate.gate import gate, update_baseline
-from edgekd.device.gate.launcher import Launch
 from edgekd.device.gate.rounds import GateSettings
-from edgekd.device.gate.subject import Subject, subject_of
+from edgekd.device.launches.launcher import Launch
+from edgekd.device.launches.subject import Subject, subject_of
 from edgekd.device.machine import read_machine
 
 SETTINGS = GateSettings(launches=6, shared=True, counter="none", sensor="none")

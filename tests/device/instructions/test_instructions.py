@@ -55,5 +55,5 @@ def test_only_a_machine_of_qemu_has_a_clock_that_counts(tmp_path: Path) -> None:
 
 
 def test_unknown_names_are_refused() -> None:
-    with pytest.raises(DeviceError, match="known: auto, none, perf, clock"):
+    with pytest.raises(DeviceError, match="known: auto, none, perf, callgrind, clock"):
         find_counter("abacus")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from edgekd.device.errors import CheckFailed, RuntimeMissing
-from edgekd.device.gate.launcher import start
-from edgekd.device.gate.subject import subject_of
+from edgekd.device.launches.launcher import start
+from edgekd.device.launches.subject import subject_of
 
 from ..test_main import start as start_pyz
 from .conftest import MakeBroken

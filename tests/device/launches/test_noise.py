@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekd.device.gate.noise import Counters, disturbances, noise_between, read_counters
+from edgekd.device.launches.noise import Counters, disturbances, noise_between, read_counters
 
 
 def test_the_kernel_s_counters_are_read(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from ..energy import measure_energy
 from ..errors import CheckFailed, DeviceError
 from ..instructions import find_counter
 from ..instructions.absent import AbsentCounter
+from ..instructions.callgrind import Callgrind
 from ..instructions.counter import InstructionCounter, count_instructions
 from ..instructions.instruction_clock import InstructionClock
 from ..latency import Latency
@@ -56,10 +57,11 @@ def measure_launch(job: Mapping[str, Any], place: Path) -> tuple[dict[str, Any],
     machine, counter = read_machine(), find_counter(job["counter"])
     sessions: dict[str, Session] = {}
     memory_mib: dict[str, float | None] = {}
+    feeds: dict[str, dict[str, Array]] = {}
     calls: dict[str, Callable[[], object]] = {}
     for role, model in job["models"].items():
-        session, feeds = _open(model, job["threads"]), read_arrays(place / f"{role}.npz")
-        calls[role] = partial(session.run, feeds)
+        session, feeds[role] = _open(model, job["threads"]), read_arrays(place / f"{role}.npz")
+        calls[role] = partial(session.run, feeds[role])
         for _ in range(2):
             calls[role]()
         # of the second model it would be that of both, and under an emulator that of the emulator
@@ -88,7 +90,7 @@ def measure_launch(job: Mapping[str, Any], place: Path) -> tuple[dict[str, Any],
         for role, call in calls.items():
             latency: Latency | None = timed.latency(role) if timeless is None else None
             found[role] |= {"latency": latency.to_dict() if latency else None, "latency_absent": timeless}
-            found[role] |= _instructions(call, counter, job["threads"])
+            found[role] |= _instructions(call, job["models"][role], feeds[role], counter, job["threads"])
     return {"models": found, "ratios": ratios, "noise": noise, "machine": machine.to_dict()}, times
 
 
@@ -120,13 +122,23 @@ def _ratios(timed: Interleaved) -> dict[str, float]:
     return ratios
 
 
-def _instructions(call: Callable[[], object], counter: InstructionCounter, threads: int) -> dict[str, Any]:
+def _instructions(
+    call: Callable[[], object],
+    model: Mapping[str, Any],
+    feeds: dict[str, Array],
+    counter: InstructionCounter,
+    threads: int,
+) -> dict[str, Any]:
     try:
         if isinstance(counter, AbsentCounter):
             raise CheckFailed(counter.reason)
         if threads != 1:
             raise CheckFailed("instructions are counted with one thread: --threads 1")
-        return {"instructions": count_instructions(call, counter), "instructions_absent": None}
+        if isinstance(counter, Callgrind):
+            counted = counter.count(model["runtime"], Path(model["file"]), feeds)
+        else:
+            counted = count_instructions(call, counter)
+        return {"instructions": counted, "instructions_absent": None}
     except CheckFailed as failure:
         return {"instructions": None, "instructions_absent": str(failure)}
 

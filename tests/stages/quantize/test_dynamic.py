@@ -11,6 +11,7 @@ from edgekd.evaluate import run_onnx
 from edgekd.metrics import signal_to_noise
 from edgekd.models.precision import precision_of
 from edgekd.stages.quantize.dynamic import DynamicSettings
+from tests.exact import run_part_exactly
 from tests.stages.quantize.other_precisions import Begun, after, file_of, graph_of, gru, vit
 
 
@@ -26,7 +27,7 @@ def operators(path: Path) -> Counter[str]:
 def test_linear_layers_of_a_transformer(transformer: Begun, tmp_path: Path) -> None:
     made = after(transformer, DynamicSettings(), tmp_path)
     part, path = transformer[1].parts.validation, file_of(made)
-    reference, outputs = run_onnx(tmp_path / "float.onnx", part, 1), run_onnx(path, part, 1)
+    reference, outputs = run_onnx(tmp_path / "float.onnx", part, 1), run_part_exactly(path, part)
     assert all(signal_to_noise(outputs[name], reference[name]) > 25 for name in reference)
     assert operators(path)["MatMulInteger"] == made.notes["nodes"] == 13
     assert made.form.precision == precision_of(onnx.load(str(path))) == "int8-dynamic"
@@ -63,6 +64,6 @@ def test_layers_with_one_weight(tmp_path: Path, also: str, rounded: int) -> None
     given = graph_of(tmp_path, nodes, w=random.normal(size=(16, 16)), v=random.normal(size=(16, 4)))
     made = after(given, DynamicSettings(), tmp_path / "made")
     part = given[1].parts.validation
-    outputs = run_onnx(file_of(made), part, 1)["y"]
+    outputs = run_part_exactly(file_of(made), part)["y"]
     assert signal_to_noise(outputs, run_onnx(tmp_path / "given.onnx", part, 1)["y"]) > 30
     assert made.notes["nodes"] == 3

@@ -10,7 +10,6 @@ from onnx import TensorProto, helper, numpy_helper
 from edgekd.context import Context
 from edgekd.data import Dataset
 from edgekd.device.machine import Machine
-from edgekd.device.runtimes import open_session
 from edgekd.errors import InputError
 from edgekd.metrics import METRICS
 from edgekd.models.networks import NETWORKS
@@ -21,6 +20,7 @@ from edgekd.stages.quantize.preparation import prepare as fold
 from edgekd.stages.quantize.stage import narrow_convolutions
 from edgekd.state import ModelState, OnnxForm
 from edgekd.target import QuantizationScheme, load_target
+from tests.exact import run_exactly
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_a_row_of_activation_functions_has_the_range_of_the_last(tmp_path: Path)
     model = graph_of(nodes, weight, [1, 4, 4, 4])
     write_int8(model, {"x": (-1.0, 1.0), "y": (0.0, 2.0)}, [], QuantizationScheme(), (), tmp_path / "int8.onnx")
     x = np.random.default_rng(0).uniform(-1, 1, (1, 4, 4, 4)).astype(np.float32)
-    found = open_session("onnxruntime", tmp_path / "int8.onnx", 1).run({"x": x})["y"]
+    found = run_exactly(tmp_path / "int8.onnx", {"x": x})["y"]
     assert found.max() > 1.2
     np.testing.assert_allclose(found, np.clip(x.sum(1, keepdims=True).repeat(4, 1), 0, 2), atol=0.03)
 

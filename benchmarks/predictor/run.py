@@ -46,6 +46,12 @@ def measured(rows: list[Row]) -> list[Measured]:
     return [Measured(row.model, row.family, row.kernels, row.ms) for row in rows]
 
 
+def left_out_errors(key: Key, networks: list[Measured], form: Form) -> list[float]:
+    """Return the relative error of each network, predicted by a fit to the others."""
+    predicted = leave_out(networks, prior_of(key.runtime), form)
+    return [abs(alone / one.ms - 1) for one, (alone, _) in zip(networks, predicted, strict=True) if alone]
+
+
 def choose(key: Key, medians: dict[Key, list[float]]) -> Form:
     """Return the form with the least error on the other boards with this kind of runtime, on average."""
     gpu = key.runtime == "tensorrt"
@@ -124,11 +130,7 @@ def transfers(data: dict[Key, list[Row]], forms: dict[Key, Form]) -> list[dict[s
             without = fit_networks([one], prior_of(new.runtime), forms[new])
             moved += [abs(predict_ms(other, with_source) / other.ms - 1) for other in rest]
             scratch += [abs(predict_ms(other, without) / other.ms - 1) for other in rest]
-        whole = [
-            abs(alone / one.ms - 1)
-            for one, (alone, _) in zip(networks, leave_out(networks, prior_of(new.runtime), forms[new]), strict=True)
-            if alone
-        ]
+        whole = left_out_errors(new, networks, forms[new])
         found.append(
             {
                 "from": old.board,
@@ -207,19 +209,8 @@ def main() -> None:
     keys = [key for key, rows in data.items() if len(rows) >= LEAST]
     medians: dict[Key, list[float]] = {}
     for key in keys:
-        networks, prior = measured(data[key]), prior_of(key.runtime)
-        medians[key] = [
-            float(
-                np.median(
-                    [
-                        abs(alone / one.ms - 1)
-                        for one, (alone, _) in zip(networks, leave_out(networks, prior, form), strict=True)
-                        if alone
-                    ]
-                )
-            )
-            for form in FORMS
-        ]
+        networks = measured(data[key])
+        medians[key] = [float(np.median(left_out_errors(key, networks, form))) for form in FORMS]
         print(f"{key}: {min(medians[key]):.3f} to {max(medians[key]):.3f}", flush=True)
     forms = {key: choose(key, medians) for key in keys}
     predictors = {key: predictor_of(key, data[key], forms[key]) for key in keys}

@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
-from edgekd.cli.duration_option import DURATION
 from edgekd.cli.options import debug_option, json_option
+from edgekd.cli.parsed_options import DURATION
 
 
 @click.command("compare")

@@ -5,25 +5,13 @@ from typing import Any
 
 import click
 
-from edgekd.cli.duration_option import DURATION
+from edgekd.cli.options import session_options, with_options
+from edgekd.cli.parsed_options import DURATION
 
 _OPTIONS = (
     click.option("--duration", type=DURATION, default="10s", show_default=True, help="Of a round's timed calls."),
     click.option("--launches", type=click.IntRange(1, 100), default=6, show_default=True, help="Processes of a round."),
-    click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="Of the runtime."),
-    click.option("--batch", type=click.IntRange(1), help="Samples a call. Default: the model's own, or 1."),
-    click.option("--runtime", metavar="NAME", help="Another one than the artifact is for; an ONNX file's is onnxruntime."),
-    click.option(
-        "--sensor",
-        default="auto",
-        show_default=True,
-        metavar="NAME",
-        help="Of energy: auto, none, ina3221, tegrastats, pi5-pmic, rapl, nvml, speck or meter:FILE.",
-    ),
-    click.option(
-        "--instructions", "counter", default="auto", show_default=True, metavar="NAME",
-        help="Counter: auto, none, perf, callgrind (Valgrind, minutes) or clock (QEMU's -icount shift=0).",
-    ),
+    session_options,
     click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of random inputs and the order."),
     click.option(
         "--time-limit", "limit_s", type=DURATION, default="10m", show_default=True, help="Of a launch, before it is ended."
@@ -33,9 +21,7 @@ _OPTIONS = (
 
 def measuring_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add how it is measured."""
-    for decorate in reversed(_OPTIONS):
-        function = decorate(function)
-    return function
+    return with_options(function, _OPTIONS)
 
 
 def settings_of(options: dict[str, Any], **more: Any) -> Any:

@@ -24,7 +24,7 @@ class TargetName(click.ParamType):  # type: ignore[type-arg]  # generic from cli
         return names or [CompletionItem(incomplete, type="file")]
 
 
-def _all(function: Callable[..., Any], decorators: Iterable[Decorator]) -> Callable[..., Any]:
+def with_options(function: Callable[..., Any], decorators: Iterable[Decorator]) -> Callable[..., Any]:
     """Apply decorators so that help shows them in the order in which they are written."""
     for decorate in reversed(list(decorators)):
         function = decorate(function)
@@ -33,7 +33,7 @@ def _all(function: Callable[..., Any], decorators: Iterable[Decorator]) -> Calla
 
 def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add MODEL and what it takes to open it."""
-    return _all(
+    return with_options(
         function,
         (
             click.argument("model", type=click.Path(path_type=Path)),
@@ -56,7 +56,7 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add where the data come from and how answers are judged."""
-    return _all(
+    return with_options(
         function,
         (
             click.option(
@@ -71,7 +71,7 @@ def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def work_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add what every working command takes: target, seed, device, output."""
-    return _all(
+    return with_options(
         function,
         (
             click.option(
@@ -132,7 +132,7 @@ recipe_option = click.option(
 def recipe_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the recipe and the budget."""
     more_than_none = click.FloatRange(min=0, min_open=True)
-    return _all(
+    return with_options(
         function,
         (
             recipe_option,
@@ -163,9 +163,42 @@ def recipe_options(function: Callable[..., Any]) -> Callable[..., Any]:
     )
 
 
+def session_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add how a model is opened to be measured, and what beside the clock measures it."""
+    return with_options(
+        function,
+        (
+            click.option(
+                "--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="Of the runtime."
+            ),
+            click.option("--batch", type=click.IntRange(1), help="Samples a call. Default: the model's own, or 1."),
+            click.option(
+                "--runtime",
+                metavar="NAME",
+                help="Another one than the artifact is for; an ONNX file's is onnxruntime.",
+            ),
+            click.option(
+                "--sensor",
+                default="auto",
+                show_default=True,
+                metavar="NAME",
+                help="Of energy: auto, none, ina3221, tegrastats, pi5-pmic, rapl, nvml, speck or meter:FILE.",
+            ),
+            click.option(
+                "--instructions",
+                "counter",
+                default="auto",
+                show_default=True,
+                metavar="NAME",
+                help="Counter: auto, none, perf, callgrind (Valgrind, minutes) or clock (QEMU's -icount shift=0).",
+            ),
+        ),
+    )
+
+
 def sensitivity_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add --sensitivity and on how many samples."""
-    return _all(
+    return with_options(
         function,
         (
             click.option(

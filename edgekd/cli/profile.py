@@ -4,17 +4,8 @@ from pathlib import Path
 
 import click
 
-from edgekd.cli.duration_option import DURATION
-from edgekd.cli.options import debug_option, json_option
-from edgekd.device.frame_size import frame_size
-
-
-def parsed_frame(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
-    """Return width and height."""
-    try:
-        return None if value is None else frame_size(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error), ctx, param) from error
+from edgekd.cli.options import debug_option, json_option, session_options
+from edgekd.cli.parsed_options import DURATION, FRAME
 
 
 @click.command("profile")
@@ -26,32 +17,15 @@ def parsed_frame(ctx: click.Context, param: click.Parameter, value: str | None) 
     show_default=True,
     help="Longest time; it ends earlier when the median is known to 1 %.",
 )
-@click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="Of the runtime.")
-@click.option("--batch", type=click.IntRange(1), help="Samples a call. Default: the model's own, or 1.")
-@click.option("--runtime", metavar="NAME", help="Another runtime than the one that the artifact is for.")
+@session_options
 @click.option(
     "--frame",
+    type=FRAME,
     metavar="WxH",
-    callback=parsed_frame,
     help="The camera's frame, such as 640x480, for the time from the frame to the decision. Default: the model's size.",
 )
 @click.option(
     "--throughput", is_flag=True, help="Measure batches of 1, 2, 4, ... samples, until larger ones no longer pay."
-)
-@click.option(
-    "--instructions",
-    "counter",
-    default="auto",
-    show_default=True,
-    metavar="NAME",
-    help="Counter of instructions: auto, none, perf, callgrind (Valgrind, minutes), or clock in an emulated machine whose clock counts them.",
-)
-@click.option(
-    "--sensor",
-    default="auto",
-    show_default=True,
-    metavar="NAME",
-    help="Of energy: auto, none, ina3221, tegrastats, pi5-pmic, rapl, nvml, speck or meter:FILE.",
 )
 @click.option(
     "--sustained", type=DURATION, help="Then run for so long, such as 10m: minute one against the steady state."

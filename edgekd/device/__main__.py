@@ -2,7 +2,9 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from .durations import seconds
 from .errors import CheckFailed, DeviceError, RuntimeMissing
@@ -103,47 +105,48 @@ def _parser() -> argparse.ArgumentParser:
 
     commands.add_parser("verify", parents=[common], help="check the files and that results are those of the host")
 
-    profile = commands.add_parser("profile", parents=[common], help="measure latency, memory and energy")
-    profile.add_argument(
-        "--duration", type=_duration, default=10.0, metavar="TIME", help="longest, such as 10s or 1m (default: 10s)"
-    )
-    profile.add_argument("--sustained", type=_duration, metavar="TIME", help="then run for so long, such as 10m")
-    profile.add_argument("--threads", type=int, default=1, metavar="N", help="threads of the runtime (default: 1)")
-    profile.add_argument("--batch", type=int, metavar="N", help="samples a call (default: the model's own, or 1)")
-    profile.add_argument("--runtime", metavar="NAME", help="another runtime than the one that the artifact is for")
-    profile.add_argument(
-        "--frame",
-        type=_frame_size,
-        metavar="WxH",
-        help="the camera's frame, such as 640x480 (default: the model's size)",
-    )
-    profile.add_argument("--throughput", action="store_true", help="measure larger batches, until they no longer pay")
-    profile.add_argument(
+    session = argparse.ArgumentParser(add_help=False)
+    session.add_argument("--threads", type=int, default=1, metavar="N", help="threads of the runtime (default: 1)")
+    session.add_argument("--batch", type=int, metavar="N", help="samples a call (default: the model's own, or 1)")
+    session.add_argument("--runtime", metavar="NAME", help="another runtime than the one that the artifact is for")
+    session.add_argument("--sensor", default="auto", metavar="NAME", help=f"{_SENSORS} (default: auto)")
+    session.add_argument(
         "--instructions",
         default="auto",
         metavar="NAME",
         help="counter: auto, none, perf, callgrind or clock (default: auto)",
     )
-    profile.add_argument("--sensor", default="auto", metavar="NAME", help=f"{_SENSORS} (default: auto)")
+
+    profile = commands.add_parser("profile", parents=[common, session], help="measure latency, memory and energy")
+    duration = _checked(seconds)
+    profile.add_argument(
+        "--duration", type=duration, default=10.0, metavar="TIME", help="longest, such as 10s or 1m (default: 10s)"
+    )
+    profile.add_argument("--sustained", type=duration, metavar="TIME", help="then run for so long, such as 10m")
+    profile.add_argument(
+        "--frame",
+        type=_checked(frame_size),
+        metavar="WxH",
+        help="the camera's frame, such as 640x480 (default: the model's size)",
+    )
+    profile.add_argument("--throughput", action="store_true", help="measure larger batches, until they no longer pay")
     profile.add_argument("--layers", action="store_true", help="show what single layers take, by the runtime's profile")
     profile.add_argument("--output", type=Path, metavar="FILE", help="write the JSON to this file as well")
 
-    add_parsers(commands, common, _duration, _SENSORS)
+    add_parsers(commands, [common, session], duration)
     return parser
 
 
-def _duration(text: str) -> float:
-    try:
-        return seconds(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+def _checked(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return a parser whose errors reach the person as they are: argparse hides what a ValueError says."""
 
+    def checked(text: str) -> Any:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
 
-def _frame_size(text: str) -> tuple[int, int]:
-    try:
-        return frame_size(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+    return checked
 
 
 if __name__ == "__main__":

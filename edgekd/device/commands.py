@@ -8,12 +8,11 @@ import numpy as np
 from .arrays import Array, write_arrays
 from .artifact import Artifact, open_artifact
 from .batches import run_all
-from .errors import CheckFailed
 from .feeds import batch_of, read_feeds
 from .imx500 import PACKED, profile_camera
 from .instructions import find_counter
 from .instructions.instruction_clock import InstructionClock
-from .machine import int8_isa, read_machine
+from .machine import int8_isa, read_machine, refuse_emulation
 from .postprocessing import best_labels
 from .profile import Opened, ProfileSettings, Say, profile_opened
 from .selfcheck import Samples, check, read_samples
@@ -55,11 +54,11 @@ def profile(folder: Path, settings: ProfileSettings, say: Say = lambda message: 
         DeviceError: There is no sensor, counter or runtime of this name.
     """
     if folder.suffix == PACKED:
-        return {"artifact": {"name": folder.stem, "precision": "int8"}, **profile_camera(folder, settings.duration_s)}
+        return profile_camera(folder, settings.duration_s)
     before = read_machine()
     sensor, counter = find_sensor(settings.sensor), find_counter(settings.counter)
-    if before.emulated and not isinstance(counter, InstructionClock):
-        raise CheckFailed("this processor is emulated, where time is not latency: profile on the board itself")
+    if not isinstance(counter, InstructionClock):
+        refuse_emulation(before)
     artifact = open_artifact(folder, settings.threads, settings.runtime)
     return {
         "artifact": _identity(artifact),

@@ -47,6 +47,11 @@ def read_feeds(path: Path, manifest: Manifest) -> dict[str, Array]:
     return feeds
 
 
+def batch_size(feeds: dict[str, Array]) -> int:
+    """Return the samples of a call."""
+    return int(next(iter(feeds.values())).shape[0])
+
+
 def batch_of(inputs: dict[str, Array], manifest: Manifest, batch: int | None) -> dict[str, Array]:
     """Return `batch` samples, repeating the given ones where there are too few.
 

@@ -1,8 +1,10 @@
-"""Hash a file; write one so that a killed process leaves the old file or the new one, never half of one."""
+"""Hash or read a file; write one so that a killed process leaves the old file or the new one, never half of one."""
 
 import hashlib
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 from .errors import DeviceError
 
@@ -16,6 +18,26 @@ def sha256_of(path: Path) -> str:
         while chunk := stream.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def read_json(path: Path, missing: str | None = None) -> Any:
+    """Return what a JSON file holds.
+
+    Args:
+        path: Of the file.
+        missing: What to say where there is none; by default that it cannot be read.
+
+    Raises:
+        DeviceError: It cannot be read or is no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        if missing is not None and isinstance(error, FileNotFoundError):
+            raise DeviceError(missing) from error
+        raise DeviceError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise DeviceError(f"{path} is not valid JSON: {error}") from error
 
 
 def check_folder_of(path: Path) -> None:

@@ -60,6 +60,7 @@ def profile_camera(path: Path, duration_s: float = 10.0) -> dict[str, Any]:
         "threads": "0",
     }
     return {
+        "artifact": {"name": path.stem, "precision": "int8"},
         **absent_profile("the IMX500 tells the times of its network, nothing else"),
         **found,
         "session": session,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import cpuinfo as cpu
+from .errors import CheckFailed
 
 _ROOT = Path("/")
 _CPUFREQ = "sys/devices/system/cpu/cpu0/cpufreq"
@@ -109,6 +110,16 @@ def warnings(machine: Machine) -> list[str]:
     if machine.throttled:
         found.append(f"the firmware slows the board down: {', '.join(machine.throttled)}")
     return found
+
+
+def refuse_emulation(machine: Machine) -> None:
+    """Refuse to time anything on an emulated processor.
+
+    Raises:
+        CheckFailed: It is one.
+    """
+    if machine.emulated:
+        raise CheckFailed("this processor is emulated, where time is not latency: profile on the board itself")
 
 
 def peak_memory_mib(root: Path = _ROOT) -> float | None:

@@ -11,7 +11,7 @@ from typing import Any
 from . import fields
 from .errors import CheckFailed, DeviceError
 from .fields import Fields
-from .files import sha256_of, write_atomically
+from .files import read_json, sha256_of, write_atomically
 from .runtimes.session import TensorInfo
 
 SCHEMA = 1
@@ -127,15 +127,8 @@ def read_manifest(folder: Path) -> Manifest:
         DeviceError: It is missing or wrong.
     """
     path = folder / MANIFEST_NAME
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DeviceError(f"{folder} holds no {MANIFEST_NAME}: name the artifact folder with --artifact") from error
-    except OSError as error:
-        raise DeviceError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise DeviceError(f"{path} is not valid JSON: {error}") from error
-    return Manifest.from_dict(content)
+    missing = f"{folder} holds no {MANIFEST_NAME}: name the artifact folder with --artifact"
+    return Manifest.from_dict(read_json(path, missing))
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Path:

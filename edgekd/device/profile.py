@@ -9,8 +9,9 @@ from typing import Any
 from .arrays import Array
 from .end_to_end import Size, frames_per_second, profile_end_to_end
 from .energy import measure_energy
-from .errors import CheckFailed
-from .instructions.callgrind import Callgrind
+from .errors import CheckFailed, figure_or_reason
+from .feeds import batch_size
+from .instructions import instructions_of_a_call
 from .instructions.counter import InstructionCounter, count_instructions
 from .instructions.instruction_clock import InstructionClock
 from .latency import Latency, measure
@@ -91,8 +92,8 @@ def profile_opened(
         return session.run(feeds)
 
     if isinstance(counter, InstructionClock):
-        counted = _or_reason("instructions", lambda: count_instructions(run, counter))
-        described = {"session": session.describe(), "batch": _batch(feeds), "before": before.to_dict()}
+        counted = figure_or_reason("instructions", lambda: count_instructions(run, counter))
+        described = {"session": session.describe(), "batch": batch_size(feeds), "before": before.to_dict()}
         return {**absent_profile(_NO_TIME), **described, **counted}
     started = time.perf_counter()
     run()
@@ -102,7 +103,7 @@ def profile_opened(
     say(f"latency: at most {duration_s:g} s, after the warm-up")
     latency = measure(run, duration_s=duration_s)
     after = read_machine()
-    batch = _batch(feeds)
+    batch = batch_size(feeds)
     return {
         "session": session.describe(),
         "batch": batch,
@@ -111,15 +112,18 @@ def profile_opened(
         "frames_per_second": frames_per_second(latency, batch),
         "cold_start": {"load_ms": opened.load_ms, "first_call_ms": first_call_ms},
         "peak_memory_mib": peak_mib,
-        **_or_reason(
+        **figure_or_reason(
             "end_to_end",
             lambda: profile_end_to_end(
                 session, opened.manifest, batch, frame=settings.frame, duration_s=duration_s / 2
             ),
         ),
-        **_or_reason("energy", lambda: _energy(run, sensor, duration_s, say)),
-        **_or_reason("instructions", lambda: _instructions(run, opened, counter, settings.threads)),
-        **_or_reason("throughput", lambda: _throughput(session, feeds, settings, say)),
+        **figure_or_reason("energy", lambda: _energy(run, sensor, duration_s, say)),
+        **figure_or_reason(
+            "instructions",
+            lambda: instructions_of_a_call(counter, run, opened.runtime, opened.file, feeds, settings.threads),
+        ),
+        **figure_or_reason("throughput", lambda: _throughput(session, feeds, settings, say)),
         "layers": profile_layers(opened.runtime, opened.file, feeds, settings.threads) if settings.layers else None,
         "sustained": None
         if settings.sustained_s is None
@@ -136,32 +140,10 @@ def absent_profile(reason: str) -> dict[str, Any]:
     return {**dict.fromkeys((*_WITH_REASON, *_WITHOUT_REASON)), **reasons, "warnings": []}
 
 
-def _batch(feeds: dict[str, Array]) -> int:
-    return int(next(iter(feeds.values())).shape[0])
-
-
-def _or_reason(name: str, obtain: Callable[[], Any]) -> dict[str, Any]:
-    """Return a figure by its name, or None and the reason."""
-    try:
-        return {name: obtain(), f"{name}_absent": None}
-    except CheckFailed as failure:
-        return {name: None, f"{name}_absent": str(failure)}
-
-
 def _energy(run: Callable[[], object], sensor: Sensor, duration_s: float, say: Say) -> dict[str, Any]:
     if not isinstance(sensor, AbsentSensor):
         say(f"energy by {sensor.name}: {1.5 * duration_s:g} s")
     return measure_energy(run, sensor, duration_s=duration_s, idle_s=duration_s / 2).to_dict()
-
-
-def _instructions(
-    run: Callable[[], object], opened: Opened, counter: InstructionCounter, threads: int
-) -> dict[str, Any]:
-    if threads != 1:
-        raise CheckFailed("instructions are counted with one thread: --threads 1")
-    if isinstance(counter, Callgrind):
-        return counter.count(opened.runtime, opened.file, opened.feeds)
-    return count_instructions(run, counter)
 
 
 def _throughput(session: Session, feeds: dict[str, Array], settings: ProfileSettings, say: Say) -> list[dict[str, Any]]:

@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.device.comparison import compare as interleave_two
-from edgekd.device.machine import read_machine, warnings
+from edgekd.device.feeds import batch_size
+from edgekd.device.machine import read_machine, refuse_emulation, warnings
 from edgekd.errors import InputError, device_errors_as
-from edgekd.verbs.timed_model import identity_of, open_for_timing, refuse_emulation
+from edgekd.verbs.timed_model import identity_of, open_for_timing
 
 
 @device_errors_as(InputError)
@@ -20,9 +21,9 @@ def compare(
         StageError: the processor is emulated, where wall time is not latency.
     """
     before = read_machine()
-    refuse_emulation(before.emulated)
+    refuse_emulation(before)
     one, two = open_for_timing(path, threads, batch), open_for_timing(other, threads, batch)
-    sizes = [int(next(iter(opened.feeds.values())).shape[0]) for opened in (one, two)]
+    sizes = [batch_size(opened.feeds) for opened in (one, two)]
     if sizes[0] != sizes[1]:
         raise InputError(f"{path} takes {sizes[0]} sample(s) a call, {other} takes {sizes[1]}: a ratio means nothing")
     result = interleave_two(

@@ -8,11 +8,11 @@ from edgekd.device.imx500 import PACKED, profile_camera
 from edgekd.device.instructions import find_counter
 from edgekd.device.instructions.instruction_clock import InstructionClock
 from edgekd.device.launches import launcher
-from edgekd.device.machine import read_machine
+from edgekd.device.machine import read_machine, refuse_emulation
 from edgekd.device.profile import ProfileSettings, Say, profile_opened
 from edgekd.device.sensors import find_sensor
 from edgekd.errors import InputError, device_errors_as
-from edgekd.verbs.timed_model import identity_of, launchable, open_for_timing, refuse_emulation
+from edgekd.verbs.timed_model import identity_of, launchable, open_for_timing
 
 _SHORT_S = 0.01  # of timed calls that nobody looks at
 
@@ -29,10 +29,11 @@ def profile(path: Path, settings: ProfileSettings | None = None, say: Say = lamb
     """
     settings = settings or ProfileSettings()
     if path.suffix == PACKED:
-        return {"artifact": {"name": path.stem, "precision": "int8"}, **profile_camera(path, settings.duration_s)}
+        return profile_camera(path, settings.duration_s)
     before = read_machine()
     sensor, counter = find_sensor(settings.sensor), find_counter(settings.counter)
-    refuse_emulation(before.emulated and not isinstance(counter, InstructionClock))
+    if not isinstance(counter, InstructionClock):
+        refuse_emulation(before)
     opened = open_for_timing(path, settings.threads, settings.batch, settings.runtime)
     measured = profile_opened(opened, before, sensor, counter, settings, say)
     return {"artifact": identity_of(opened), **measured, "peak_memory_mib": _peak_memory_mib(path, settings)}

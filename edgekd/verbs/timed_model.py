@@ -11,7 +11,7 @@ from edgekd.device.commands import opened_from
 from edgekd.device.launches.subject import Subject, subject_of
 from edgekd.device.profile import Opened
 from edgekd.device.runtimes import open_session
-from edgekd.errors import InputError, StageError
+from edgekd.errors import InputError
 from edgekd.files import sha256
 from edgekd.verbs.artifact_path import artifact_folder
 
@@ -24,16 +24,6 @@ def identity_of(opened: Opened) -> dict[str, Any]:
         "model_sha256": sha256(opened.file),
         "session": opened.session.describe(),
     }
-
-
-def refuse_emulation(emulated: bool) -> None:
-    """Refuse to time anything on an emulated processor.
-
-    Raises:
-        StageError: it is one.
-    """
-    if emulated:
-        raise StageError("this processor is emulated, where time is not latency: profile on the board itself")
 
 
 def open_for_timing(path: Path, threads: int, batch: int | None, runtime: str | None = None) -> Opened:

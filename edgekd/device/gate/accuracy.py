@@ -1,11 +1,11 @@
 """The accuracy drop, from the report of the run that made the artifact."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import DeviceError
+from ..files import read_json
 from ..launches.subject import Subject
 from .figures import Figure
 
@@ -20,12 +20,7 @@ def accuracy_drop(subject: Subject, report: Path | None) -> Figure:
     """
     if report is None:
         return Figure(None, reason=f"the drop stands in the run's report.json: {_ADVICE}")
-    try:
-        content = json.loads(report.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DeviceError(f"cannot read {report}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise DeviceError(f"{report} is not valid JSON: {error}") from error
+    content = read_json(report)
     try:
         for one in content.get("targets", [content]):
             if one["artifact"][subject.file.name]["sha256"] == subject.sha256:

@@ -13,7 +13,7 @@ from typing import Any
 from .. import fields
 from ..errors import DeviceError
 from ..fields import Fields
-from ..files import write_atomically
+from ..files import read_json, write_atomically
 from .figures import KINDS, Figure
 
 SCHEMA = 1
@@ -69,14 +69,7 @@ def read_baseline(path: Path) -> list[Entry]:
         DeviceError: It is missing, damaged, of another schema, or no baseline.
     """
     advice = f"write one with: edgekd baseline update ARTIFACT -o {path}"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DeviceError(f"{path} does not exist; {advice}") from error
-    except OSError as error:
-        raise DeviceError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise DeviceError(f"{path} is not valid JSON: {error}") from error
+    content = read_json(path, f"{path} does not exist; {advice}")
     if not isinstance(content, dict) or content.get("kind") != KIND:
         raise DeviceError(f"{path} is no baseline; {advice}")
     if content.get("schema") != SCHEMA:

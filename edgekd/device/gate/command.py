@@ -9,27 +9,19 @@ from typing import Any
 Duration = Callable[[str], float]
 
 
-def add_parsers(commands: Any, common: argparse.ArgumentParser, duration: Duration, sensors: str) -> None:
-    """Add both commands to the command line."""
+def add_parsers(commands: Any, parents: list[argparse.ArgumentParser], duration: Duration) -> None:
+    """Add both commands to the command line; `parents` hold the options that they share with others."""
     measuring = argparse.ArgumentParser(add_help=False)
     measuring.add_argument("--duration", type=duration, default=10.0, metavar="TIME", help="of a round (default: 10s)")
     measuring.add_argument("--launches", type=int, default=6, metavar="N", help="processes of a round (default: 6)")
-    measuring.add_argument("--threads", type=int, default=1, metavar="N", help="threads of the runtime (default: 1)")
-    measuring.add_argument("--batch", type=int, metavar="N", help="samples a call (default: the model's own, or 1)")
-    measuring.add_argument("--runtime", metavar="NAME", help="another runtime than the one that the artifact is for")
-    measuring.add_argument("--sensor", default="auto", metavar="NAME", help=f"{sensors} (default: auto)")
-    measuring.add_argument(
-        "--instructions",
-        default="auto",
-        metavar="NAME",
-        help="counter: auto, none, perf, callgrind or clock (default: auto)",
-    )
     measuring.add_argument("--seed", type=int, default=0, metavar="N", help="of the order of the blocks")
     measuring.add_argument(
         "--time-limit", type=duration, default=600.0, metavar="TIME", help="of a launch (default: 10m)"
     )
 
-    gate = commands.add_parser("gate", parents=[common, measuring], help="fail where a budget or a baseline is missed")
+    gate = commands.add_parser(
+        "gate", parents=[*parents, measuring], help="fail where a budget or a baseline is missed"
+    )
     gate.add_argument("--budget", action="append", default=[], metavar="FILE|FIGURE=LIMIT", help="repeatable")
     gate.add_argument(
         "--baseline", type=Path, metavar="DIR|FILE", help="the older artifact, or a file of `baseline update`"
@@ -45,7 +37,7 @@ def add_parsers(commands: Any, common: argparse.ArgumentParser, duration: Durati
 
     baseline = commands.add_parser("baseline", help="keep the figures that later versions are compared with")
     acts = baseline.add_subparsers(dest="act", required=True, metavar="{update}")
-    update = acts.add_parser("update", parents=[common, measuring], help="measure and write them")
+    update = acts.add_parser("update", parents=[*parents, measuring], help="measure and write them")
     update.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the baseline file")
 
 

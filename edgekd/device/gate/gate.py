@@ -10,7 +10,7 @@ from ..files import check_folder_of
 from ..launches.noise import disturbances
 from ..launches.subject import Subject
 from ..machine import read_machine, warnings
-from ..runtimes import known_runtimes
+from ..runtimes import check_known
 from .accuracy import accuracy_drop
 from .baseline import Entry, find_entry, key_of, read_baseline, update
 from .budget import Budget
@@ -58,8 +58,7 @@ def gate(
     if older is not None and older.batch != subject.batch:
         raise DeviceError(f"the baseline takes {older.batch} sample(s) a call, this model {subject.batch}: use --batch")
     for one in (subject, *([] if older is None else [older])):
-        if one.runtime not in known_runtimes():
-            raise DeviceError(f"unknown runtime {one.runtime!r}; known: {', '.join(known_runtimes())}")
+        check_known(one.runtime)
     entries = None if stored is None else read_baseline(stored)
     machine = read_machine()
     sharing = sharing_of(machine, settings.shared)

@@ -1,11 +1,14 @@
 """Counters of instructions: one file each, behind `InstructionCounter`."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-from ..errors import DeviceError
+from ..arrays import Array
+from ..errors import CheckFailed, DeviceError
 from .absent import AbsentCounter
 from .callgrind import Callgrind
-from .counter import InstructionCounter
+from .counter import InstructionCounter, count_instructions
 from .instruction_clock import InstructionClock
 from .perf_event import PerfEvent
 
@@ -35,3 +38,31 @@ def find_counter(name: str = "auto") -> InstructionCounter:
     if name == "auto":
         return AbsentCounter(found)
     raise DeviceError(f"there is no counter {name}: {found}")
+
+
+def instructions_of_a_call(
+    counter: InstructionCounter,
+    run: Callable[[], object],
+    runtime: str,
+    file: Path,
+    feeds: dict[str, Array],
+    threads: int,
+) -> dict[str, Any]:
+    """Count the instructions of one call, in this process or, with a counter of whole processes, in others.
+
+    Args:
+        counter: What counts.
+        run: The call, made here.
+        runtime: What makes it elsewhere, of this file with these inputs.
+        file: The model.
+        feeds: The inputs of the call.
+        threads: Of the runtime.
+
+    Raises:
+        CheckFailed: There are several threads, or the counter cannot be read.
+    """
+    if threads != 1:
+        raise CheckFailed("instructions are counted with one thread: --threads 1")
+    if isinstance(counter, Callgrind):
+        return counter.count(runtime, file, feeds)
+    return count_instructions(run, counter)

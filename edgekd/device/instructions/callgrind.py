@@ -9,25 +9,21 @@ Valgrind runs a program on a processor of its own, without AVX-512: kernels may 
 a minute or two.
 """
 
-import json
 import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from ..arrays import Array, read_arrays, write_arrays
 from ..errors import CheckFailed
+from ..own_process import python_command
 from .counter import InstructionCounter
 
 _CALLS = (1, 11)
 _COLLECTED = re.compile(r"Collected : (\d+)")
-_CODE = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); import {module} as counting; counting.main(*sys.argv[2:])"
-)
 _LIMIT_S = 900.0
 
 
@@ -65,13 +61,12 @@ class Callgrind(InstructionCounter):
         return {"per_call": one, "low": one, "high": one, "calls": made, "counter": self.name, "how": self.how}
 
     def _collected(self, runtime: str, file: Path, inputs: Path, calls: int) -> int:
-        code = _CODE.format(module=__name__)
-        command = [self._valgrind, "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable, "-c", code]
-        arguments = [json.dumps(sys.path), runtime, str(file), str(inputs), str(calls)]
+        valgrind = [self._valgrind, "--tool=callgrind", "--callgrind-out-file=/dev/null"]
+        command = python_command(__name__, runtime, str(file), str(inputs), str(calls))
         environment = {**os.environ, "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"}
         try:
             done = subprocess.run(
-                [*command, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+                [*valgrind, *command], stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
                 timeout=_LIMIT_S, env=environment, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired as error:

@@ -16,11 +16,10 @@ from ..arrays import Array, read_arrays, write_arrays
 from ..artifact import open_artifact
 from ..comparison import Interleaved, interleave, paired_speedup
 from ..energy import measure_energy
-from ..errors import CheckFailed, DeviceError
-from ..instructions import find_counter
+from ..errors import CheckFailed, DeviceError, figure_or_reason
+from ..instructions import find_counter, instructions_of_a_call
 from ..instructions.absent import AbsentCounter
-from ..instructions.callgrind import Callgrind
-from ..instructions.counter import InstructionCounter, count_instructions
+from ..instructions.counter import InstructionCounter
 from ..instructions.instruction_clock import InstructionClock
 from ..latency import Latency
 from ..machine import peak_memory_mib, read_machine
@@ -129,25 +128,18 @@ def _instructions(
     counter: InstructionCounter,
     threads: int,
 ) -> dict[str, Any]:
-    try:
+    def count() -> dict[str, Any]:
         if isinstance(counter, AbsentCounter):
             raise CheckFailed(counter.reason)
-        if threads != 1:
-            raise CheckFailed("instructions are counted with one thread: --threads 1")
-        if isinstance(counter, Callgrind):
-            counted = counter.count(model["runtime"], Path(model["file"]), feeds)
-        else:
-            counted = count_instructions(call, counter)
-        return {"instructions": counted, "instructions_absent": None}
-    except CheckFailed as failure:
-        return {"instructions": None, "instructions_absent": str(failure)}
+        return instructions_of_a_call(counter, call, model["runtime"], Path(model["file"]), feeds, threads)
+
+    return figure_or_reason("instructions", count)
 
 
 def _energy(call: Callable[[], object], sensor: str, duration_s: float, timeless: str | None) -> dict[str, Any]:
-    try:
+    def measure() -> dict[str, Any]:
         if timeless is not None:
             raise CheckFailed(timeless)
-        found = measure_energy(call, find_sensor(sensor), duration_s=duration_s, idle_s=duration_s / 2)
-    except DeviceError as failure:
-        return {"energy": None, "energy_absent": str(failure)}
-    return {"energy": found.to_dict(), "energy_absent": None}
+        return measure_energy(call, find_sensor(sensor), duration_s=duration_s, idle_s=duration_s / 2).to_dict()
+
+    return figure_or_reason("energy", measure, DeviceError)

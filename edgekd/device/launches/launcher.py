@@ -3,7 +3,6 @@
 import json
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,10 +11,10 @@ from typing import Any
 
 from ..arrays import Array, read_arrays, write_arrays
 from ..errors import CheckFailed, RuntimeMissing
+from ..own_process import python_command
+from . import launch
 from .launch import JOB, RESULT, TIMES
 from .subject import Subject
-
-_CODE = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); import {module} as launch; launch.main(sys.argv[2])"
 
 
 @dataclass(frozen=True)
@@ -67,15 +66,14 @@ def start(
         "sensor": sensor,
     }
     who = " and ".join(f"{one.file.name} in {one.runtime}" for one in subjects.values())
-    with tempfile.TemporaryDirectory(prefix="edgekd-gate-") as name:
+    with tempfile.TemporaryDirectory(prefix="edgekd-launch-") as name:
         place = Path(name)
         (place / JOB).write_text(json.dumps(job), encoding="utf-8")
         for role, one in subjects.items():
             write_arrays(place / f"{role}.npz", one.feeds)
-        code = _CODE.format(module=f"{__package__}.launch")
         try:
             done = subprocess.run(
-                [sys.executable, "-c", code, json.dumps(sys.path), name],
+                python_command(launch.__name__, name),
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=limit_s, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired as error:

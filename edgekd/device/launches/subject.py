@@ -1,11 +1,11 @@
-"""What is gated: a model file with the inputs of one call, opened by nobody yet."""
+"""What is launched: a model file with the inputs of one call, opened by nobody yet."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..arrays import Array
-from ..feeds import batch_of
+from ..feeds import batch_of, batch_size
 from ..manifest import read_manifest, verify_files
 from ..selfcheck import read_samples
 
@@ -32,7 +32,7 @@ class Subject:
     @property
     def batch(self) -> int:
         """Return the samples of a call."""
-        return int(next(iter(self.feeds.values())).shape[0])
+        return batch_size(self.feeds)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a result says of it."""

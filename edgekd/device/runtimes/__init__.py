@@ -66,8 +66,17 @@ def node_times(runtime: str, path: Path, feeds: dict[str, Array], threads: int) 
     return times
 
 
-def _module(runtime: str) -> ModuleType:
+def check_known(runtime: str) -> None:
+    """Check that a runtime has a file here.
+
+    Raises:
+        DeviceError: It has none; the message names those that have.
+    """
     known = known_runtimes()
     if runtime not in known:
         raise DeviceError(f"unknown runtime {runtime!r}; known: {', '.join(known)}")
+
+
+def _module(runtime: str) -> ModuleType:
+    check_known(runtime)
     return importlib.import_module(f".{runtime}", __name__)

@@ -8,6 +8,7 @@ from typing import Any
 import edgekd
 from edgekd import host
 from edgekd.device.layers import profile_layers
+from edgekd.device.machine import refuse_emulation
 from edgekd.device.manifest import MANIFEST_NAME, read_manifest
 from edgekd.errors import EdgekdError, InputError, device_errors_as
 from edgekd.files import sha256
@@ -18,7 +19,7 @@ from edgekd.verbs.report.evidence import Evidence, Inspected, LayerNoise, LayerT
 from edgekd.verbs.report.reading import checked, read_object
 from edgekd.verbs.report.run_report import RunReport
 from edgekd.verbs.runs import BENCH_REPORT, REPORT, view
-from edgekd.verbs.timed_model import open_for_timing, refuse_emulation
+from edgekd.verbs.timed_model import open_for_timing
 
 
 @dataclass(frozen=True)
@@ -200,7 +201,7 @@ def _layers(run: Path, target: TargetContent, *, measure: bool) -> TimedLayers:
 @device_errors_as(InputError)
 def _measured_layers(run: Path, report: RunReport) -> TimedLayers:
     machine = host.this_machine()
-    refuse_emulation(machine.emulated)
+    refuse_emulation(machine)
     hashes = {name: entry.sha256 for name, entry in report.artifact.items()}
     for folder in artifact_folders(run):
         manifest = read_manifest(folder)

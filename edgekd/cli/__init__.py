@@ -1,12 +1,12 @@
 """The command line: one file a command, imported when its command runs."""
 
-import contextlib
 import importlib
-import os
 import sys
 from typing import Any
 
 import click
+
+from edgekd.device import streams
 
 # Name -> one line of help, here so that `edgekd --help` imports no command.
 COMMANDS = {
@@ -109,6 +109,7 @@ def main() -> None:
     Exit codes: 0 done and within budget, 1 the budget is missed, 2 bad usage or input, 3 a stage failed or a budget could
     not be decided (its figure is absent, or not distinguishable from the limit), 4 a required tool is missing.
     """
+    streams.open_closed()
     debug = "--debug" in sys.argv[1:]
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     sys.exit(_run(arguments, debug=debug))
@@ -130,8 +131,7 @@ def _run(arguments: list[str], *, debug: bool) -> int:
         if arguments and arguments[0] in WORKING:
             message += "; finished stages are kept, the same command goes on from there"
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.drop_output()
         return 0
     except SystemExit as error:
         if sys.stdout is not stdout:  # click has wrapped it: its answer to a broken pipe, which it ends with 1

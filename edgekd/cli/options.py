@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from edgekd.cli.parsed_options import DURATION, SHAPE
+
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
@@ -163,8 +165,8 @@ def recipe_options(function: Callable[..., Any]) -> Callable[..., Any]:
     )
 
 
-def session_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add how a model is opened to be measured, and what beside the clock measures it."""
+def timing_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add how a model is opened and called to be measured."""
     return with_options(
         function,
         (
@@ -173,10 +175,27 @@ def session_options(function: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option("--batch", type=click.IntRange(1), help="Samples a call. Default: the model's own, or 1."),
             click.option(
+                "--shape",
+                "shapes",
+                type=SHAPE,
+                multiple=True,
+                help="Of an input with free sizes, such as 1x3x224x224, or image=1x3x224x224. Repeatable.",
+            ),
+            click.option(
                 "--runtime",
                 metavar="NAME",
                 help="Another one than the artifact is for; an ONNX file's is onnxruntime.",
             ),
+        ),
+    )
+
+
+def session_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add how a model is opened to be measured, and what beside the clock measures it."""
+    return with_options(
+        function,
+        (
+            timing_options,
             click.option(
                 "--sensor",
                 default="auto",
@@ -194,6 +213,14 @@ def session_options(function: Callable[..., Any]) -> Callable[..., Any]:
             ),
         ),
     )
+
+
+time_limit_option = click.option(
+    "--time-limit",
+    "limit_s",
+    type=DURATION,
+    help="Of a process that measures, before it is ended. Default: 10m and ten times as long as it measures.",
+)
 
 
 def sensitivity_options(function: Callable[..., Any]) -> Callable[..., Any]:

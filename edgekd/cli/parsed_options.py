@@ -1,4 +1,4 @@
-"""Values of options that the device half parses, too: durations (`10`, `10s`, `5m`, `1h`) and sizes (`640x480`)."""
+"""Values of options that the device half parses, too: durations (`10`, `10s`, `5m`, `1h`), sizes (`640x480`) and shapes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +7,7 @@ import click
 
 from edgekd.device.durations import seconds
 from edgekd.device.frame_size import frame_size
+from edgekd.device.shapes import named_shape
 
 
 class Parsed(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
@@ -25,3 +26,4 @@ class Parsed(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
 
 DURATION = Parsed("time", seconds)
 FRAME = Parsed("WxH", frame_size)
+SHAPE = Parsed("[NAME=]SHAPE", named_shape)

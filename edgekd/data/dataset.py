@@ -9,9 +9,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekd.device.feeds import PADDING_MASKS
 from edgekd.device.preprocessing import normalize
 from edgekd.errors import InputError
-from edgekd.models.signature import PADDING_MASKS, Signature
+from edgekd.models.signature import Signature
 
 Augmentation = Literal["horizontal-flip", "shift"]
 Positions = NDArray[np.intp] | slice

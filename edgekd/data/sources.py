@@ -13,8 +13,9 @@ from edgekd.code import import_object
 from edgekd.data.calibration_sets import load_calibration_set, set_names
 from edgekd.data.dataset import Dataset
 from edgekd.data.image_folder import load_image_folder
+from edgekd.device.feeds import PADDING_MASKS
 from edgekd.errors import InputError
-from edgekd.models.signature import PADDING_MASKS, Signature
+from edgekd.models.signature import Signature
 
 _KNOWN = ("targets", "y", "groups", "held_out")
 

@@ -1,4 +1,4 @@
-"""The command line of `run.pyz`: `python run.pyz run|verify|profile|gate|baseline`."""
+"""The command line of `run.pyz`: `python run.pyz run|verify|profile|compare|gate|baseline`."""
 
 import argparse
 import sys
@@ -11,6 +11,8 @@ from .errors import CheckFailed, DeviceError, RuntimeMissing
 from .files import check_folder_of, write_atomically
 from .frame_size import frame_size
 from .gate.command import add_parsers, execute
+from .shapes import named_shape
+from .streams import drop_output, open_closed
 
 _SENSORS = (
     "of energy: auto, none, ina3221, tegrastats, pi5-pmic, rapl, nvml, speck or meter:FILE"  # the module needs numpy
@@ -22,22 +24,37 @@ def main(arguments: list[str] | None = None) -> int:
 
     0 done, 1 a budget is missed, 2 bad input, 3 a check failed or a figure is absent, 4 something is not installed.
     """
+    open_closed()
     options = _parser().parse_args(arguments)
     try:
-        return _execute(options)
+        code = _execute(options)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        drop_output()
+        return 0
     except DeviceError as error:
         if options.debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        message, code = str(error), error.exit_code
+    except OSError as error:
+        if options.debug:
+            raise
+        drop_output()
+        message, code = f"{error.filename or 'the result cannot be written'}: {error.strerror or error}", 3
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
+        message, code = "interrupted", 3
+    print(f"error: {message}", file=sys.stderr)
+    return code
 
 
 def _execute(options: argparse.Namespace) -> int:
     try:
         from . import commands, printing  # numpy is needed from here on
+        from .compare import compare, compare_text
+        from .imx500 import PACKED, profile_camera
+        from .launches.profiler import profile
+        from .launches.subject import subject_of
         from .profile import ProfileSettings
     except ModuleNotFoundError as error:
         if error.name != "numpy":
@@ -53,22 +70,34 @@ def _execute(options: argparse.Namespace) -> int:
         text = printing.verify_text(result)
     elif options.command in ("gate", "baseline"):
         result, text, code = execute(options, folder)
+    elif options.command == "compare":
+        result = compare(
+            subject_of(folder, options.batch, options.runtime, options.shape),
+            subject_of(options.baseline, options.batch, options.baseline_runtime or options.runtime, options.shape),
+            duration_s=options.duration,
+            threads=options.threads,
+            limit_s=options.time_limit,
+            say=_say,
+        )
+        text = compare_text(result, {"candidate": str(folder), "baseline": str(options.baseline)})
     else:
         settings = ProfileSettings(
             duration_s=options.duration,
             threads=options.threads,
-            batch=options.batch,
-            runtime=options.runtime,
             sensor=options.sensor,
             counter=options.instructions,
             frame=options.frame,
             throughput=options.throughput,
             layers=options.layers,
             sustained_s=options.sustained,
+            limit_s=options.time_limit,
         )
         if options.output is not None:
             check_folder_of(options.output)
-        result = commands.profile(folder, settings, say=lambda message: print(message, file=sys.stderr))
+        if folder.suffix == PACKED:
+            result = profile_camera(folder, settings.duration_s)
+        else:
+            result = profile(subject_of(folder, options.batch, options.runtime, options.shape), settings, _say)
         text = printing.profile_text(result)
         if options.output is not None:
             write_atomically(options.output, (printing.as_json(result) + "\n").encode("utf-8"))
@@ -76,6 +105,10 @@ def _execute(options: argparse.Namespace) -> int:
     if options.command == "verify" and not result["passed"]:
         raise CheckFailed(printing.verify_failure(result))
     return code
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr)
 
 
 def _print(text: str) -> None:
@@ -97,7 +130,9 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--json", action="store_true", help="print JSON")
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser = argparse.ArgumentParser(prog="run.pyz", description="Run, check or measure this model on this machine.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{run,verify,profile,gate,baseline}")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="{run,verify,profile,compare,gate,baseline}"
+    )
 
     run = commands.add_parser("run", parents=[common], help="run the model")
     run.add_argument("--input", type=Path, metavar="FILE", help=".npy or .npz (default: the self-check samples)")
@@ -105,10 +140,20 @@ def _parser() -> argparse.ArgumentParser:
 
     commands.add_parser("verify", parents=[common], help="check the files and that results are those of the host")
 
+    timing = argparse.ArgumentParser(add_help=False)
+    timing.add_argument("--threads", type=int, default=1, metavar="N", help="threads of the runtime (default: 1)")
+    timing.add_argument("--batch", type=int, metavar="N", help="samples a call (default: the model's own, or 1)")
+    timing.add_argument(
+        "--shape",
+        type=_checked(named_shape),
+        action="append",
+        default=[],
+        metavar="[NAME=]SHAPE",
+        help="of an input with free sizes, such as 1x3x224x224 (repeatable)",
+    )
+    timing.add_argument("--runtime", metavar="NAME", help="another runtime than the one that the artifact is for")
+
     session = argparse.ArgumentParser(add_help=False)
-    session.add_argument("--threads", type=int, default=1, metavar="N", help="threads of the runtime (default: 1)")
-    session.add_argument("--batch", type=int, metavar="N", help="samples a call (default: the model's own, or 1)")
-    session.add_argument("--runtime", metavar="NAME", help="another runtime than the one that the artifact is for")
     session.add_argument("--sensor", default="auto", metavar="NAME", help=f"{_SENSORS} (default: auto)")
     session.add_argument(
         "--instructions",
@@ -117,8 +162,11 @@ def _parser() -> argparse.ArgumentParser:
         help="counter: auto, none, perf, callgrind or clock (default: auto)",
     )
 
-    profile = commands.add_parser("profile", parents=[common, session], help="measure latency, memory and energy")
+    profile = commands.add_parser(
+        "profile", parents=[common, timing, session], help="measure latency, memory and energy"
+    )
     duration = _checked(seconds)
+    limit = "of a process that measures, before it is ended (default: 10m and ten times as long as it measures)"
     profile.add_argument(
         "--duration", type=duration, default=10.0, metavar="TIME", help="longest, such as 10s or 1m (default: 10s)"
     )
@@ -132,8 +180,19 @@ def _parser() -> argparse.ArgumentParser:
     profile.add_argument("--throughput", action="store_true", help="measure larger batches, until they no longer pay")
     profile.add_argument("--layers", action="store_true", help="show what single layers take, by the runtime's profile")
     profile.add_argument("--output", type=Path, metavar="FILE", help="write the JSON to this file as well")
+    profile.add_argument("--time-limit", type=duration, metavar="TIME", help=limit)
 
-    add_parsers(commands, [common, session], duration)
+    compare = commands.add_parser(
+        "compare", parents=[common, timing], help="say whether it is faster than another artifact"
+    )
+    compare.add_argument("baseline", type=Path, metavar="BASELINE", help="the other artifact's folder")
+    compare.add_argument("--baseline-runtime", metavar="NAME", help="BASELINE's, where it is not that of --runtime")
+    compare.add_argument(
+        "--duration", type=duration, default=10.0, metavar="TIME", help="of both together (default: 10s)"
+    )
+    compare.add_argument("--time-limit", type=duration, metavar="TIME", help=limit)
+
+    add_parsers(commands, [common, timing, session], duration)
     return parser
 
 

@@ -1,4 +1,4 @@
-"""What `run`, `verify` and `profile` do; each returns a dictionary that `printing.py` turns into text or JSON."""
+"""What `run` and `verify` do; each returns a dictionary that `printing.py` turns into text or JSON."""
 
 from pathlib import Path
 from typing import Any
@@ -8,15 +8,10 @@ import numpy as np
 from .arrays import Array, write_arrays
 from .artifact import Artifact, open_artifact
 from .batches import run_all
-from .feeds import batch_of, read_feeds
-from .imx500 import PACKED, profile_camera
-from .instructions import find_counter
-from .instructions.instruction_clock import InstructionClock
-from .machine import int8_isa, read_machine, refuse_emulation
+from .feeds import read_feeds
+from .machine import int8_isa
 from .postprocessing import best_labels
-from .profile import Opened, ProfileSettings, Say, profile_opened
 from .selfcheck import Samples, check, read_samples
-from .sensors import find_sensor
 
 
 def run(folder: Path, input_file: Path | None, output_file: Path | None) -> dict[str, Any]:
@@ -44,39 +39,6 @@ def verify(folder: Path) -> dict[str, Any]:
         "int8_isa": int8_isa(),
         "session": artifact.session.describe(),
     }
-
-
-def profile(folder: Path, settings: ProfileSettings, say: Say = lambda message: None) -> dict[str, Any]:
-    """Measure load time, first call, latency, peak memory, and what else the settings ask for.
-
-    Raises:
-        CheckFailed: The processor is emulated, where wall time is not latency.
-        DeviceError: There is no sensor, counter or runtime of this name.
-    """
-    if folder.suffix == PACKED:
-        return profile_camera(folder, settings.duration_s)
-    before = read_machine()
-    sensor, counter = find_sensor(settings.sensor), find_counter(settings.counter)
-    if not isinstance(counter, InstructionClock):
-        refuse_emulation(before)
-    artifact = open_artifact(folder, settings.threads, settings.runtime)
-    return {
-        "artifact": _identity(artifact),
-        **profile_opened(opened_from(artifact, settings.batch), before, sensor, counter, settings, say),
-    }
-
-
-def opened_from(artifact: Artifact, batch: int | None) -> Opened:
-    """Return what is timed of an artifact: a call with so many of its self-check samples.
-
-    Raises:
-        DeviceError: The batch does not fit.
-    """
-    manifest = artifact.manifest
-    feeds = batch_of(_samples(artifact).inputs, manifest, batch)
-    file = artifact.folder / manifest.model_file
-    runtime = artifact.session.describe()["runtime"]
-    return Opened(manifest.name, manifest.precision, runtime, file, artifact.session, feeds, artifact.load_ms, manifest)
 
 
 def _samples(artifact: Artifact) -> Samples:

@@ -82,25 +82,6 @@ class Interleaved:
         )
 
 
-def compare(
-    baseline: Callable[[], object],
-    candidate: Callable[[], object],
-    *,
-    blocks: int = 30,
-    block_ms: float = 30.0,
-    duration_s: float = 60.0,
-    warmup_s: float = 5.0,
-    seed: int = 0,
-    clock: Clock = time.perf_counter_ns,
-) -> Comparison:
-    """Time two calls in interleaved blocks; see `interleave` for the arguments."""
-    runs = {"baseline": baseline, "candidate": candidate}
-    session = interleave(
-        runs, blocks=blocks, block_ms=block_ms, duration_s=duration_s, warmup_s=warmup_s, seed=seed, clock=clock
-    )
-    return session.comparison("baseline", "candidate")
-
-
 def interleave(
     runs: Mapping[str, Callable[[], object]],
     *,

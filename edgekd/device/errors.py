@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+NOT_ASKED = "not asked for"  # how the reason of a figure begins that nobody wants
+
 
 class DeviceError(Exception):
     """Bad usage or input; base of every error raised on purpose. `exit_code` is the process's exit code."""

@@ -1,5 +1,6 @@
 """From a person's `.npy` or `.npz` file, or from the self-check samples, to what the model is fed."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,10 @@ from .manifest import Manifest, Preprocessing
 from .preprocessing import normalize, resize_center_crop
 from .runtimes.session import TensorInfo, check_shape
 
+PADDING_MASKS = (
+    "valid",
+    "attention_mask",
+)  # names of a mask that is 1 where a position counts and 0 where it is padding
 NO_INPUTS = ("y", "held_out", "groups")  # what an .npz data set holds beside the inputs
 
 
@@ -74,6 +79,23 @@ def batch_of(inputs: dict[str, Array], manifest: Manifest, batch: int | None) ->
         rows = np.arange(fixed or batch or 1) % max(1, len(array))
         feeds[info.name] = np.ascontiguousarray(array[rows], dtype=info.dtype)
     return feeds
+
+
+def random_feeds(inputs: Iterable[TensorInfo], seed: int = 0) -> dict[str, Array]:
+    """Return random arrays for inputs without free axes: normally distributed, or 0 and 1 where they are integers.
+
+    A padding mask leaves nothing out: attention over a sample that is padding alone is not a number.
+    """
+    generator = np.random.default_rng(seed)
+
+    def draw(info: TensorInfo) -> Array:
+        shape = tuple(int(size) for size in info.shape)
+        if info.name in PADDING_MASKS:
+            return np.ones(shape, info.dtype)
+        drawn = generator.standard_normal(shape) if info.dtype.startswith("float") else generator.integers(0, 2, shape)
+        return drawn.astype(info.dtype)
+
+    return {info.name: draw(info) for info in inputs}
 
 
 def from_frames(array: Array, info: TensorInfo, preprocessing: Preprocessing) -> Array:

@@ -34,6 +34,7 @@ MOST_SAMPLES = 200_000  # keeps the profiler's own memory below 4 MB
 _WARMUP_BLOCK_NS = 50_000_000
 _WARMUP_BLOCKS = 4
 _WARMUP_SPREAD = 0.03
+_SHORTEST_WARM_UP_S, _LONGEST_WARM_UP_S = 0.2, 5.0
 _SHORTEST_NS = 1_000_000_000
 _SAMPLES_FOR_DRIFT = 40
 
@@ -128,7 +129,7 @@ def measure(
     run: Callable[[], object],
     *,
     duration_s: float = 10.0,
-    warmup_s: float = 5.0,
+    warmup_s: float | None = None,
     precision: float = 0.01,
     clock: Clock = time.perf_counter_ns,
     cpu_clock: Clock = time.process_time_ns,
@@ -142,14 +143,14 @@ def measure(
     Args:
         run: One call; what it returns is ignored.
         duration_s: Longest time for the timed calls, in seconds; at least one call is made.
-        warmup_s: Longest time for the warm-up, in seconds.
+        warmup_s: Longest time for the warm-up, in seconds; `longest_warm_up_s` where it is None.
         precision: As a fraction of the median.
         clock: Nanoseconds; replaced in tests.
         cpu_clock: Nanoseconds that the process has computed; replaced in tests.
     """
     samples, computed = array("q"), array("q")
     with garbage_collection_off():
-        warmup = warm_up(run, limit_s=warmup_s, clock=clock)
+        warmup = warm_up(run, limit_s=longest_warm_up_s(duration_s) if warmup_s is None else warmup_s, clock=clock)
         began = clock()
         shortest = min(_SHORTEST_NS, duration_s * 1e9)
         next_look = SAMPLES_FOR_P95
@@ -172,6 +173,11 @@ def measure(
                 run()  # the look has emptied the caches
     cpu_ms = float(np.median(computed)) / 1e6 or None  # 0 where that clock ticks too slowly
     return Latency.from_samples(np.asarray(samples) / 1e6, warmup.calls, warmup.steady, cpu_ms)
+
+
+def longest_warm_up_s(duration_s: float) -> float:
+    """Return how long the warm-up of so many seconds of timed calls may take: half of them, 0.2 to 5 s."""
+    return float(np.clip(duration_s / 2, _SHORTEST_WARM_UP_S, _LONGEST_WARM_UP_S))
 
 
 def warm_up(run: Callable[[], object], *, limit_s: float = 5.0, clock: Clock = time.perf_counter_ns) -> Warmup:

@@ -94,9 +94,11 @@ def int8_isa() -> str | None:
     return cpu.int8_instructions(cpu.read_cpuinfo(_ROOT))
 
 
-def warnings(machine: Machine) -> list[str]:
-    """Return what makes a measurement on this machine, in this state, less trustworthy."""
+def warnings(machine: Machine, threads: int = 1) -> list[str]:
+    """Return what makes a measurement on this machine, in this state, with so many threads, less trustworthy."""
     found = []
+    if machine.cores is not None and threads > machine.cores:
+        found.append(f"{threads} threads share {machine.cores} core(s): they wait for each other")
     pressure, load = machine.pressure_cpu_percent, machine.load_1min
     if pressure is not None and pressure > _BUSY_PERCENT:
         found.append(f"other work competes for the CPU: processes waited for a core {pressure:.0f} % of the last 10 s")

@@ -4,6 +4,8 @@ import json
 import math
 from typing import Any
 
+from .errors import NOT_ASKED
+
 _LAYERS = 20  # the slowest, that are shown
 
 
@@ -56,7 +58,7 @@ def profile_text(result: dict[str, Any]) -> str:
         lines.append(_line("latency", result["latency_absent"]))
     else:
         lines += _times(result, latency)
-    lines.append(_line("instructions", _instructions(result["instructions"]) or result["instructions_absent"]))
+    lines.append(_line("instructions", _instructions(result["instructions"]) or _why_not(result, "instructions")))
     lines += _layers(result["layers"]) + _sustained(result["sustained"])
     return "\n".join(lines + [f"warning: {note}" for note in result["warnings"]])
 
@@ -71,19 +73,32 @@ def _times(result: dict[str, Any], latency: dict[str, Any]) -> list[str]:
         _line("deviation", _figure(latency["std_ms"], "ms")),
         _line("CPU time", _figure(latency["cpu_ms"], "ms a call", "not known here")),
         _line("frames/s", _figure(result["frames_per_second"], "", "not known here").rstrip()),
-        _line("end to end", _end_to_end(result["end_to_end"]) or result["end_to_end_absent"]),
+        _line("end to end", _end_to_end(result["end_to_end"]) or _why_not(result, "end_to_end")),
         _line("load", _figure(result["cold_start"]["load_ms"], "ms")),
         _line("first call", _figure(result["cold_start"]["first_call_ms"], "ms", "not known here")),
         _line("peak memory", _figure(result["peak_memory_mib"], "MiB", "not known here")),
-        _line("energy", _energy(result["energy"]) or result["energy_absent"]),
+        _line("energy", _energy(result["energy"]) or _why_not(result, "energy")),
     ]
     if latency["drift_percent"] is not None:
         lines.append(_line("drift", f"{latency['drift_percent']:+.1f} % from the first quarter to the last"))
     for one in result["throughput"] or ():
-        lines.append(
-            _line(f"batch {one['batch']}", f"{one['samples_per_second']:.4g} samples/s, p50 {one['p50_ms']:.4g} ms")
-        )
+        memory = _figure(one["peak_memory_mib"], "MiB", "peak memory not known here")
+        times = f"{one['samples_per_second']:.4g} samples/s, p50 {one['p50_ms']:.4g} ms"
+        lines.append(_line(f"batch {one['batch']}", f"{times}, {memory}"))
+    if result.get("throughput_ended") is not None:
+        lines.append(_line("no larger one", result["throughput_ended"]))
+    lines += [
+        _line(name, _why_not(result, name))
+        for name in ("throughput", "layers", "sustained")
+        if result[name] is None and not result[f"{name}_absent"].startswith(NOT_ASKED)
+    ]
     return lines
+
+
+def _why_not(result: dict[str, Any], figure: str) -> str:
+    """Return why a figure is absent, without the figure's name in front, which stands in the line already."""
+    reason: str = result[f"{figure}_absent"]
+    return reason.removeprefix(f"{figure} is ").removeprefix(f"{figure} are ")
 
 
 def _line(name: str, text: str) -> str:

@@ -1,99 +1,113 @@
-"""What a profile holds: first call, latency, memory, and on demand energy, layers, batches and a long run."""
+"""What a profile holds: first call, latency, memory, and on demand energy, layers and a long run; in a process of its own."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .arrays import Array
 from .end_to_end import Size, frames_per_second, profile_end_to_end
 from .energy import measure_energy
-from .errors import CheckFailed, figure_or_reason
+from .errors import NOT_ASKED, CheckFailed, DeviceError, figure_or_reason
 from .feeds import batch_size
-from .instructions import instructions_of_a_call
+from .instructions import find_counter, instructions_of_a_call
 from .instructions.counter import InstructionCounter, count_instructions
 from .instructions.instruction_clock import InstructionClock
 from .latency import Latency, measure
+from .launches.noise import disturbances, noise_between, read_counters
+from .launches.opened import Opened, open_model
+from .launches.process import answer, feeds_of
 from .layers import profile_layers
 from .machine import Machine, peak_memory_mib, read_machine, warnings
-from .manifest import Manifest
-from .runtimes.session import Session
+from .sensors import find_sensor
 from .sensors.absent import AbsentSensor
 from .sensors.sensor import Sensor
 from .sustained import sustain
-from .throughput import profile_throughput
 
 Say = Callable[[str], None]
 
 _DRIFT_PERCENT = 5.0
 _NO_TIME = "this machine's clock counts instructions: no time here is latency"
-_WITH_REASON = ("latency", "end_to_end", "energy", "instructions", "throughput")
-_WITHOUT_REASON = ("frames_per_second", "cold_start", "peak_memory_mib", "layers", "sustained", "after")
+_FIGURES = ("latency", "end_to_end", "energy", "instructions", "throughput", "layers", "sustained")
+_WITH_LATENCY = (
+    "frames_per_second",
+    "cold_start",
+    "peak_memory_mib",
+    "after",
+)  # absent where that is, for the same reason
+_PATIENCE_S, _PATIENCE = 600.0, 10.0
 
 
 @dataclass(frozen=True)
 class ProfileSettings:
     """What is measured.
 
-    `duration_s` is the longest time for the timed calls, and again for those whose energy is measured. `batch` is the model's
-    own, or 1, where it is None; `runtime` is the one that the model is for. `sensor` is a name of `sensors`, `counter` one of
-    `instructions`. `frame` is the width and height of the camera's frame. `throughput` adds larger batches, `layers` the runtime's
-    own profile, `sustained_s` a long run of so many seconds.
+    `duration_s` is the longest time for the timed calls, and again for those whose energy is measured. `sensor` is a name of
+    `sensors`, `counter` one of `instructions`. `frame` is the width and height of the camera's frame. `throughput` adds larger
+    batches, `layers` the runtime's own profile, `sustained_s` a long run of so many seconds. A process that takes longer than
+    `limit_s` is ended; None is ten minutes and ten times as long as it measures.
     """
 
     duration_s: float = 10.0
     threads: int = 1
-    batch: int | None = None
-    runtime: str | None = None
     sensor: str = "auto"
     counter: str = "auto"
     frame: Size | None = None
     throughput: bool = False
     layers: bool = False
     sustained_s: float | None = None
+    limit_s: float | None = None
+
+    def time_limit_s(self) -> float:
+        """Return after how many seconds a process is ended."""
+        return self.limit_s or longest_s(self.duration_s + (self.sustained_s or 0.0))
 
 
-@dataclass(frozen=True)
-class Opened:
-    """A model that a runtime has opened: its name and precision, its file, one call's inputs, and what opening it took.
+def longest_s(duration_s: float) -> float:
+    """Return how many seconds a process that measures for so long may take at most, opening the model included."""
+    return _PATIENCE_S + _PATIENCE * duration_s
 
-    A file without an artifact has no manifest.
-    """
 
-    name: str
-    precision: str
-    runtime: str
-    file: Path
-    session: Session
-    feeds: dict[str, Array]
-    load_ms: float
-    manifest: Manifest | None = None
+def main(folder: str) -> None:
+    """Profile the model of the job in the folder, `candidate`; its settings are those of `ProfileSettings`."""
+
+    def measure(job: dict[str, Any], place: Path) -> dict[str, Any]:
+        settings = ProfileSettings(**job["settings"])
+        before = read_machine()
+        sensor, counter = find_sensor(settings.sensor), find_counter(settings.counter)
+        opened = open_model(job["models"]["candidate"], settings.threads)
+        feeds = feeds_of("candidate", place)
+        return profile_opened(opened, feeds, before, sensor, counter, settings, partial(print, flush=True))
+
+    answer(folder, measure)
 
 
 def profile_opened(
     opened: Opened,
+    feeds: dict[str, Array],
     before: Machine,
     sensor: Sensor,
     counter: InstructionCounter,
     settings: ProfileSettings,
     say: Say = lambda message: None,
 ) -> dict[str, Any]:
-    """Measure an opened model; `before` is the machine before it was opened, `sensor` measures energy.
+    """Measure an opened model with these inputs; `before` is the machine before it was opened, `sensor` measures energy.
 
     `say` takes a line before each part that takes long.
 
     A figure that cannot be obtained is None, and `<figure>_absent` says why. Where the machine's clock counts instructions, these
     are the only figure.
     """
-    session, feeds, duration_s = opened.session, opened.feeds, settings.duration_s
+    session, duration_s = opened.session, settings.duration_s
+    described = {"session": session.describe(), "batch": batch_size(feeds), "before": before.to_dict()}
 
     def run() -> object:
         return session.run(feeds)
 
     if isinstance(counter, InstructionClock):
         counted = figure_or_reason("instructions", lambda: count_instructions(run, counter))
-        described = {"session": session.describe(), "batch": batch_size(feeds), "before": before.to_dict()}
         return {**absent_profile(_NO_TIME), **described, **counted}
     started = time.perf_counter()
     run()
@@ -101,63 +115,81 @@ def profile_opened(
     run()
     peak_mib = peak_memory_mib()
     say(f"latency: at most {duration_s:g} s, after the warm-up")
+    counters = read_counters()
     latency = measure(run, duration_s=duration_s)
+    noise = noise_between(counters, read_counters()).to_dict()
     after = read_machine()
     batch = batch_size(feeds)
+
+    def end_to_end() -> dict[str, Any]:
+        return profile_end_to_end(session, opened.manifest, batch, frame=settings.frame, duration_s=duration_s / 2)
+
+    def energy() -> dict[str, Any]:
+        if not isinstance(sensor, AbsentSensor):
+            say(f"energy by {sensor.name}: {1.5 * duration_s:g} s")
+        return measure_energy(run, sensor, duration_s=duration_s, idle_s=duration_s / 2).to_dict()
+
+    def instructions() -> dict[str, Any]:
+        return instructions_of_a_call(counter, run, opened.runtime, opened.file, feeds, settings.threads)
+
+    def layers() -> dict[str, Any]:
+        if not settings.layers:
+            raise CheckFailed(f"{NOT_ASKED}: --layers")
+        return profile_layers(opened.runtime, opened.file, feeds, settings.threads)
+
+    def sustained() -> dict[str, Any]:
+        if settings.sustained_s is None:
+            raise CheckFailed(f"{NOT_ASKED}: --sustained")
+        return sustain(run, settings.sustained_s, read_machine, say=say)
+
+    parts = {
+        "end_to_end": end_to_end,
+        "energy": energy,
+        "instructions": instructions,
+        "layers": layers,
+        "sustained": sustained,
+    }
     return {
-        "session": session.describe(),
-        "batch": batch,
+        **described,
         "latency": latency.to_dict(),
         "latency_absent": None,
         "frames_per_second": frames_per_second(latency, batch),
         "cold_start": {"load_ms": opened.load_ms, "first_call_ms": first_call_ms},
         "peak_memory_mib": peak_mib,
-        **figure_or_reason(
-            "end_to_end",
-            lambda: profile_end_to_end(
-                session, opened.manifest, batch, frame=settings.frame, duration_s=duration_s / 2
-            ),
-        ),
-        **figure_or_reason("energy", lambda: _energy(run, sensor, duration_s, say)),
-        **figure_or_reason(
-            "instructions",
-            lambda: instructions_of_a_call(counter, run, opened.runtime, opened.file, feeds, settings.threads),
-        ),
-        **figure_or_reason("throughput", lambda: _throughput(session, feeds, settings, say)),
-        "layers": profile_layers(opened.runtime, opened.file, feeds, settings.threads) if settings.layers else None,
-        "sustained": None
-        if settings.sustained_s is None
-        else sustain(run, settings.sustained_s, read_machine, say=say),
-        "warnings": notes_on(before, after, latency),
-        "before": before.to_dict(),
+        **{
+            key: value
+            for name, part in parts.items()
+            for key, value in figure_or_reason(name, part, DeviceError).items()
+        },
+        "warnings": notes_on(before, after, latency, noise, settings.threads),
+        "noise": noise,
         "after": after.to_dict(),
     }
 
 
 def absent_profile(reason: str) -> dict[str, Any]:
     """Return a profile without any figure, and why: what is obtained takes its place."""
-    reasons = {f"{name}_absent": reason for name in _WITH_REASON}
-    return {**dict.fromkeys((*_WITH_REASON, *_WITHOUT_REASON)), **reasons, "warnings": []}
+    reasons = {f"{name}_absent": reason for name in _FIGURES}
+    return {**dict.fromkeys((*_FIGURES, *_WITH_LATENCY)), **reasons, "warnings": []}
 
 
-def _energy(run: Callable[[], object], sensor: Sensor, duration_s: float, say: Say) -> dict[str, Any]:
-    if not isinstance(sensor, AbsentSensor):
-        say(f"energy by {sensor.name}: {1.5 * duration_s:g} s")
-    return measure_energy(run, sensor, duration_s=duration_s, idle_s=duration_s / 2).to_dict()
+def notes_on(before: Machine, after: Machine, latency: Latency, noise: dict[str, Any], threads: int = 1) -> list[str]:
+    """Return what makes this profile less trustworthy; a state that lasted is named once.
 
-
-def _throughput(session: Session, feeds: dict[str, Array], settings: ProfileSettings, say: Say) -> list[dict[str, Any]]:
-    if not settings.throughput:
-        raise CheckFailed("not asked for: --throughput")
-    say("batches of 1, 2, 4, ... samples")
-    return profile_throughput(session, feeds, duration_s=settings.duration_s / 4)
-
-
-def notes_on(before: Machine, after: Machine, latency: Latency) -> list[str]:
-    """Return what makes this profile less trustworthy; a state that lasted is named once."""
-    after = replace(after, load_1min=None)  # the profiler's own load
-    notes = {note.partition(":")[0]: note for note in warnings(before) + warnings(after)}
+    Args:
+        before: The machine before the model was opened.
+        after: The same after the timed calls.
+        latency: What was measured.
+        noise: What `noise_between` says of the time in which it was.
+        threads: Of the runtime.
+    """
+    after = replace(after, load_1min=None, pressure_cpu_percent=None)  # its own load; `noise` knows better
+    notes = {note.partition(":")[0]: note for note in warnings(before, threads) + warnings(after)}
     found = list(notes.values())
+    if disturbed := disturbances([noise]):
+        found.append(
+            f"while it measured, {'; '.join(disturbed)}: minimum and CPU time are trustworthy, percentiles less"
+        )
     if not latency.steady:
         found.append("the times had not settled when the warm-up ended")
     drift = latency.drift_percent

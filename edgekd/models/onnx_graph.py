@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
+from edgekd.device.runtimes.session import TensorInfo
 from edgekd.errors import InputError
 from edgekd.models.signature import Preprocessing, Signature, TensorSpec, make_signature, tensor_spec
 
@@ -51,18 +52,37 @@ def graph_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     return [value for value in model.graph.input if value.name not in weights]
 
 
-def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
+def input_tensors(model: onnx.ModelProto) -> list[TensorInfo]:
+    """Return the graph's inputs, whichever of their axes are free.
+
+    Raises:
+        InputError: one is a scalar, or of a dtype that is not supported.
+    """
+    return [_tensor(value) for value in graph_inputs(model)]
+
+
+def _tensor(value: onnx.ValueInfoProto) -> TensorInfo:
     kind = value.type.tensor_type
     if kind.elem_type not in _DTYPES:
         known = TensorProto.DataType.Name(kind.elem_type).lower() if kind.elem_type else "no tensor"
         raise InputError(
             f"{value.name!r} is {known}; inputs and outputs of {', '.join(_DTYPES.values())} are supported"
         )
-    sizes = [axis.dim_value if axis.HasField("dim_value") else 0 for axis in kind.shape.dim]
-    if not sizes or any(size < 1 for size in sizes[1:]):
-        shape = [axis.dim_value or axis.dim_param or "?" for axis in kind.shape.dim]
+    shape = tuple(axis.dim_value or axis.dim_param or "?" for axis in kind.shape.dim)
+    if not shape:
+        raise InputError(
+            f"{value.name!r} is a scalar or of unknown shape; inputs and outputs have a first axis, the batch"
+        )
+    return TensorInfo(value.name, shape, _DTYPES[kind.elem_type])
+
+
+def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
+    found = _tensor(value)
+    sizes = [size for size in found.shape[1:] if isinstance(size, int)]
+    if len(sizes) < len(found.shape) - 1:
+        shape = list(found.shape)
         raise InputError(f"{value.name!r} has shape {shape}: only the first axis, the batch, may be free; export it so")
-    return tensor_spec(value.name, sizes[1:], _DTYPES[kind.elem_type], f"{value.name!r} of the ONNX graph")
+    return tensor_spec(value.name, sizes, found.dtype, f"{value.name!r} of the ONNX graph")
 
 
 def name_nodes(model: onnx.ModelProto) -> None:

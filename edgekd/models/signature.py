@@ -6,20 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
-import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from edgekd.device.feeds import random_feeds
+from edgekd.device.runtimes.session import TensorInfo
 from edgekd.errors import InputError
 from edgekd.target import explain
 
 Task = Literal["classification", "regression", "segmentation", "anomaly", "embedding", "tokens", "detection"]
 Dtype = Literal["float32", "float16", "int64", "int32", "uint8", "bool"]
 BATCH = "batch"
-PADDING_MASKS = (
-    "valid",
-    "attention_mask",
-)  # names of a mask that is 1 where a position counts and 0 where it is padding
 
 _INPUT = re.compile(r"(?:(?P<name>[A-Za-z_]\w*):)?(?P<shape>(?:\d+|N|batch)(?:x\d+)*)(?::(?P<dtype>\w+))?")
 
@@ -107,22 +104,8 @@ class Signature(_Frozen):
         return self
 
     def random_inputs(self, batch: int, seed: int = 0) -> dict[str, NDArray[Any]]:
-        """Return random inputs of the right shapes and dtypes, for tracing and for self-check samples.
-
-        A padding mask leaves nothing out: attention over a sample that is padding alone is not a number.
-        """
-        generator = np.random.default_rng(seed)
-
-        def draw(spec: TensorSpec) -> NDArray[Any]:
-            shape = spec.sized(batch)
-            if spec.name in PADDING_MASKS:
-                return np.ones(shape, spec.dtype)
-            drawn = (
-                generator.standard_normal(shape) if spec.dtype.startswith("float") else generator.integers(0, 2, shape)
-            )
-            return drawn.astype(spec.dtype)
-
-        return {spec.name: draw(spec) for spec in self.inputs}
+        """Return random inputs of the right shapes and dtypes, for tracing and for self-check samples."""
+        return random_feeds((TensorInfo(spec.name, spec.sized(batch), spec.dtype) for spec in self.inputs), seed)
 
 
 class Sidecar(_Frozen):

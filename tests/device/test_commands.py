@@ -6,26 +6,39 @@ import pytest
 
 from edgekd.device.errors import CheckFailed
 from edgekd.device.instructions.absent import AbsentCounter
+from edgekd.device.instructions.instruction_clock import InstructionClock
 from edgekd.device.latency import Latency
+from edgekd.device.launches.opened import Opened
 from edgekd.device.machine import read_machine
 from edgekd.device.printing import as_json, profile_text
-from edgekd.device.profile import Opened, ProfileSettings, notes_on, profile_opened
+from edgekd.device.profile import ProfileSettings, notes_on, profile_opened
 from edgekd.device.runtimes import open_session
 from edgekd.device.sensors.sensor import PowerSensor
+
+QUIET = {"waited_percent": 0.1, "pressure_percent": None, "stolen_percent": 0.0, "throttled": ()}
 
 
 def test_notes_name_a_lasting_state_once_and_not_the_profiler_s_own_load(tmp_path: Path) -> None:
     quiet = replace(read_machine(tmp_path), cores=4)
     steady = Latency.from_samples(np.ones(100), steady=True)
-    assert notes_on(quiet, replace(quiet, load_1min=4.0), steady) == []
+    assert notes_on(quiet, replace(quiet, load_1min=4.0), steady, QUIET, threads=4) == []
+    hot = replace(quiet, throttled=("throttled",))
+    assert len(notes_on(hot, hot, steady, QUIET)) == 1
     busy = replace(quiet, pressure_cpu_percent=20.0)
-    assert len(notes_on(busy, replace(busy, pressure_cpu_percent=21.0), steady)) == 1
+    assert "competes" in notes_on(busy, busy, steady, QUIET)[0]
+
+
+def test_notes_tell_of_what_came_while_it_measured_and_of_too_many_threads(tmp_path: Path) -> None:
+    quiet = replace(read_machine(tmp_path), cores=4)
+    steady = Latency.from_samples(np.ones(100), steady=True)
+    threads, disturbed = notes_on(quiet, quiet, steady, QUIET | {"waited_percent": 30.0}, threads=5)
+    assert "5 threads share 4 core" in threads and "it waited for a core 30 % of the time" in disturbed
 
 
 def test_notes_tell_of_unsettled_and_drifting_times(tmp_path: Path) -> None:
     machine = read_machine(tmp_path)
     latency = Latency.from_samples(np.linspace(1.0, 2.0, 100), steady=False)
-    settled, drifted = notes_on(machine, machine, latency)
+    settled, drifted = notes_on(machine, machine, latency, QUIET)
     assert "not settled" in settled and "slower" in drifted
 
 
@@ -41,6 +54,9 @@ def test_absent_figures_are_said_to_be_absent(tmp_path: Path) -> None:
         "instructions": None,
         "instructions_absent": "instructions are not counted: not asked for",
         "throughput": None,
+        "throughput_absent": "the model was exported with a fixed batch",
+        "layers_absent": "not asked for: --layers",
+        "sustained_absent": "not asked for: --sustained",
         "cold_start": {"load_ms": 1.0, "first_call_ms": 2.0},
         "peak_memory_mib": None,
         "energy": None,
@@ -52,8 +68,10 @@ def test_absent_figures_are_said_to_be_absent(tmp_path: Path) -> None:
     }
     text = profile_text(result)
     assert text.count("not enough calls") == 3 and "not known here" in text and "no interval" in text
-    assert "energy        energy is not measured: no RAPL counter" in text
-    assert "end to end    the model's preprocessing is not known" in text and "counted: not asked for" in text
+    assert "energy        not measured: no RAPL counter" in text
+    assert "end to end    the model's preprocessing is not known" in text
+    assert "instructions  not counted: not asked for" in text and "--layers" not in text and "--sustained" not in text
+    assert "throughput    the model was exported with a fixed batch" in text
     assert "drift" not in text and text.endswith("warning: busy")
 
 
@@ -79,16 +97,29 @@ class Steady(PowerSensor):
 def test_a_sensor_gives_the_energy_of_a_call_and_a_broken_one_the_reason(artifact: Path) -> None:
     path = artifact / "model.onnx"
     feeds = {"image": np.zeros((1, 1, 8, 8), np.float32)}
-    opened = Opened("m", "fp32", "onnxruntime", path, open_session("onnxruntime", path), feeds, load_ms=1.0)
+    opened = Opened("onnxruntime", path, open_session("onnxruntime", path), load_ms=1.0)
     settings = ProfileSettings(duration_s=0.2, sustained_s=0.2)
     counter = AbsentCounter("not asked for")
     found, broken = (
-        profile_opened(opened, read_machine(), sensor, counter, settings) for sensor in (Steady(), Steady(lasts=3))
+        profile_opened(opened, feeds, read_machine(), sensor, counter, settings)
+        for sensor in (Steady(), Steady(lasts=3))
     )
     energy = found["energy"]
     assert energy["busy_w"] == pytest.approx(3.0) and energy["above_idle_mj"] == pytest.approx(0.0, abs=1e-9)
     assert energy["total_mj"] == pytest.approx(3e3 * energy["seconds"] / energy["calls"], rel=0.2)
     assert broken["energy"] is None and "pulled out" in broken["energy_absent"] and broken["latency"]["n"] > 0
-    lines = profile_text({"artifact": {"name": "m", "precision": "fp32"}, **found})
-    assert "in the steady state" in lines and lines.count("  p95 ") == 5 and "CPU time" in lines
+    without_batches = {"throughput": None, "throughput_absent": "not asked for: --throughput"}
+    lines = profile_text({"artifact": {"name": "m", "precision": "fp32"}, **without_batches, **found})
+    assert "in the steady state" in lines and "CPU time" in lines
+    assert lines.count("    to ") == len(found["sustained"]["windows"]) > 1
     assert "mJ" in lines and "the board, by steady: 3 W, 3 W at rest" in lines
+
+
+def test_where_the_clock_counts_instructions_nothing_else_is_told(artifact: Path) -> None:
+    path = artifact / "model.onnx"
+    feeds = {"image": np.zeros((1, 1, 8, 8), np.float32)}
+    opened = Opened("onnxruntime", path, open_session("onnxruntime", path), load_ms=1.0)
+    found = profile_opened(opened, feeds, read_machine(), Steady(), InstructionClock(), ProfileSettings(duration_s=0.2))
+    assert found["latency"] is None and found["energy"] is None and found["instructions"]["how"] == "emulated"
+    text = profile_text({"artifact": {"name": "m", "precision": "fp32"}, **found})
+    assert "no time here is latency" in text and " ms" not in text

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edgekd.device.comparison import Interleaved, compare, interleave, paired_speedup, verdict_of
+from edgekd.device.comparison import Interleaved, interleave, paired_speedup, verdict_of
 from edgekd.device.latency import Warmup
 
 from .fake_clock import FakeClock
@@ -24,12 +24,11 @@ def wandering_machine(clock: FakeClock, median_ms: float, seed: int):  # type: i
 )
 def test_small_difference_is_found_on_a_wandering_machine(candidate_ms: float, verdict: str) -> None:
     clock = FakeClock()
-    result = compare(
-        wandering_machine(clock, 1.0, seed=1),
-        wandering_machine(clock, candidate_ms, seed=2),
-        blocks=60,
-        clock=clock,
-    )
+    runs = {
+        "baseline": wandering_machine(clock, 1.0, seed=1),
+        "candidate": wandering_machine(clock, candidate_ms, seed=2),
+    }
+    result = interleave(runs, blocks=60, clock=clock).comparison("baseline", "candidate")
     assert result.verdict == verdict
     assert result.speedup == pytest.approx(1 / candidate_ms, rel=0.02)
     assert result.speedup_low is not None and result.speedup_high is not None

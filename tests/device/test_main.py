@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -161,3 +162,30 @@ def test_label_is_escaped_in_a_narrow_encoding(make_artifact: MakeArtifact, monk
     assert main(["run", "--artifact", str(make_artifact(labels=("Bär", "猫", "c", "d", "e", "f")))]) == 0
     narrow.seek(0)
     assert "B\\xe4r" in narrow.read()
+
+
+def test_compare(artifact: Path, tmp_path: Path) -> None:
+    same = tmp_path / "same"
+    shutil.copytree(artifact, same)
+    result = start(artifact, "compare", str(same), "--duration", "0.5")
+    assert result.returncode == 0, result.stderr
+    for words in ("by the median", "by the CPU time", "by the minimum", "95 % interval", "process 10 of 10"):
+        assert words in result.stdout + result.stderr
+    assert_refused(start(artifact, "compare", str(tmp_path / "none")), 2, "none")
+
+
+@pytest.mark.parametrize("command", [("verify",), ("profile", "--duration", "0.2", "--sensor", "none")])
+def test_a_result_that_nobody_takes(artifact: Path, command: tuple[str, ...]) -> None:
+    line = shlex.join([sys.executable, "-I", str(artifact / "run.pyz"), *command])
+    for redirect, code, said in ((">/dev/full", 3, "No space left"), (">&-", 0, ""), ("| head -c0", 0, "")):
+        shell = ["bash", "-c", f"{line} {redirect}; exit ${{PIPESTATUS[0]}}"]
+        result = subprocess.run(shell, capture_output=True, text=True)
+        errors = [text for text in result.stderr.splitlines() if not text.startswith("latency: at most")]
+        assert result.returncode == code and len(errors) == bool(said) and said in "".join(errors), result.stderr
+
+
+def test_a_shape_is_what_the_model_is_fed_with(artifact: Path) -> None:
+    short = ("--duration", "0.1", "--sensor", "none", "--json")
+    assert json.loads(start(artifact, "profile", "--shape", "3x1x8x8", *short).stdout)["batch"] == 3
+    refused = start(artifact, "profile", "--shape", "image=1x1x9x9", *short)
+    assert refused.returncode == 2 and "expected ['batch', 1, 8, 8]" in refused.stderr

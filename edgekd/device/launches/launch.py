@@ -4,7 +4,6 @@ Where a model's memory comes to lie moves its times by a percent or two, and sta
 takes several launches; and a model that takes its process along takes nothing else.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -12,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Array, read_arrays, write_arrays
-from ..artifact import open_artifact
+from ..arrays import Array, write_arrays
 from ..comparison import Interleaved, interleave, paired_speedup
 from ..energy import measure_energy
 from ..errors import CheckFailed, DeviceError, figure_or_reason
@@ -21,30 +19,29 @@ from ..instructions import find_counter, instructions_of_a_call
 from ..instructions.absent import AbsentCounter
 from ..instructions.counter import InstructionCounter
 from ..instructions.instruction_clock import InstructionClock
-from ..latency import Latency
+from ..latency import Latency, longest_warm_up_s
 from ..machine import peak_memory_mib, read_machine
-from ..runtimes import open_session
 from ..runtimes.session import Session
 from ..sensors import find_sensor
 from .noise import noise_between, read_counters
+from .opened import open_model
+from .process import answer, feeds_of
 
-JOB, RESULT, TIMES = "job.json", "result.json", "times.npz"
+TIMES = "times.npz"
 _BLOCK_MS = 10.0
-_SHORTEST_WARM_UP_S, _LONGEST_WARM_UP_S = 0.2, 5.0
 _EMULATED = "this processor is emulated, where time is not that of the board"
 _CLOCK = "this machine's clock counts instructions, so it tells no time"
 
 
 def main(folder: str) -> None:
-    """Do what `job.json` in the folder asks for, and write `result.json` and `times.npz` beside it."""
-    place = Path(folder)
-    job = json.loads((place / JOB).read_text(encoding="utf-8"))
-    try:
+    """Do what the job in the folder asks for, and write `times.npz` there beside the result."""
+
+    def measure(job: dict[str, Any], place: Path) -> dict[str, Any]:
         result, times = measure_launch(job, place)
         write_arrays(place / TIMES, times)
-    except DeviceError as error:
-        result = {"error": str(error), "exit_code": error.exit_code}
-    (place / RESULT).write_text(json.dumps(result), encoding="utf-8")
+        return result
+
+    answer(folder, measure)
 
 
 def measure_launch(job: Mapping[str, Any], place: Path) -> tuple[dict[str, Any], dict[str, Array]]:
@@ -59,10 +56,13 @@ def measure_launch(job: Mapping[str, Any], place: Path) -> tuple[dict[str, Any],
     feeds: dict[str, dict[str, Array]] = {}
     calls: dict[str, Callable[[], object]] = {}
     for role, model in job["models"].items():
-        session, feeds[role] = _open(model, job["threads"]), read_arrays(place / f"{role}.npz")
+        session, feeds[role] = open_model(model, job["threads"]).session, feeds_of(role, place)
         calls[role] = partial(session.run, feeds[role])
-        for _ in range(2):
-            calls[role]()
+        try:
+            for _ in range(2):
+                calls[role]()
+        except DeviceError as error:
+            raise type(error)(f"{Path(model['file']).name}: {error}") from error
         # of the second model it would be that of both, and under an emulator that of the emulator
         memory_mib[role] = None if sessions or machine.emulated else peak_memory_mib()
         sessions[role] = session
@@ -79,7 +79,7 @@ def measure_launch(job: Mapping[str, Any], place: Path) -> tuple[dict[str, Any],
     else:
         if timeless is None:
             before = read_counters()
-            warmup_s = float(np.clip(job["duration_s"] / 2, _SHORTEST_WARM_UP_S, _LONGEST_WARM_UP_S))
+            warmup_s = longest_warm_up_s(job["duration_s"])
             timed = interleave(
                 calls, blocks=100_000, block_ms=_BLOCK_MS, duration_s=job["duration_s"], warmup_s=warmup_s, seed=job["seed"]
             )  # fmt: skip
@@ -91,12 +91,6 @@ def measure_launch(job: Mapping[str, Any], place: Path) -> tuple[dict[str, Any],
             found[role] |= {"latency": latency.to_dict() if latency else None, "latency_absent": timeless}
             found[role] |= _instructions(call, job["models"][role], feeds[role], counter, job["threads"])
     return {"models": found, "ratios": ratios, "noise": noise, "machine": machine.to_dict()}, times
-
-
-def _open(model: Mapping[str, Any], threads: int) -> Session:
-    if model["folder"] is not None:
-        return open_artifact(Path(model["folder"]), threads, model["runtime"]).session
-    return open_session(model["runtime"], Path(model["file"]), threads)
 
 
 def _ratios(timed: Interleaved) -> dict[str, float]:

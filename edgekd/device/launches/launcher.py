@@ -1,19 +1,16 @@
-"""Start launches: each is a process of its own, and however it ends, one message says so."""
+"""Start launches: each is a process of its own."""
 
-import json
-import signal
-import subprocess
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..arrays import Array, read_arrays, write_arrays
-from ..errors import CheckFailed, RuntimeMissing
-from ..own_process import python_command
+from ..arrays import Array, read_arrays
+from ..errors import CheckFailed, DeviceError, RuntimeMissing
 from . import launch
-from .launch import JOB, RESULT, TIMES
+from .launch import TIMES
+from .process import run_apart
 from .subject import Subject
 
 
@@ -50,62 +47,13 @@ def start(
         RuntimeMissing: The runtime is not installed, or has the wrong version.
         CheckFailed: It crashed, was killed, took too long, or the runtime refuses the model.
     """
-    job = {
-        "models": {
-            role: {
-                "runtime": one.runtime,
-                "file": str(one.file.absolute()),
-                "folder": one.folder and str(one.folder.absolute()),
-            }
-            for role, one in subjects.items()
-        },
-        "threads": threads,
-        "duration_s": duration_s,
-        "seed": seed,
-        "counter": counter,
-        "sensor": sensor,
-    }
-    who = " and ".join(f"{one.file.name} in {one.runtime}" for one in subjects.values())
+    settings = {"threads": threads, "duration_s": duration_s, "seed": seed, "counter": counter, "sensor": sensor}
     with tempfile.TemporaryDirectory(prefix="edgekd-launch-") as name:
         place = Path(name)
-        (place / JOB).write_text(json.dumps(job), encoding="utf-8")
-        for role, one in subjects.items():
-            write_arrays(place / f"{role}.npz", one.feeds)
         try:
-            done = subprocess.run(
-                python_command(launch.__name__, name),
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=limit_s, check=False,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired as error:
-            raise CheckFailed(f"{who} did not come to an end within {limit_s:g} s (--time-limit)") from error
-        result = _read(place / RESULT)
-        if result is None:
-            raise CheckFailed(f"{who} {_ending(done.returncode)}{_last_words(done.stderr)}")
-        if "error" in result:
-            kind = RuntimeMissing if result["exit_code"] == RuntimeMissing.exit_code else CheckFailed
-            raise kind(result["error"])
+            result = run_apart(launch.__name__, subjects, settings, place, limit_s=limit_s)
+        except RuntimeMissing:
+            raise
+        except DeviceError as error:
+            raise CheckFailed(str(error)) from error
         return Launch(result, read_arrays(place / TIMES))
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-
-
-def _ending(code: int) -> str:
-    if code >= 0:
-        return f"ended its process with exit code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    if name == "SIGKILL":
-        return "was killed (SIGKILL), most likely for want of memory"
-    return f"crashed ({name})"
-
-
-def _last_words(stderr: bytes) -> str:
-    lines = stderr.decode("utf-8", "replace").strip().splitlines()
-    return f": {lines[-1][:200]}" if lines else ""

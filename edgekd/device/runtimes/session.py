@@ -54,11 +54,13 @@ class Session(ABC):
 
 def check_shape(array: Array, info: TensorInfo) -> str | None:
     """Return what is wrong with the array's shape as this input or output, or None."""
-    return (
-        None
-        if _shapes_fit(array.shape, info.shape)
-        else f"{info.name!r} has shape {list(array.shape)}, expected {list(info.shape)}"
-    )
+    return misfit(array.shape, info)
+
+
+def misfit(shape: Sequence[int], info: TensorInfo) -> str | None:
+    """Return what is wrong with a shape as this input or output, or None."""
+    fits = _shapes_fit(shape, info.shape)
+    return None if fits else f"{info.name!r} has shape {list(shape)}, expected {list(info.shape)}"
 
 
 def same_signature(one: Mapping[str, TensorInfo], other: Mapping[str, TensorInfo]) -> bool:

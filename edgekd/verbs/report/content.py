@@ -7,6 +7,7 @@ from typing import Any
 
 import edgekd
 from edgekd import host
+from edgekd.device.launches.subject import subject_of
 from edgekd.device.layers import profile_layers
 from edgekd.device.machine import refuse_emulation
 from edgekd.device.manifest import MANIFEST_NAME, read_manifest
@@ -19,7 +20,6 @@ from edgekd.verbs.report.evidence import Evidence, Inspected, LayerNoise, LayerT
 from edgekd.verbs.report.reading import checked, read_object
 from edgekd.verbs.report.run_report import RunReport
 from edgekd.verbs.runs import BENCH_REPORT, REPORT, view
-from edgekd.verbs.timed_model import open_for_timing
 
 
 @dataclass(frozen=True)
@@ -206,8 +206,8 @@ def _measured_layers(run: Path, report: RunReport) -> TimedLayers:
     for folder in artifact_folders(run):
         manifest = read_manifest(folder)
         if {name: entry.sha256 for name, entry in manifest.files.items()} == hashes:
-            opened = open_for_timing(folder, 1, None)
-            times = profile_layers(opened.runtime, opened.file, opened.feeds, 1)
-            on = f"{host.runtime_title(opened.runtime)}, {host.describe(machine)}, 1 thread"
+            subject = subject_of(folder)
+            times = profile_layers(subject.runtime, subject.file, subject.feeds, 1)
+            on = f"{host.runtime_title(subject.runtime)}, {host.describe(machine)}, 1 thread"
             return TimedLayers(on, checked(LayerTimes, times, "the runtime's profile"))
     raise InputError("the artifact that the report speaks of is no longer in the run")

@@ -1,6 +1,12 @@
-"""A launch that ends badly: one message and exit code 3, and the outputs are written all the same."""
+"""A model that is bad for its process: one message and exit code 3, and nothing else is lost."""
 
 import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -13,8 +19,7 @@ from edgekd.device.launches.subject import subject_of
 from ..test_main import start as start_pyz
 from .conftest import MakeBroken
 
-
-@pytest.mark.parametrize(
+ENDINGS = pytest.mark.parametrize(
     ("what", "words"),
     [
         ("os.kill(os.getpid(), signal.SIGSEGV)", "model.onnx in broken crashed (SIGSEGV)"),
@@ -23,8 +28,12 @@ from .conftest import MakeBroken
         ("raise RuntimeError('a bug')", "ended its process with exit code 1: RuntimeError: a bug"),
         ("raise DeviceError('the runtime refuses')", "the runtime refuses"),
         ("time.sleep(60)", "did not come to an end within 3 s"),
+        ("raise MemoryError('60 GiB')", "ran out of memory: MemoryError: 60 GiB"),
     ],
 )
+
+
+@ENDINGS
 def test_a_model_that_takes_its_process_along(make_broken: MakeBroken, tmp_path: Path, what: str, words: str) -> None:
     folder = make_broken(what)
     report = tmp_path / "gate.xml"
@@ -34,6 +43,48 @@ def test_a_model_that_takes_its_process_along(make_broken: MakeBroken, tmp_path:
     assert words in done.stdout and done.stdout.count("not measured: ") == 1 and "Traceback" not in done.stderr
     suite = ElementTree.parse(report).getroot()
     assert suite.get("errors") == "1" and suite.get("failures") == "0" and suite.get("tests") == "2"
+
+
+@ENDINGS
+@pytest.mark.parametrize("command", ["profile", "compare"])
+def test_a_model_cannot_take_the_command_along(make_broken: MakeBroken, command: str, what: str, words: str) -> None:
+    folder = make_broken(what)
+    done = start_pyz(folder, command, *([str(folder)] if command == "compare" else []), "--time-limit", "3s")
+    assert done.returncode == (2 if "refuses" in words and command == "profile" else 3), done.stderr
+    errors = [line for line in done.stderr.splitlines() if not line.startswith("process 1 of")]
+    assert len(errors) == 1 and errors[0].startswith("error: ") and words in errors[0] and done.stdout == ""
+
+
+def test_a_batch_that_is_too_large_ends_the_search_and_nothing_else(make_broken: MakeBroken) -> None:
+    folder = make_broken(
+        "os.kill(os.getpid(), signal.SIGKILL) if len(feeds['image']) > 2 else time.sleep(0.001); return {}"
+    )
+    done = start_pyz(folder, "profile", "--throughput", "--duration", "0.4", "--sensor", "none", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [one["batch"] for one in found["throughput"]] == [1, 2] and found["latency"]["n"] > 10
+    assert "with 4 samples model.onnx in broken was killed (SIGKILL)" in found["throughput_ended"]
+
+
+def test_a_process_ends_with_the_one_that_started_it(make_broken: MakeBroken, tmp_path: Path) -> None:
+    folder, alive = (
+        make_broken(f"open({str(tmp_path / 'alive')!r}, 'w').write(str(os.getpid())); time.sleep(60)"),
+        tmp_path / "alive",
+    )
+    parent = subprocess.Popen([sys.executable, "-I", str(folder / "run.pyz"), "profile"])
+    for _ in range(300):
+        if alive.exists() and alive.read_text():
+            break
+        time.sleep(0.1)
+    child = int(alive.read_text())
+    parent.kill()
+    parent.wait()
+    for _ in range(100):
+        if not Path(f"/proc/{child}").exists():
+            return
+        time.sleep(0.1)
+    os.kill(child, signal.SIGKILL)
+    pytest.fail("it lives on")
 
 
 def test_a_runtime_that_is_not_installed_is_named(make_broken: MakeBroken) -> None:

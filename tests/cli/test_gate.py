@@ -93,6 +93,14 @@ def test_accuracy_stands_in_the_report(cli: Cli, quantized: Path, exported: Path
     assert wrong.code == 2 and "no report.json of a run" in wrong.err and "Error" not in wrong.err
 
 
+def test_what_is_refused_is_an_error_in_the_reports_too(cli: Cli, exported: Path, tmp_path: Path) -> None:
+    (tmp_path / "budget.toml").write_text('size = "1MB"\n[regression]\ncpu-time = 3\n')
+    report = tmp_path / "gate.xml"
+    outcome = cli("gate", exported, "--budget", tmp_path / "budget.toml", "--junit", report, "--github", *SHORT)
+    assert outcome.code == 2 and "[regression]" in outcome.err and "--baseline" in outcome.err
+    assert outcome.out.startswith("::error title=edgekd gate::[regression]") and 'errors="1"' in report.read_text()
+
+
 def test_against_the_older_artifact_in_turns(cli: Cli, quantized: Path, exported: Path) -> None:
     outcome = cli("gate", exported, "--baseline", quantized, "--json", *SHORT)
     found = json.loads(outcome.out)

@@ -90,4 +90,6 @@ def _toml(path: Path) -> Any:
     try:
         return importlib.import_module("tomllib").loads  # only Python 3.11 and newer has it
     except ModuleNotFoundError as error:
-        raise DeviceError(f"{path}: this Python reads no TOML (3.11 and newer do): write the budget as a .json file") from error
+        raise DeviceError(
+            f"{path}: this Python reads no TOML (3.11 and newer do): write the budget as a .json file"
+        ) from error

@@ -48,13 +48,18 @@ def gate(
         The result as docs/gate.md describes it, `exit_code` included.
 
     Raises:
-        DeviceError: There is nothing to check, or the baseline is not comparable.
+        DeviceError: There is nothing to check, thresholds have no baseline, or the baseline is not comparable.
         RuntimeMissing: The runtime is not installed, or has the wrong version.
     """
     settings = settings or GateSettings()
     compared = older is not None or stored is not None
     if not budget.limits and not compared:
         raise DeviceError("nothing to check: give --budget (a file, or latency-p95=20ms) or --baseline")
+    if budget.thresholds and not compared:
+        raise DeviceError(
+            f"[regression] of the budget ({', '.join(budget.thresholds)}) says how much worse than a baseline it may be: "
+            "give --baseline (the older artifact, or a file of `baseline update`), or take the section out"
+        )
     if older is not None and older.batch != subject.batch:
         raise DeviceError(f"the baseline takes {older.batch} sample(s) a call, this model {subject.batch}: use --batch")
     for one in (subject, *([] if older is None else [older])):

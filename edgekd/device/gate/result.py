@@ -38,14 +38,16 @@ def result_of(
     gating = [(check, verdicts[check]) for check in checks if gates(check, verdicts[check])]
     outcomes = {verdict.outcome for _, verdict in gating}
     decisive = [one for one, _ in gating if one.threshold_percent and KINDS[one.figure].dimension in _COMPUTING]
-    if case.compared and not decisive:
+    failure = case.failure
+    if failure is None and case.compared and not decisive:
+        failure = "neither a time nor instructions could be compared with the baseline"
+    if failure is not None:
         outcomes.add(ABSENT)
-        notes = [*notes, "neither a time nor instructions could be compared with the baseline"]
     launches = together.launches
     return {
         "outcome": FAIL if FAIL in outcomes else next(iter(sorted(outcomes - {PASS})), PASS),
         "exit_code": 1 if FAIL in outcomes else CheckFailed.exit_code if outcomes - {PASS} else 0,
-        "failure": case.failure,
+        "failure": failure,
         "model": case.subject.to_dict(),
         "baseline": _baseline(case),
         "session": launches[0].result["models"]["candidate"]["session"] if launches else None,

@@ -29,11 +29,13 @@ def test_a_model_that_takes_its_process_along(make_broken: MakeBroken, tmp_path:
     folder = make_broken(what)
     report = tmp_path / "gate.xml"
     budgets = ("--budget", "latency-p95=20ms", "--budget", "size=1MB")
-    done = start_pyz(folder, "gate", *budgets, "--time-limit", "3s", "--junit", str(report))
+    done = start_pyz(folder, "gate", *budgets, "--time-limit", "3s", "--junit", str(report), "--github")
     assert done.returncode == 3, done.stderr
-    assert words in done.stdout and done.stdout.count("not measured: ") == 1 and "Traceback" not in done.stderr
+    assert words in done.stdout and done.stdout.count("\nnot measured: ") == 1 and "Traceback" not in done.stderr
     suite = ElementTree.parse(report).getroot()
-    assert suite.get("errors") == "1" and suite.get("failures") == "0" and suite.get("tests") == "2"
+    assert (suite.get("errors"), suite.get("failures"), suite.get("tests")) == ("2", "0", "3")
+    assert words in str(next(suite.iter("error")).text)
+    assert done.stdout.startswith("::error title=classifier::") and done.stdout.count("::error ") == 2
 
 
 def test_a_runtime_that_is_not_installed_is_named(make_broken: MakeBroken) -> None:

@@ -20,7 +20,8 @@ _SENSORS = (
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return the exit code.
 
-    0 done, 1 a budget is missed, 2 bad input, 3 a check failed or a figure is absent, 4 something is not installed.
+    0 done, 1 a budget is missed, 2 bad input, 3 a check failed, a figure is absent or it was interrupted, 4 something is not
+    installed.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -31,8 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
+        print("interrupted", file=sys.stderr)
+        return CheckFailed.exit_code
 
 
 def _execute(options: argparse.Namespace) -> int:

@@ -28,7 +28,7 @@ from ..runtimes.session import Session
 from ..sensors import find_sensor
 from .noise import noise_between, read_counters
 
-JOB, RESULT, TIMES = "job.json", "result.json", "times.npz"
+JOB, RESULT, TIMES, ROLE = "job.json", "result.json", "times.npz", "role.txt"
 _BLOCK_MS = 10.0
 _SHORTEST_WARM_UP_S, _LONGEST_WARM_UP_S = 0.2, 5.0
 _EMULATED = "this processor is emulated, where time is not that of the board"
@@ -51,14 +51,20 @@ def measure_launch(job: Mapping[str, Any], place: Path) -> tuple[dict[str, Any],
     """Return the figures of one launch, and the times of all calls in ms by model.
 
     A figure that cannot be obtained is None, and `<figure>_absent` says why. With a `sensor` only energy is measured, for it
-    takes rests between the calls.
+    takes rests between the calls. `role.txt` names the model that has the turn, for whoever must say which one took its process
+    along; nothing while two of them are timed in turns.
     """
+
+    def turn_of(role: str) -> None:
+        (place / ROLE).write_text(role, encoding="utf-8")
+
     machine, counter = read_machine(), find_counter(job["counter"])
     sessions: dict[str, Session] = {}
     memory_mib: dict[str, float | None] = {}
     feeds: dict[str, dict[str, Array]] = {}
     calls: dict[str, Callable[[], object]] = {}
     for role, model in job["models"].items():
+        turn_of(role)
         session, feeds[role] = _open(model, job["threads"]), read_arrays(place / f"{role}.npz")
         calls[role] = partial(session.run, feeds[role])
         for _ in range(2):
@@ -75,9 +81,11 @@ def measure_launch(job: Mapping[str, Any], place: Path) -> tuple[dict[str, Any],
     noise = None
     if job["sensor"] is not None:
         for role, call in calls.items():
+            turn_of(role)
             found[role] |= _energy(call, job["sensor"], job["duration_s"], timeless)
     else:
         if timeless is None:
+            turn_of("")
             before = read_counters()
             warmup_s = float(np.clip(job["duration_s"] / 2, _SHORTEST_WARM_UP_S, _LONGEST_WARM_UP_S))
             timed = interleave(
@@ -87,6 +95,7 @@ def measure_launch(job: Mapping[str, Any], place: Path) -> tuple[dict[str, Any],
             times = {role: np.concatenate(blocks) for role, blocks in timed.blocks_ms.items()}
             ratios = _ratios(timed)
         for role, call in calls.items():
+            turn_of(role)
             latency: Latency | None = timed.latency(role) if timeless is None else None
             found[role] |= {"latency": latency.to_dict() if latency else None, "latency_absent": timeless}
             found[role] |= _instructions(call, job["models"][role], feeds[role], counter, job["threads"])

@@ -13,8 +13,10 @@ from ..arrays import Array, read_arrays, write_arrays
 from ..errors import CheckFailed, RuntimeMissing
 from ..own_process import python_command
 from . import launch
-from .launch import JOB, RESULT, TIMES
+from .launch import JOB, RESULT, ROLE, TIMES
 from .subject import Subject
+
+_ROLES = {"candidate": "the new model", "baseline": "the baseline"}
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def start(
 
     Raises:
         RuntimeMissing: The runtime is not installed, or has the wrong version.
-        CheckFailed: It crashed, was killed, took too long, or the runtime refuses the model.
+        CheckFailed: It crashed, was killed, took too long, or the runtime refuses a model; of two the message says which.
     """
     job = {
         "models": {
@@ -65,7 +67,6 @@ def start(
         "counter": counter,
         "sensor": sensor,
     }
-    who = " and ".join(f"{one.file.name} in {one.runtime}" for one in subjects.values())
     with tempfile.TemporaryDirectory(prefix="edgekd-launch-") as name:
         place = Path(name)
         (place / JOB).write_text(json.dumps(job), encoding="utf-8")
@@ -77,14 +78,28 @@ def start(
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=limit_s, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired as error:
-            raise CheckFailed(f"{who} did not come to an end within {limit_s:g} s (--time-limit)") from error
+            raise CheckFailed(f"{_who(subjects, place)} did not come to an end within {limit_s:g} s (--time-limit)") from error
         result = _read(place / RESULT)
         if result is None:
-            raise CheckFailed(f"{who} {_ending(done.returncode)}{_last_words(done.stderr)}")
+            raise CheckFailed(f"{_who(subjects, place)} {_ending(done.returncode)}{_last_words(done.stderr)}")
         if "error" in result:
             kind = RuntimeMissing if result["exit_code"] == RuntimeMissing.exit_code else CheckFailed
-            raise kind(result["error"])
+            raise kind(f"{_who(subjects, place)}: {result['error']}" if len(subjects) > 1 else result["error"])
         return Launch(result, read_arrays(place / TIMES))
+
+
+def _who(subjects: Mapping[str, Subject], place: Path) -> str:
+    """Return the model that had the turn; both, where two were timed in turns."""
+    if len(subjects) == 1:
+        (one,) = subjects.values()
+        return f"{one.file.name} in {one.runtime}"
+    try:
+        role = (place / ROLE).read_text(encoding="utf-8")
+    except OSError:
+        role = ""
+    return " or ".join(
+        f"{_ROLES[name]} ({one.file} in {one.runtime})" for name, one in subjects.items() if role in ("", name)
+    )
 
 
 def _read(path: Path) -> Any:

@@ -1,6 +1,7 @@
 """A launch that ends badly: one message and exit code 3, and the outputs are written all the same."""
 
 import importlib.util
+import shutil
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -46,6 +47,27 @@ def test_a_runtime_that_is_not_installed_is_named(make_broken: MakeBroken) -> No
             start({"candidate": subject}, threads=1, duration_s=0.1)
     with pytest.raises(CheckFailed, match="unknown runtime 'none'"):
         start({"candidate": subject_of(folder, runtime="none")}, threads=1, duration_s=0.1)
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("os.kill(os.getpid(), signal.SIGSEGV)", " crashed (SIGSEGV)"),
+        ("raise DeviceError('the runtime refuses')", ": the runtime refuses"),
+    ],
+)
+def test_of_two_models_the_one_that_fails_is_named(
+    artifact: Path, make_broken: MakeBroken, tmp_path: Path, what: str, words: str
+) -> None:
+    sound = shutil.copytree(artifact, tmp_path / "sound")
+    broken = make_broken(what)
+    told = f"({broken}/model.onnx in broken){words}"
+    for role, pair in (
+        ("the baseline", ("--artifact", str(sound), "--baseline", str(broken))),
+        ("the new model", ("--artifact", str(broken), "--baseline", str(sound))),
+    ):
+        done = start_pyz(broken, "gate", *pair, "--launches", "2", "--duration", "0.2s")
+        assert done.returncode == 3 and f"\nnot measured: {role} {told}\n" in done.stdout, done.stdout + done.stderr
 
 
 def test_two_models_in_turns_are_opened_in_the_order_given(artifact: Path) -> None:

@@ -5,6 +5,7 @@ takes several launches; and a model that takes its process along takes nothing e
 """
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,7 @@ from .noise import noise_between, read_counters
 JOB, RESULT, TIMES, ROLE = "job.json", "result.json", "times.npz", "role.txt"
 _BLOCK_MS = 10.0
 _SHORTEST_WARM_UP_S, _LONGEST_WARM_UP_S = 0.2, 5.0
+_SHARE_OF_LIMIT = 0.9  # of the launch's time, after which no counting goes on: the times that it has are not lost with it
 _EMULATED = "this processor is emulated, where time is not that of the board"
 _CLOCK = "this machine's clock counts instructions, so it tells no time"
 
@@ -58,6 +60,7 @@ def measure_launch(job: Mapping[str, Any], place: Path) -> tuple[dict[str, Any],
     def turn_of(role: str) -> None:
         (place / ROLE).write_text(role, encoding="utf-8")
 
+    until = time.monotonic() + _SHARE_OF_LIMIT * job["limit_s"]
     machine, counter = read_machine(), find_counter(job["counter"])
     sessions: dict[str, Session] = {}
     memory_mib: dict[str, float | None] = {}
@@ -94,11 +97,12 @@ def measure_launch(job: Mapping[str, Any], place: Path) -> tuple[dict[str, Any],
             noise = noise_between(before, read_counters()).to_dict()
             times = {role: np.concatenate(blocks) for role, blocks in timed.blocks_ms.items()}
             ratios = _ratios(timed)
-        for role, call in calls.items():
+        for left, (role, call) in zip(range(len(calls), 0, -1), calls.items(), strict=True):
             turn_of(role)
             latency: Latency | None = timed.latency(role) if timeless is None else None
             found[role] |= {"latency": latency.to_dict() if latency else None, "latency_absent": timeless}
-            found[role] |= _instructions(call, job["models"][role], feeds[role], counter, job["threads"])
+            limit_s = (until - time.monotonic()) / left
+            found[role] |= _instructions(call, job["models"][role], feeds[role], counter, job["threads"], limit_s)
     return {"models": found, "ratios": ratios, "noise": noise, "machine": machine.to_dict()}, times
 
 
@@ -136,11 +140,12 @@ def _instructions(
     feeds: dict[str, Array],
     counter: InstructionCounter,
     threads: int,
+    limit_s: float,
 ) -> dict[str, Any]:
     def count() -> dict[str, Any]:
         if isinstance(counter, AbsentCounter):
             raise CheckFailed(counter.reason)
-        return instructions_of_a_call(counter, call, model["runtime"], Path(model["file"]), feeds, threads)
+        return instructions_of_a_call(counter, call, model["runtime"], Path(model["file"]), feeds, threads, limit_s)
 
     return figure_or_reason("instructions", count)
 

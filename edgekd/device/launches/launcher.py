@@ -66,6 +66,7 @@ def start(
         "seed": seed,
         "counter": counter,
         "sensor": sensor,
+        "limit_s": limit_s,
     }
     with tempfile.TemporaryDirectory(prefix="edgekd-launch-") as name:
         place = Path(name)

@@ -158,19 +158,15 @@ def _figures(value: Any, where: str) -> dict[str, Figure]:
     return found
 
 
-def _figure(value: Any, where: str) -> Figure:
-    left = Fields(value, where)
-    figure = Figure(
-        value=left.take("value", fields.amount),
-        low=left.take("low", fields.optional(fields.amount)),
-        high=left.take("high", fields.optional(fields.amount)),
-        how=left.take("how", fields.text),
-        samples=left.take("samples", fields.optional(fields.count)),
-        reason=left.take("reason", fields.optional(fields.text)),
-    )
-    left.finish()
-    if (figure.low is None) != (figure.high is None):
+def _figure(content: Any, where: str) -> Figure:
+    left = Fields(content, where)
+    value = left.take("value", fields.amount)
+    low, high = (left.take(end, fields.optional(fields.amount)) for end in ("low", "high"))
+    if (low is None) != (high is None):
         raise DeviceError(f"{where}: low and high must both be numbers, or both null")
-    if figure.low is not None and figure.high is not None and not figure.low <= figure.value <= figure.high:
-        raise DeviceError(f"{where}: {figure.value:g} must lie from low {figure.low:g} to high {figure.high:g}")
+    if low is not None and high is not None and not low <= value <= high:
+        raise DeviceError(f"{where}: value {value:g} must lie from low {low:g} to high {high:g}")
+    how, samples = left.take("how", fields.text), left.take("samples", fields.optional(fields.count))
+    figure = Figure(value, low, high, how, samples, left.take("reason", fields.optional(fields.text)))
+    left.finish()
     return figure

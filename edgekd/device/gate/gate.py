@@ -80,7 +80,8 @@ def gate(
             case.failure = str(failure)
             case.rounds.clear()
     verdicts = {check: case.verdict(check) for check in checks}
-    return result_of(case, checks, verdicts, sharing, machine.to_dict(), warnings(machine))
+    notes = warnings(machine) + _asked_for(budget, sharing)
+    return result_of(case, checks, verdicts, sharing, machine.to_dict(), notes)
 
 
 def update_baseline(subject: Subject, path: Path, settings: GateSettings | None = None) -> dict[str, Any]:
@@ -120,6 +121,17 @@ def _checks(budget: Budget, sharing: Sharing, compared: bool) -> list[Check]:
         informs = f"informs only, the machine is shared: {sharing.reason}" if shared else None
         checks.append(Check(name, threshold_percent=threshold, named=name in budget.thresholds, informs=informs))
     return checks
+
+
+def _asked_for(budget: Budget, sharing: Sharing) -> list[str]:
+    """Return what to know of limits on percentiles where others share the machine: they gate, for somebody wrote them."""
+    names = [name for name in budget.limits if KINDS[name].quantile is not None and sharing.shared]
+    if not names:
+        return []
+    return [
+        f"a limit on {', '.join(names)} gates, as the budget asks, though the machine is shared ({sharing.reason}): "
+        "latency-min, cpu-time and instructions depend less on other work"
+    ]
 
 
 def _measure(case: Case, checks: list[Check], entries: list[Entry] | None, say: Callable[[str], None]) -> None:

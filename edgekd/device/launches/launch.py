@@ -32,7 +32,9 @@ from .noise import noise_between, read_counters
 JOB, RESULT, TIMES, ROLE = "job.json", "result.json", "times.npz", "role.txt"
 _BLOCK_MS = 10.0
 _SHORTEST_WARM_UP_S, _LONGEST_WARM_UP_S = 0.2, 5.0
-_SHARE_OF_LIMIT = 0.9  # of the launch's time, after which no counting goes on: the times that it has are not lost with it
+_SHARE_OF_LIMIT = (
+    0.9  # of the launch's time, after which no counting goes on: the times that it has are not lost with it
+)
 _EMULATED = "this processor is emulated, where time is not that of the board"
 _CLOCK = "this machine's clock counts instructions, so it tells no time"
 

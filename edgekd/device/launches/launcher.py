@@ -79,7 +79,9 @@ def start(
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=limit_s, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired as error:
-            raise CheckFailed(f"{_who(subjects, place)} did not come to an end within {limit_s:g} s (--time-limit)") from error
+            raise CheckFailed(
+                f"{_who(subjects, place)} did not come to an end within {limit_s:g} s (--time-limit)"
+            ) from error
         result = _read(place / RESULT)
         if result is None:
             raise CheckFailed(f"{_who(subjects, place)} {_ending(done.returncode)}{_last_words(done.stderr)}")

@@ -93,7 +93,7 @@ def test_a_missing_file_says_how_it_is_written(tmp_path: Path) -> None:
         ({"figures": {"cpu-time": {"value": None}}}, "cpu-time: value must be a number, not None"),
         ({"figures": {"cpu-time": {"low": -1.0}}}, "cpu-time: low must be 0 or more"),
         ({"figures": {"cpu-time": {"high": None}}}, "cpu-time: low and high must both be numbers"),
-        ({"figures": {"cpu-time": {"low": 1.6, "high": 1.4}}}, "cpu-time: 1.5 must lie from low 1.6 to high 1.4"),
+        ({"figures": {"cpu-time": {"low": 1.6, "high": 1.4}}}, "cpu-time: value 1.5 must lie from low 1.6 to high 1.4"),
         ({"figures": {"cpu-time": {"how": None}}}, "cpu-time: how must be a text"),
         ({"model": {"sha256": "abc"}}, "model: sha256 must be 64 lower-case hex digits"),
     ],

@@ -157,6 +157,33 @@ def test_a_baseline_is_stored_and_compared_with(subject: Subject, launches: Any,
         gate(subject, Budget(), replace(SETTINGS, threads=2), stored=stored)
 
 
+def test_a_cpu_time_too_noisy_to_tell_leaves_it_to_the_minimum(
+    subject: Subject, launches: Any, tmp_path: Path
+) -> None:
+    stored = tmp_path / "figures.json"
+    launches(lambda number, role: 1.0)
+    update_baseline(subject, stored, SETTINGS)
+    loaded = (1.0, 1.0, 1.0, 1.02, 1.2, 1.3)
+    made = launches(lambda number, role: loaded[number % 6])
+    result = gate(subject, Budget(), SETTINGS, stored=stored)
+    by_figure = {check["figure"]: check for check in result["checks"]}
+    assert result["exit_code"] == 0 and len(made) == 19 and by_figure["latency-min"]["gates"]
+    assert by_figure["cpu-time"]["outcome"] == "too noisy" and "latency-min passes" in by_figure["cpu-time"]["informs"]
+    named = gate(subject, Budget(thresholds={"cpu-time": 5.0}), SETTINGS, stored=stored)
+    assert named["exit_code"] == 3 and "give the older artifact as --baseline" in named["checks"][5]["reason"]
+    launches(lambda number, role: 1.1 * loaded[number % 6])
+    assert gate(subject, Budget(), SETTINGS, stored=stored)["exit_code"] == 1
+
+
+def test_a_limit_on_a_percentile_gates_on_a_shared_machine_too_and_says_so(subject: Subject, launches: Any) -> None:
+    launches(lambda number, role: 12.0)
+    budget = Budget({"latency-p95": 10.0, "latency-min": 20.0})
+    result = gate(subject, budget, SETTINGS)
+    assert result["exit_code"] == 1 and "a limit on latency-p95 gates" in result["warnings"][-1]
+    dedicated = gate(subject, budget, replace(SETTINGS, shared=False))
+    assert dedicated["exit_code"] == 1 and not any("a limit on" in note for note in dedicated["warnings"])
+
+
 def test_a_larger_file_is_a_regression_without_any_launch_again(subject: Subject, launches: Any) -> None:
     made = launches(lambda number, role: 1.0)
     result = gate(replace(subject, bytes=2 * subject.bytes), Budget(), SETTINGS, older=subject)

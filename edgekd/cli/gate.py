@@ -45,6 +45,7 @@ def command(context: click.Context, /, **options: Any) -> None:
 
     Exit codes: 0 pass, 1 missed, 2 bad usage or input, 3 not measured or not decided, 4 the runtime is missing.
     """
+    from edgekd.cli.failure import explain_failure
     from edgekd.device.gate.outputs import Outputs
     from edgekd.device.gate.result import SCHEMA
     from edgekd.errors import InputError, device_errors_as
@@ -55,22 +56,29 @@ def command(context: click.Context, /, **options: Any) -> None:
     outputs = Outputs(options["junit"], options["gitlab_metrics"], options["benchmark_json"], options["github"])
     with device_errors_as(InputError):
         outputs.check()
-    result = gate(
-        options["artifact"],
-        options["budget"],
-        settings_of(options, confirm=options["confirm"], shared=options["shared"]),
-        baseline=options["baseline"],
-        report=options["report"],
-        runtime=options["runtime"],
-        batch=options["batch"],
-        say=say,
-    )
-    with device_errors_as(InputError):
-        lines = outputs.write(result)
-    for line in lines:
-        click.echo(line, err=options["as_json"])
+
+    def annotate(lines: list[str]) -> None:
+        for line in lines:
+            click.echo(line, err=options["as_json"])
+
+    try:
+        result = gate(
+            options["artifact"],
+            options["budget"],
+            settings_of(options, confirm=options["confirm"], shared=options["shared"]),
+            baseline=options["baseline"],
+            report=options["report"],
+            runtime=options["runtime"],
+            batch=options["batch"],
+            say=say,
+        )
+    except Exception as error:
+        annotate(outputs.refuse(explain_failure(error)[0]))
+        raise
     if options["as_json"]:
         print_json({"schema": SCHEMA, **result})
     else:
         show(result)
+    with device_errors_as(InputError):
+        annotate(outputs.write(result))
     context.exit(result["exit_code"])

@@ -22,7 +22,8 @@ _SENSORS = (
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return the exit code.
 
-    0 done, 1 a budget is missed, 2 bad input, 3 a check failed or a figure is absent, 4 something is not installed.
+    0 done, 1 a budget is missed, 2 bad input, 3 a check failed, a figure is absent or it was interrupted, 4 something is not
+    installed.
     """
     open_closed()
     options = _parser().parse_args(arguments)
@@ -41,9 +42,13 @@ def main(arguments: list[str] | None = None) -> int:
         if options.debug:
             raise
         drop_output()
-        message, code = f"{error.filename or 'the result cannot be written'}: {error.strerror or error}", 3
+        message, code = (
+            f"{error.filename or 'the result cannot be written'}: {error.strerror or error}",
+            CheckFailed.exit_code,
+        )
     except KeyboardInterrupt:
-        message, code = "interrupted", 3
+        print("interrupted", file=sys.stderr)
+        return CheckFailed.exit_code
     print(f"error: {message}", file=sys.stderr)
     return code
 

@@ -51,6 +51,12 @@ def number(value: Any, where: str) -> float:
     return float(value)
 
 
+def amount(value: Any, where: str) -> float:
+    """Accept a finite number of 0 or more."""
+    result = number(value, where)
+    return result if result >= 0 else _refuse(value, where, "0 or more")
+
+
 def share(value: Any, where: str) -> float:
     """Accept a number from 0 to 1."""
     result = number(value, where)

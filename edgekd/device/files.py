@@ -44,8 +44,10 @@ def check_folder_of(path: Path) -> None:
     """Check that a file can be written, before the work whose result it will hold.
 
     Raises:
-        DeviceError: Its folder does not exist or cannot be written.
+        DeviceError: Its folder does not exist or cannot be written, or it is a folder itself.
     """
+    if path.is_dir():
+        raise DeviceError(f"cannot write {path}: it is a folder")
     if not path.parent.is_dir():
         raise DeviceError(f"cannot write {path}: the folder {path.parent} does not exist")
     if not os.access(path.parent, os.W_OK):

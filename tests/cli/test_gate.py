@@ -74,7 +74,7 @@ def test_a_sensor_that_may_not_be_read_is_a_figure_that_is_not_measured(
     assert outcome.code == 2 and "did you mean 'rapl'" in outcome.err
 
 
-def test_accuracy_stands_in_the_report(cli: Cli, quantized: Path, exported: Path) -> None:
+def test_accuracy_stands_in_the_report(cli: Cli, quantized: Path, exported: Path, tmp_path: Path) -> None:
     report = json.loads((quantized / "report.json").read_text())
     drop = report["stages"][0]["figures"]["score"]["value"] - report["final"]["figures"]["score"]["value"]
     outcome = cli("gate", quantized, "--budget", "accuracy-drop=100%", "--json", *SHORT)
@@ -83,9 +83,22 @@ def test_accuracy_stands_in_the_report(cli: Cli, quantized: Path, exported: Path
     named = cli("gate", folder, "--budget", "accuracy-drop=100%", "--report", quantized / "report.json", *SHORT)
     assert named.code == 0
     other = cli("gate", folder, "--budget", "accuracy-drop=100%", "--report", exported / "report.json", *SHORT)
-    assert other.code == 3 and "about another file" in other.out
+    assert other.code == 3 and "about another model file" in other.out
+    report["artifact"]["old.onnx"] = {"sha256": "0" * 64}
+    del report["artifact"]["model.onnx"]
+    (tmp_path / "renamed.json").write_text(json.dumps(report))
+    renamed = cli("gate", folder, "--budget", "accuracy-drop=100%", "--report", tmp_path / "renamed.json", *SHORT)
+    assert renamed.code == 3 and "about another model file" in renamed.out
     wrong = cli("gate", folder, "--budget", "accuracy-drop=100%", "--report", folder / "manifest.json", *SHORT)
-    assert wrong.code == 2 and "no report of edgekd" in wrong.err
+    assert wrong.code == 2 and "no report.json of a run" in wrong.err and "Error" not in wrong.err
+
+
+def test_what_is_refused_is_an_error_in_the_reports_too(cli: Cli, exported: Path, tmp_path: Path) -> None:
+    (tmp_path / "budget.toml").write_text('size = "1MB"\n[regression]\ncpu-time = 3\n')
+    report = tmp_path / "gate.xml"
+    outcome = cli("gate", exported, "--budget", tmp_path / "budget.toml", "--junit", report, "--github", *SHORT)
+    assert outcome.code == 2 and "[regression]" in outcome.err and "--baseline" in outcome.err
+    assert outcome.out.startswith("::error title=edgekd gate::[regression]") and 'errors="1"' in report.read_text()
 
 
 def test_against_the_older_artifact_in_turns(cli: Cli, quantized: Path, exported: Path) -> None:

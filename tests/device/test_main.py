@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgekd.device import commands
 from edgekd.device.__main__ import main
 
 MakeArtifact = Callable[..., Path]
@@ -146,6 +147,26 @@ def test_main_works_on_the_host_too(
     monkeypatch.chdir(artifact.parent)
     assert main(["verify"]) == 2
     assert main(["verify", "--artifact", str(artifact)]) == 0
+
+
+def test_an_interrupt_is_exit_code_3_as_on_the_host(
+    artifact: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "verify", interrupt)
+    assert main(["verify", "--artifact", str(artifact)]) == 3
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_what_the_gate_cannot_take_is_exit_code_2(artifact: Path, tmp_path: Path) -> None:
+    budget = ("gate", "--budget", "latency-p50=1s")
+    assert_refused(start(artifact, *budget, "--threads", "5000"), 2, "--threads must be 1 to 1024, not 5000")
+    onnx = str(artifact / "model.onnx")
+    assert_refused(start(artifact, "gate", "--baseline", onnx), 2, "on the board it is an artifact folder or a .json")
+    twice = ("--junit", "report", "--benchmark-json", "./report")
+    assert_refused(start(artifact, *budget, *twice), 2, "--junit and --benchmark-json would both write report")
 
 
 def test_emulated_processor_is_not_profiled(

@@ -16,18 +16,18 @@ def accuracy_drop(subject: Subject, report: Path | None) -> Figure:
     """Return how much worse the metric got from the network that was given to the exported file, in the metric's own unit.
 
     Raises:
-        DeviceError: The report cannot be read.
+        DeviceError: The report cannot be read, or is none.
     """
     if report is None:
         return Figure(None, reason=f"the drop stands in the run's report.json: {_ADVICE}")
     content = read_json(report)
     try:
-        for one in content.get("targets", [content]):
-            if one["artifact"][subject.file.name]["sha256"] == subject.sha256:
+        for one in content.get("targets", [content]):  # by hash: a file keeps it under another name
+            if any(file["sha256"] == subject.sha256 for file in one["artifact"].values()):
                 return _drop(one)
     except (AttributeError, LookupError, TypeError) as error:
-        raise DeviceError(f"{report} is no report of edgekd (docs/report.md): {error!r}") from error
-    return Figure(None, reason=f"{report} is about another file than {subject.file.name} of this artifact: {_ADVICE}")
+        raise DeviceError(f"{report} is no report.json of a run (docs/report.md): {_ADVICE}") from error
+    return Figure(None, reason=f"{report} is about another model file than this {subject.file.name}: {_ADVICE}")
 
 
 def _drop(report: Mapping[str, Any]) -> Figure:

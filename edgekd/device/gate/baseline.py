@@ -66,7 +66,7 @@ def read_baseline(path: Path) -> list[Entry]:
     """Return the entries of a file.
 
     Raises:
-        DeviceError: It is missing, damaged, of another schema, or no baseline.
+        DeviceError: It is missing, damaged, of another schema, or no baseline; or a figure in it cannot be.
     """
     advice = f"write one with: edgekd baseline update ARTIFACT -o {path}"
     content = read_json(path, f"{path} does not exist; {advice}")
@@ -128,7 +128,7 @@ def _entry(value: Any, where: str) -> Entry:
     left = Fields(value, where)
     entry = Entry(
         key=dict(left.take("key", fields.mapping)),
-        model=dict(left.take("model", fields.mapping)),
+        model=left.take("model", _model),
         updated_utc=left.take("updated_utc", fields.text),
         figures=left.take("figures", _figures),
     )
@@ -136,19 +136,37 @@ def _entry(value: Any, where: str) -> Entry:
     return entry
 
 
+def _model(value: Any, where: str) -> dict[str, Any]:
+    left = Fields(value, where)
+    checks = {
+        **dict.fromkeys(("name", "precision", "runtime"), fields.text),
+        "target": fields.optional(fields.text),
+        "sha256": fields.sha256,
+        **dict.fromkeys(("bytes", "batch"), fields.count),
+    }
+    model = {name: left.take(name, check) for name, check in checks.items()}
+    left.finish()
+    return model
+
+
 def _figures(value: Any, where: str) -> dict[str, Figure]:
     found = {}
     for name, content in fields.mapping(value, where).items():
-        left = Fields(content, f"{where}.{name}")
         if name not in KINDS:
             raise DeviceError(f"{where}: unknown figure {name!r}; known: {', '.join(KINDS)}")
-        found[name] = Figure(
-            value=left.take("value", fields.optional(fields.number)),
-            low=left.take("low", fields.optional(fields.number)),
-            high=left.take("high", fields.optional(fields.number)),
-            how=left.take("how", fields.optional(fields.text)),
-            samples=left.take("samples", fields.optional(fields.count)),
-            reason=left.take("reason", fields.optional(fields.text)),
-        )
-        left.finish()
+        found[name] = _figure(content, f"{where}.{name}")
     return found
+
+
+def _figure(content: Any, where: str) -> Figure:
+    left = Fields(content, where)
+    value = left.take("value", fields.amount)
+    low, high = (left.take(end, fields.optional(fields.amount)) for end in ("low", "high"))
+    if (low is None) != (high is None):
+        raise DeviceError(f"{where}: low and high must both be numbers, or both null")
+    if low is not None and high is not None and not low <= value <= high:
+        raise DeviceError(f"{where}: value {value:g} must lie from low {low:g} to high {high:g}")
+    how, samples = left.take("how", fields.text), left.take("samples", fields.optional(fields.count))
+    figure = Figure(value, low, high, how, samples, left.take("reason", fields.optional(fields.text)))
+    left.finish()
+    return figure

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -63,7 +64,7 @@ def _thresholds(content: Any, source: str) -> dict[str, float]:
         if _figure(name, f"{source}: [{REGRESSION}]") == "accuracy-drop":
             raise DeviceError(f"{source}: [{REGRESSION}] accuracy-drop is a difference already: give it as a limit")
         percent = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%?\s*", str(written))
-        if percent is None or isinstance(written, bool) or not float(percent[1]) > 0:
+        if percent is None or isinstance(written, bool) or not 0 < float(percent[1]) < math.inf:
             raise DeviceError(f"{source}: [{REGRESSION}] {name}: {written!r} is no percentage above 0, such as 5")
         found[name] = float(percent[1])
     return found
@@ -77,7 +78,7 @@ def _content(path: Path) -> Mapping[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise DeviceError(f"cannot read {path}: {error}") from error
     try:
-        content = json.loads(text) if path.suffix == ".json" else _toml()(text)
+        content = json.loads(text) if path.suffix == ".json" else _toml(path)(text)
     except (ValueError, RecursionError) as error:
         raise DeviceError(f"{path} is not valid {'JSON' if path.suffix == '.json' else 'TOML'}: {error}") from error
     if not isinstance(content, Mapping):
@@ -85,8 +86,10 @@ def _content(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def _toml() -> Any:
+def _toml(path: Path) -> Any:
     try:
         return importlib.import_module("tomllib").loads  # only Python 3.11 and newer has it
     except ModuleNotFoundError as error:
-        raise DeviceError("this Python reads no TOML (3.11 and newer do): write the budget as a .json file") from error
+        raise DeviceError(
+            f"{path}: this Python reads no TOML (3.11 and newer do): write the budget as a .json file"
+        ) from error

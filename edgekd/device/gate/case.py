@@ -1,12 +1,13 @@
 """A case: a model, what it is held against, and the evidence of the rounds so far."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..launches.noise import disturbances
 from ..launches.subject import Subject
 from .baseline import Entry
-from .checks import ABSENT, Judged, decide, judge_limit, judge_ratio
+from .checks import ABSENT, LONGER, NOISY, PASS, Judged, decide, judge_limit, judge_ratio
 from .evidence import Evidence, ratio_of
 from .figures import KINDS, Figure
 from .rounds import GateSettings
@@ -16,8 +17,7 @@ from .rounds import GateSettings
 class Check:
     """A figure and what it must not exceed: a `limit` in its own unit, or a `threshold_percent` above the baseline.
 
-    `named` ones are in the budget; of the others one that is not measured does not count. `informs` says why a check does not
-    gate.
+    `named` ones are in the budget. `informs` says why a check does not gate, whatever it gives.
     """
 
     figure: str
@@ -72,7 +72,10 @@ class Case:
             ratio = ratio_of(figure, self.figure(check.figure, evidence, "baseline"))
         else:
             ratio = evidence.ratio(check.figure)
-        return judge_ratio(ratio, check.threshold_percent, disturbed)
+        advice = (
+            LONGER if self.stored is None else f"{LONGER}, or give the older artifact as --baseline: both run in turns"
+        )
+        return judge_ratio(ratio, check.threshold_percent, disturbed, advice)
 
     def together(self) -> Evidence:
         """Return the evidence of all rounds."""
@@ -88,6 +91,17 @@ def size_of(subject: Subject) -> Figure:
     return Figure(float(subject.bytes), how="counted")
 
 
-def gates(check: Check, verdict: Judged) -> bool:
-    """Return whether a check decides: it is no mere information, and was measured or asked for by name."""
-    return check.informs is None and (check.named or verdict.outcome != ABSENT)
+def why_informs(check: Check, verdicts: Mapping[Check, Judged]) -> str | None:
+    """Return why a check only informs, or None where it decides.
+
+    One that the budget does not name needs a figure. CPU time moves with what else the processor does: where it lies within its
+    threshold, but with too wide an interval, the fastest call decides, which hardly moves.
+    """
+    if check.named or check.informs is not None:
+        return check.informs
+    if verdicts[check].outcome == ABSENT:
+        return "informs only: the budget does not name it"
+    passed = [one.figure for one, verdict in verdicts.items() if one.threshold_percent and verdict.outcome == PASS]
+    if check.figure == "cpu-time" and verdicts[check].outcome == NOISY and "latency-min" in passed:
+        return "informs only: too noisy to tell, and latency-min passes"
+    return None

@@ -19,6 +19,7 @@ FAIL: Outcome = "fail"
 UNCLEAR: Outcome = "not distinguishable"
 NOISY: Outcome = "too noisy"
 ABSENT: Outcome = "not measured"
+LONGER = "measure for longer (--duration) or in more processes (--launches)"
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def judge_limit(figure: Figure, limit: float, disturbances: Sequence[str] = ()) 
     if figure.value is None:
         return Judged(ABSENT, figure, figure.reason)
     if figure.low is not None and figure.high is not None and figure.low <= limit < figure.high:
-        return Judged(UNCLEAR, figure, "the limit lies within the figure's interval")
+        return Judged(UNCLEAR, figure, f"the limit lies within the figure's interval: {LONGER}")
     if figure.value <= limit:
         return Judged(PASS, figure)
     if disturbances:
@@ -53,27 +54,28 @@ def judge_limit(figure: Figure, limit: float, disturbances: Sequence[str] = ()) 
     return Judged(FAIL, figure)
 
 
-def judge_ratio(ratio: Figure, threshold_percent: float, disturbances: Sequence[str] = ()) -> Judged:
+def judge_ratio(
+    ratio: Figure, threshold_percent: float, disturbances: Sequence[str] = (), advice: str = LONGER
+) -> Judged:
     """Hold the ratio to the baseline against 1 plus the threshold.
 
     Args:
         ratio: The candidate's figure divided by the baseline's.
         threshold_percent: How much above 1 it may be.
         disturbances: What may have made the ratio too high; then being above the threshold proves nothing.
+        advice: What to do where the interval is too wide.
     """
     threshold = threshold_percent / 100
     if ratio.value is None:
         return Judged(ABSENT, ratio, ratio.reason)
     if ratio.value > 1 + threshold:
         if ratio.low is not None and ratio.low <= 1:
-            return Judged(UNCLEAR, ratio, "above the threshold, but its interval holds 1")
+            return Judged(UNCLEAR, ratio, f"above the threshold, but its interval holds 1: {advice}")
         if disturbances:
             return Judged(NOISY, ratio, f"above the threshold, but {'; '.join(disturbances)}")
         return Judged(FAIL, ratio)
     if ratio.high is not None and ratio.high > 1 + 2 * threshold:
-        return Judged(
-            NOISY, ratio, "twice the threshold lies within the ratio's interval: measure for longer (--duration)"
-        )
+        return Judged(NOISY, ratio, f"twice the threshold lies within the ratio's interval: {advice}")
     return Judged(PASS, ratio)
 
 

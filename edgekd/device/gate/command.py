@@ -4,7 +4,12 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DeviceError
+
+if TYPE_CHECKING:
+    from .rounds import GateSettings
 
 Duration = Callable[[str], float]
 
@@ -43,35 +48,54 @@ def add_parsers(commands: Any, parents: list[argparse.ArgumentParser], duration:
 
 def execute(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], str, int]:
     """Run `gate` or `baseline update`; return the result, its text and the exit code."""
-    from ..launches.subject import subject_of
-    from .gate import gate, update_baseline
-    from .outputs import Outputs
-    from .outputs.text import baseline_text, text
-    from .rounds import GateSettings
+    return _update(options, folder) if options.command == "baseline" else _gate(options, folder)
 
-    subject = subject_of(folder, options.batch, options.runtime)
-    settings = GateSettings(
-        duration_s=options.duration,
-        launches=options.launches,
-        confirm=options.confirm if options.command == "gate" else 0,
-        threads=options.threads,
-        sensor=options.sensor,
-        counter=options.instructions,
-        seed=options.seed,
-        shared=options.shared if options.command == "gate" else None,
-        limit_s=options.time_limit,
-    )
-    if options.command == "baseline":
-        entry = update_baseline(subject, options.output, settings)
-        return entry, baseline_text(entry), 0
-    from .budget import read_budget
+
+def _update(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], str, int]:
+    from ..launches.subject import subject_of
+    from .gate import update_baseline
+    from .outputs.text import baseline_text
+
+    settings = _settings(options)
+    entry = update_baseline(subject_of(folder, options.batch, options.runtime), options.output, settings)
+    return entry, baseline_text(entry), 0
+
+
+def _gate(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], str, int]:
+    from .outputs import Outputs
+    from .outputs.text import text
 
     outputs = Outputs(options.junit, options.gitlab_metrics, options.benchmark_json, options.github)
     outputs.check()
+
+    def annotate(lines: list[str]) -> None:
+        for line in lines:
+            print(line, file=sys.stderr if options.json else sys.stdout)
+
+    try:
+        result = _judged(options, folder)
+    except DeviceError as error:
+        annotate(outputs.refuse(str(error)))
+        raise
+    annotate(outputs.write(result))
+    return result, text(result), int(result["exit_code"])
+
+
+def _judged(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    from ..launches.subject import subject_of
+    from .budget import read_budget
+    from .gate import gate
+
+    settings = _settings(options, confirm=options.confirm, shared=options.shared)
     older: Path | None = options.baseline
     in_turns = older is not None and older.is_dir()
-    result = gate(
-        subject,
+    if older is not None and not in_turns and older.suffix != ".json":
+        raise DeviceError(
+            f"--baseline {older}: on the board it is an artifact folder or a .json of `baseline update`; "
+            "`edgekd gate` on the host takes an ONNX file, too"
+        )
+    return gate(
+        subject_of(folder, options.batch, options.runtime),
         read_budget(options.budget),
         settings,
         older=subject_of(older, options.batch, options.runtime) if in_turns and older is not None else None,
@@ -79,6 +103,18 @@ def execute(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], 
         report=options.report,
         say=lambda message: print(message, file=sys.stderr),
     )
-    for line in outputs.write(result):
-        print(line, file=sys.stderr if options.json else sys.stdout)
-    return result, text(result), int(result["exit_code"])
+
+
+def _settings(options: argparse.Namespace, **more: Any) -> "GateSettings":
+    from .rounds import GateSettings
+
+    return GateSettings(
+        duration_s=options.duration,
+        launches=options.launches,
+        threads=options.threads,
+        sensor=options.sensor,
+        counter=options.instructions,
+        seed=options.seed,
+        limit_s=options.time_limit,
+        **more,
+    )

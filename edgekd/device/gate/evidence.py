@@ -71,14 +71,16 @@ class Evidence:
 
 def ratio_of(new: Figure, old: Figure) -> Figure:
     """Return how many times the one figure the other is, measured apart; the interval holds whatever both of theirs allow."""
-    if new.value is None or not old.value:
-        return Figure(None, reason=new.reason or old.reason or "the baseline's figure is 0")
+    if new.value is None or old.value is None:
+        return Figure(None, reason=new.reason or old.reason)
+    if old.value <= 0 or old.low == 0:
+        return Figure(None, reason="the baseline's figure cannot be told from 0")
     if new.how != old.how:
         return Figure(None, reason=f"the baseline's figure is {old.how}, this one {new.how}")
-    low = (new.low if new.low is not None else new.value) / (old.high or old.value)
-    high = (new.high if new.high is not None else new.value) / (old.low or old.value)
     if new.low is None and old.low is None:
         return Figure(new.value / old.value, how=new.how)
+    low = (new.value if new.low is None else new.low) / (old.value if old.high is None else old.high)
+    high = (new.value if new.high is None else new.high) / (old.value if old.low is None else old.low)
     return Figure(new.value / old.value, low, high, new.how)
 
 
@@ -134,4 +136,4 @@ def _energy(models: Sequence[dict[str, Any]]) -> Figure:
     mean = float(np.mean([one["total_mj"] for one in found]))
     halves = [(one["total_high_mj"] - one["total_low_mj"]) / 2 for one in found]
     half = float(np.linalg.norm(halves)) / len(found)
-    return Figure(mean, mean - half, mean + half, "measured", sum(one["samples"] for one in found))
+    return Figure(mean, max(mean - half, 0.0), mean + half, "measured", sum(one["samples"] for one in found))

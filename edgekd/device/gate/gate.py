@@ -48,13 +48,18 @@ def gate(
         The result as docs/gate.md describes it, `exit_code` included.
 
     Raises:
-        DeviceError: There is nothing to check, or the baseline is not comparable.
+        DeviceError: There is nothing to check, thresholds have no baseline, or the baseline is not comparable.
         RuntimeMissing: The runtime is not installed, or has the wrong version.
     """
     settings = settings or GateSettings()
     compared = older is not None or stored is not None
     if not budget.limits and not compared:
         raise DeviceError("nothing to check: give --budget (a file, or latency-p95=20ms) or --baseline")
+    if budget.thresholds and not compared:
+        raise DeviceError(
+            f"[regression] of the budget ({', '.join(budget.thresholds)}) says how much worse than a baseline it may be: "
+            "give --baseline (the older artifact, or a file of `baseline update`), or take the section out"
+        )
     if older is not None and older.batch != subject.batch:
         raise DeviceError(f"the baseline takes {older.batch} sample(s) a call, this model {subject.batch}: use --batch")
     for one in (subject, *([] if older is None else [older])):
@@ -75,7 +80,8 @@ def gate(
             case.failure = str(failure)
             case.rounds.clear()
     verdicts = {check: case.verdict(check) for check in checks}
-    return result_of(case, checks, verdicts, sharing, machine.to_dict(), warnings(machine))
+    notes = warnings(machine) + _asked_for(budget, sharing)
+    return result_of(case, checks, verdicts, sharing, machine.to_dict(), notes)
 
 
 def update_baseline(subject: Subject, path: Path, settings: GateSettings | None = None) -> dict[str, Any]:
@@ -115,6 +121,17 @@ def _checks(budget: Budget, sharing: Sharing, compared: bool) -> list[Check]:
         informs = f"informs only, the machine is shared: {sharing.reason}" if shared else None
         checks.append(Check(name, threshold_percent=threshold, named=name in budget.thresholds, informs=informs))
     return checks
+
+
+def _asked_for(budget: Budget, sharing: Sharing) -> list[str]:
+    """Return what to know of limits on percentiles where others share the machine: they gate, for somebody wrote them."""
+    names = [name for name in budget.limits if KINDS[name].quantile is not None and sharing.shared]
+    if not names:
+        return []
+    return [
+        f"a limit on {', '.join(names)} gates, as the budget asks, though the machine is shared ({sharing.reason}): "
+        "latency-min, cpu-time and instructions depend less on other work"
+    ]
 
 
 def _measure(case: Case, checks: list[Check], entries: list[Entry] | None, say: Callable[[str], None]) -> None:

@@ -1,6 +1,7 @@
 """Quantities as people write them, with their units: `20ms`, `50mJ`, `1.5MiB`, `1 point`, `2.5M` instructions."""
 
 import difflib
+import math
 import re
 from typing import Any
 
@@ -15,7 +16,7 @@ UNITS = {  # by dimension: how many of the unit in which figures are kept, which
 }
 _EXAMPLES = {"time": "20ms", "energy": "50mJ", "bytes": "4MB", "accuracy": "1%", "count": "2.5M"}
 _SCALES = {
-    "bytes": ((1e6, "MB"), (1e3, "kB"), (0.0, "B")),
+    "bytes": ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (0.0, "B")),
     "count": ((1e9, "G"), (1e6, "M"), (1e3, "k"), (0.0, "")),
     "time": ((1e3, "s"), (0.1, "ms"), (0.0, "us")),
     "energy": ((1e3, "J"), (0.1, "mJ"), (0.0, "uJ")),
@@ -31,7 +32,7 @@ def quantity(written: Any, dimension: str, where: str) -> float:
     """Return what was written, in the unit in which figures of this dimension are kept.
 
     Raises:
-        DeviceError: It is no number above 0 with a known unit; the message begins with `where` and names the units.
+        DeviceError: It is no finite number of 0 or more with a known unit; the message begins with `where` and names the units.
     """
     units = UNITS[dimension]
     known = ", ".join(filter(None, units)) + (" or none" if "" in units else "")
@@ -45,13 +46,17 @@ def quantity(written: Any, dimension: str, where: str) -> float:
         if not unit:
             raise DeviceError(f"{where}: {written!r} lacks its unit: write it as {example}; known: {known}")
         raise DeviceError(f"{where}: unknown unit {unit!r} in {written!r}{nearest(unit, units)}; known: {known}")
-    return float(number) * units[unit]
+    value = float(number) * units[unit]
+    if not math.isfinite(value):
+        raise DeviceError(f"{where}: {written!r} is too large; write it as {example}")
+    return value
 
 
 def shown(value: float, dimension: str) -> str:
     """Return a value with four digits and the unit that suits it."""
+    rounded = abs(float(f"{value:.4g}"))
     for least, unit in _SCALES.get(dimension, ()):
-        if abs(value) >= least:
+        if rounded >= least:
             return f"{value / UNITS[dimension][unit]:.4g} {unit}".rstrip()
     return f"{value:.4g} {unit_of(dimension)}".rstrip()
 

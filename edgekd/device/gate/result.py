@@ -4,7 +4,7 @@ from typing import Any
 
 from ..errors import CheckFailed
 from ..launches.noise import disturbances
-from .case import Case, Check, gates
+from .case import Case, Check, why_informs
 from .checks import ABSENT, FAIL, PASS, Judged
 from .container import container
 from .evidence import Evidence
@@ -35,22 +35,24 @@ def result_of(
         notes: What makes its figures less trustworthy.
     """
     together = case.together()
-    gating = [(check, verdicts[check]) for check in checks if gates(check, verdicts[check])]
-    outcomes = {verdict.outcome for _, verdict in gating}
-    decisive = [one for one, _ in gating if one.threshold_percent and KINDS[one.figure].dimension in _COMPUTING]
-    if case.compared and not decisive:
+    gating = [check for check in checks if why_informs(check, verdicts) is None]
+    outcomes = {verdicts[check].outcome for check in gating}
+    compared = any(check.threshold_percent and KINDS[check.figure].dimension in _COMPUTING for check in gating)
+    failure = case.failure
+    if failure is None and case.compared and not compared:
+        failure = "neither a time nor instructions could be compared with the baseline"
+    if failure is not None:
         outcomes.add(ABSENT)
-        notes = [*notes, "neither a time nor instructions could be compared with the baseline"]
     launches = together.launches
     return {
         "outcome": FAIL if FAIL in outcomes else next(iter(sorted(outcomes - {PASS})), PASS),
         "exit_code": 1 if FAIL in outcomes else CheckFailed.exit_code if outcomes - {PASS} else 0,
-        "failure": case.failure,
+        "failure": failure,
         "model": case.subject.to_dict(),
         "baseline": _baseline(case),
         "session": launches[0].result["models"]["candidate"]["session"] if launches else None,
         "sharing": {"shared": sharing.shared, "reason": sharing.reason},
-        "checks": [_described(case, check, verdicts[check], together) for check in checks],
+        "checks": [_described(case, check, verdicts, together) for check in checks],
         "figures": {
             name: {"unit": unit_of(kind.dimension), **case.figure(name, together).to_dict()}
             for name, kind in KINDS.items()
@@ -69,9 +71,9 @@ def result_of(
     }
 
 
-def _described(case: Case, check: Check, verdict: Judged, together: Evidence) -> dict[str, Any]:
+def _described(case: Case, check: Check, verdicts: dict[Check, Judged], together: Evidence) -> dict[str, Any]:
+    verdict, informs = verdicts[check], why_informs(check, verdicts)
     regression = check.threshold_percent is not None
-    informs = check.informs if check.informs or gates(check, verdict) else "informs only: the budget does not name it"
     return {
         "figure": check.figure,
         "check": "regression" if regression else "budget",

@@ -14,6 +14,8 @@ from ..sensors.absent import AbsentSensor
 from .evidence import Evidence
 from .quantities import nearest
 
+RANGES = {"threads": (1, 1024), "launches": (1, 100), "confirm": (0, 20), "seed": (0, 2**31 - 1)}
+
 
 @dataclass(frozen=True)
 class GateSettings:
@@ -40,9 +42,9 @@ class GateSettings:
         Raises:
             DeviceError: A number is out of range, or there is no sensor or counter of this name.
         """
-        for name, least in (("threads", 1), ("launches", 1), ("confirm", 0)):
-            if getattr(self, name) < least:
-                raise DeviceError(f"{name} must be {least} or more, not {getattr(self, name)}")
+        for name, (least, most) in RANGES.items():
+            if not least <= getattr(self, name) <= most:
+                raise DeviceError(f"--{name} must be {least} to {most}, not {getattr(self, name)}")
         if self.sensor not in SENSORS and not self.sensor.startswith(METER):
             raise DeviceError(
                 f"unknown sensor {self.sensor!r}{nearest(self.sensor, SENSORS)}; known: {', '.join(SENSORS)}"

@@ -7,7 +7,7 @@ from typing import Any
 from ..arrays import Array
 from ..errors import CheckFailed, DeviceError
 from .absent import AbsentCounter
-from .callgrind import Callgrind
+from .callgrind import LIMIT_S, Callgrind
 from .counter import InstructionCounter, count_instructions
 from .instruction_clock import InstructionClock
 from .perf_event import PerfEvent
@@ -47,6 +47,7 @@ def instructions_of_a_call(
     file: Path,
     feeds: dict[str, Array],
     threads: int,
+    limit_s: float = LIMIT_S,
 ) -> dict[str, Any]:
     """Count the instructions of one call, in this process or, with a counter of whole processes, in others.
 
@@ -57,6 +58,7 @@ def instructions_of_a_call(
         file: The model.
         feeds: The inputs of the call.
         threads: Of the runtime.
+        limit_s: For a counter of whole processes, how long they may take.
 
     Raises:
         CheckFailed: There are several threads, or the counter cannot be read.
@@ -64,5 +66,5 @@ def instructions_of_a_call(
     if threads != 1:
         raise CheckFailed("instructions are counted with one thread: --threads 1")
     if isinstance(counter, Callgrind):
-        return counter.count(runtime, file, feeds)
+        return counter.count(runtime, file, feeds, limit_s)
     return count_instructions(run, counter)

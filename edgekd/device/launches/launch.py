@@ -4,6 +4,7 @@ Where a model's memory comes to lie moves its times by a percent or two, and sta
 takes several launches; and a model that takes its process along takes nothing else.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -25,10 +26,13 @@ from ..runtimes.session import Session
 from ..sensors import find_sensor
 from .noise import noise_between, read_counters
 from .opened import open_model
-from .process import answer, feeds_of
+from .process import answer, feeds_of, turn_of
 
 TIMES = "times.npz"
 _BLOCK_MS = 10.0
+_SHARE_OF_LIMIT = (
+    0.9  # of the launch's time, after which no counting goes on: the times that it has are not lost with it
+)
 _EMULATED = "this processor is emulated, where time is not that of the board"
 _CLOCK = "this machine's clock counts instructions, so it tells no time"
 
@@ -50,19 +54,18 @@ def measure_launch(job: Mapping[str, Any], place: Path) -> tuple[dict[str, Any],
     A figure that cannot be obtained is None, and `<figure>_absent` says why. With a `sensor` only energy is measured, for it
     takes rests between the calls.
     """
+    until = time.monotonic() + _SHARE_OF_LIMIT * job["limit_s"]
     machine, counter = read_machine(), find_counter(job["counter"])
     sessions: dict[str, Session] = {}
     memory_mib: dict[str, float | None] = {}
     feeds: dict[str, dict[str, Array]] = {}
     calls: dict[str, Callable[[], object]] = {}
     for role, model in job["models"].items():
+        turn_of(role, place)
         session, feeds[role] = open_model(model, job["threads"]).session, feeds_of(role, place)
         calls[role] = partial(session.run, feeds[role])
-        try:
-            for _ in range(2):
-                calls[role]()
-        except DeviceError as error:
-            raise type(error)(f"{Path(model['file']).name}: {error}") from error
+        for _ in range(2):
+            calls[role]()
         # of the second model it would be that of both, and under an emulator that of the emulator
         memory_mib[role] = None if sessions or machine.emulated else peak_memory_mib()
         sessions[role] = session
@@ -75,9 +78,11 @@ def measure_launch(job: Mapping[str, Any], place: Path) -> tuple[dict[str, Any],
     noise = None
     if job["sensor"] is not None:
         for role, call in calls.items():
+            turn_of(role, place)
             found[role] |= _energy(call, job["sensor"], job["duration_s"], timeless)
     else:
         if timeless is None:
+            turn_of("", place)
             before = read_counters()
             warmup_s = longest_warm_up_s(job["duration_s"])
             timed = interleave(
@@ -86,10 +91,12 @@ def measure_launch(job: Mapping[str, Any], place: Path) -> tuple[dict[str, Any],
             noise = noise_between(before, read_counters()).to_dict()
             times = {role: np.concatenate(blocks) for role, blocks in timed.blocks_ms.items()}
             ratios = _ratios(timed)
-        for role, call in calls.items():
+        for left, (role, call) in zip(range(len(calls), 0, -1), calls.items(), strict=True):
+            turn_of(role, place)
             latency: Latency | None = timed.latency(role) if timeless is None else None
             found[role] |= {"latency": latency.to_dict() if latency else None, "latency_absent": timeless}
-            found[role] |= _instructions(call, job["models"][role], feeds[role], counter, job["threads"])
+            limit_s = (until - time.monotonic()) / left
+            found[role] |= _instructions(call, job["models"][role], feeds[role], counter, job["threads"], limit_s)
     return {"models": found, "ratios": ratios, "noise": noise, "machine": machine.to_dict()}, times
 
 
@@ -121,11 +128,12 @@ def _instructions(
     feeds: dict[str, Array],
     counter: InstructionCounter,
     threads: int,
+    limit_s: float,
 ) -> dict[str, Any]:
     def count() -> dict[str, Any]:
         if isinstance(counter, AbsentCounter):
             raise CheckFailed(counter.reason)
-        return instructions_of_a_call(counter, call, model["runtime"], Path(model["file"]), feeds, threads)
+        return instructions_of_a_call(counter, call, model["runtime"], Path(model["file"]), feeds, threads, limit_s)
 
     return figure_or_reason("instructions", count)
 

@@ -45,7 +45,7 @@ def start(
 
     Raises:
         RuntimeMissing: The runtime is not installed, or has the wrong version.
-        CheckFailed: It crashed, was killed, took too long, or the runtime refuses the model.
+        CheckFailed: It crashed, was killed, took too long, or the runtime refuses a model; of two the message says which.
     """
     settings = {"threads": threads, "duration_s": duration_s, "seed": seed, "counter": counter, "sensor": sensor}
     with tempfile.TemporaryDirectory(prefix="edgekd-launch-") as name:

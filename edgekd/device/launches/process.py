@@ -20,7 +20,8 @@ from ..errors import CheckFailed, DeviceError, RuntimeMissing
 from ..own_process import python_command
 from .subject import Subject
 
-_JOB, _RESULT, _STDERR = "job.json", "result.json", "stderr.txt"
+_JOB, _RESULT, _ROLE, _STDERR = "job.json", "result.json", "role.txt", "stderr.txt"
+_ROLES = {"candidate": "the new model", "baseline": "the baseline"}
 _ERRORS = {kind.exit_code: kind for kind in (DeviceError, CheckFailed, RuntimeMissing)}
 _OUT_OF_MEMORY = (
     "MemoryError",
@@ -46,7 +47,7 @@ def run_apart(
     Args:
         module: Its full name.
         subjects: The models by role, in the order in which they are opened.
-        settings: Plain JSON values.
+        settings: Plain JSON values. The job holds them, `models`, and `limit_s`.
         place: An empty folder for the files of both.
         limit_s: After so many seconds it is ended.
         say: Takes each line that it prints.
@@ -59,19 +60,20 @@ def run_apart(
         role: {"runtime": one.runtime, "file": str(one.file.absolute()), "folder": one.folder and str(one.folder.absolute())}
         for role, one in subjects.items()
     }  # fmt: skip
-    (place / _JOB).write_text(json.dumps({"models": models, **settings}), encoding="utf-8")
+    (place / _JOB).write_text(json.dumps({"models": models, "limit_s": limit_s, **settings}), encoding="utf-8")
     for role, one in subjects.items():
         write_arrays(place / f"{role}.npz", one.feeds)
-    who = " and ".join(f"{one.file.name} in {one.runtime}" for one in subjects.values())
     code, late = _run(python_command(module, str(place)), place / _STDERR, limit_s, say)
     try:
         result: dict[str, Any] = json.loads((place / _RESULT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
+        who = _who(subjects, place)
         if late:
             raise CheckFailed(f"{who} did not come to an end within {limit_s:g} s (--time-limit)") from None
         raise CheckFailed(f"{who} {_ending(code, (place / _STDERR).read_text('utf-8', 'replace'))}") from None
     if "error" in result:
-        raise _ERRORS[result["exit_code"]](result["error"])
+        of_which = f"{_who(subjects, place)}: " if len(subjects) > 1 else ""
+        raise _ERRORS[result["exit_code"]](f"{of_which}{result['error']}")
     return result
 
 
@@ -92,6 +94,11 @@ def answer(folder: str, measure: Callable[[dict[str, Any], Path], dict[str, Any]
     beside = place / f"{_RESULT}.tmp"
     beside.write_text(json.dumps(result), encoding="utf-8")
     beside.replace(place / _RESULT)
+
+
+def turn_of(role: str, place: Path) -> None:
+    """Note which model has the turn, for whoever must say which one took its process along; "" while they take turns."""
+    (place / _ROLE).write_text(role, encoding="utf-8")
 
 
 def feeds_of(role: str, place: Path) -> dict[str, Any]:
@@ -136,8 +143,21 @@ def _kill(process: "subprocess.Popen[str]") -> None:
 
 
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()  # until the other end is closed
+    os.read(sys.stdin.fileno(), 1)  # until the other end is closed; no buffer, whose lock Python wants when it ends
     os._exit(1)
+
+
+def _who(subjects: Mapping[str, Subject], place: Path) -> str:
+    """Return the model that had the turn; both, where two were timed in turns."""
+    if len(subjects) == 1:
+        (one,) = subjects.values()
+        return f"{one.file.name} in {one.runtime}"
+    try:
+        role = (place / _ROLE).read_text(encoding="utf-8")
+    except OSError:
+        role = ""
+    named = [f"{_ROLES[name]} ({one.file} in {one.runtime})" for name, one in subjects.items() if role in ("", name)]
+    return " or ".join(named)
 
 
 def _ending(code: int, stderr: str) -> str:

@@ -17,18 +17,27 @@ KEY = {
     "threads": 1,
     "container": None,
 }
-MODEL = {"name": "net", "sha256": "0" * 64}
+MODEL = {
+    "name": "net",
+    "precision": "int8",
+    "target": None,
+    "runtime": "onnxruntime",
+    "sha256": "0" * 64,
+    "bytes": 100,
+    "batch": 1,
+}
 FIGURES = {"cpu-time": Figure(1.5, 1.4, 1.6, "measured", 6), "size": Figure(100.0, how="counted")}
 
 
 def test_what_is_written_is_read_and_other_keys_stay(tmp_path: Path) -> None:
     path = tmp_path / "figures.json"
     update(path, KEY, MODEL, FIGURES)
-    update(path, KEY | {"threads": 2}, MODEL, {"cpu-time": Figure(0.8)})
-    update(path, KEY, MODEL, FIGURES | {"cpu-time": Figure(1.2)})
+    update(path, KEY | {"threads": 2}, MODEL, {"cpu-time": Figure(0.8, how="measured")})
+    later = FIGURES | {"cpu-time": Figure(1.2, how="measured")}
+    update(path, KEY, MODEL, later)
     entries = read_baseline(path)
     assert len(entries) == 2
-    assert find_entry(entries, KEY, "f").figures == FIGURES | {"cpu-time": Figure(1.2)}
+    assert find_entry(entries, KEY, "f").figures == later
     assert find_entry(entries, KEY | {"threads": 2}, "f").figures["cpu-time"].value == 0.8
     assert list(tmp_path.iterdir()) == [path]
 
@@ -75,11 +84,29 @@ def test_a_missing_file_says_how_it_is_written(tmp_path: Path) -> None:
         read_baseline(tmp_path / "none.json")
 
 
-def test_a_figure_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"figures": {"speed": {}}}, "figures: unknown figure 'speed'"),
+        ({"figures": {"cpu-time": {"value": -1.5}}}, "cpu-time: value must be 0 or more, not -1.5"),
+        ({"figures": {"cpu-time": {"value": float("nan")}}}, "cpu-time: value must be a number, not nan"),
+        ({"figures": {"cpu-time": {"value": None}}}, "cpu-time: value must be a number, not None"),
+        ({"figures": {"cpu-time": {"low": -1.0}}}, "cpu-time: low must be 0 or more"),
+        ({"figures": {"cpu-time": {"high": None}}}, "cpu-time: low and high must both be numbers"),
+        ({"figures": {"cpu-time": {"low": 1.6, "high": 1.4}}}, "cpu-time: value 1.5 must lie from low 1.6 to high 1.4"),
+        ({"figures": {"cpu-time": {"how": None}}}, "cpu-time: how must be a text"),
+        ({"model": {"sha256": "abc"}}, "model: sha256 must be 64 lower-case hex digits"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_its_field(tmp_path: Path, change: dict[str, Any], words: str) -> None:
     path = tmp_path / "figures.json"
     update(path, KEY, MODEL, FIGURES)
     content = json.loads(path.read_text())
-    content["entries"][0]["figures"]["speed"] = content["entries"][0]["figures"].pop("size")
+    for part, fields in change.items():
+        for name, value in fields.items():
+            known = content["entries"][0][part].get(name)
+            content["entries"][0][part][name] = known | value if isinstance(known, dict) else value
     path.write_text(json.dumps(content))
-    with pytest.raises(DeviceError, match="unknown figure 'speed'"):
+    with pytest.raises(DeviceError) as refused:
         read_baseline(path)
+    assert f"{path}: entries[0]: " in str(refused.value) and words in str(refused.value)

@@ -104,4 +104,5 @@ def test_figures_measured_apart_divide_with_all_that_both_intervals_allow() -> N
     ratio = ratio_of(Figure(11.0, 10.0, 12.0), Figure(10.0, 8.0, 12.5))
     assert (ratio.value, ratio.low, ratio.high) == (pytest.approx(1.1), pytest.approx(0.8), pytest.approx(1.5))
     assert ratio_of(Figure(11.0), Figure(10.0)).low is None
+    assert "cannot be told from 0" in str(ratio_of(Figure(1.0, 0.5, 1.5), Figure(0.2, 0.0, 0.4)).reason)
     assert ratio_of(Figure(11.0), Figure(None, reason="the baseline holds none")).reason == "the baseline holds none"

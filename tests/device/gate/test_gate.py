@@ -12,6 +12,8 @@ from edgekd.device.errors import CheckFailed, DeviceError
 from edgekd.device.gate import rounds
 from edgekd.device.gate.budget import Budget
 from edgekd.device.gate.gate import gate, update_baseline
+from edgekd.device.gate.outputs.github import annotations
+from edgekd.device.gate.outputs.junit import junit
 from edgekd.device.gate.rounds import GateSettings
 from edgekd.device.launches.launcher import Launch
 from edgekd.device.launches.subject import Subject, subject_of
@@ -155,6 +157,31 @@ def test_a_baseline_is_stored_and_compared_with(subject: Subject, launches: Any,
         gate(subject, Budget(), replace(SETTINGS, threads=2), stored=stored)
 
 
+def test_a_cpu_time_too_noisy_to_tell_leaves_it_to_the_minimum(subject: Subject, launches: Any, tmp_path: Path) -> None:
+    stored = tmp_path / "figures.json"
+    launches(lambda number, role: 1.0)
+    update_baseline(subject, stored, SETTINGS)
+    loaded = (1.0, 1.0, 1.0, 1.02, 1.2, 1.3)
+    made = launches(lambda number, role: loaded[number % 6])
+    result = gate(subject, Budget(), SETTINGS, stored=stored)
+    by_figure = {check["figure"]: check for check in result["checks"]}
+    assert result["exit_code"] == 0 and len(made) == 19 and by_figure["latency-min"]["gates"]
+    assert by_figure["cpu-time"]["outcome"] == "too noisy" and "latency-min passes" in by_figure["cpu-time"]["informs"]
+    named = gate(subject, Budget(thresholds={"cpu-time": 5.0}), SETTINGS, stored=stored)
+    assert named["exit_code"] == 3 and "give the older artifact as --baseline" in named["checks"][5]["reason"]
+    launches(lambda number, role: 1.1 * loaded[number % 6])
+    assert gate(subject, Budget(), SETTINGS, stored=stored)["exit_code"] == 1
+
+
+def test_a_limit_on_a_percentile_gates_on_a_shared_machine_too_and_says_so(subject: Subject, launches: Any) -> None:
+    launches(lambda number, role: 12.0)
+    budget = Budget({"latency-p95": 10.0, "latency-min": 20.0})
+    result = gate(subject, budget, SETTINGS)
+    assert result["exit_code"] == 1 and "a limit on latency-p95 gates" in result["warnings"][-1]
+    dedicated = gate(subject, budget, replace(SETTINGS, shared=False))
+    assert dedicated["exit_code"] == 1 and not any("a limit on" in note for note in dedicated["warnings"])
+
+
 def test_a_larger_file_is_a_regression_without_any_launch_again(subject: Subject, launches: Any) -> None:
     made = launches(lambda number, role: 1.0)
     result = gate(replace(subject, bytes=2 * subject.bytes), Budget(), SETTINGS, older=subject)
@@ -164,7 +191,8 @@ def test_a_larger_file_is_a_regression_without_any_launch_again(subject: Subject
 def test_where_no_time_can_be_compared_nothing_passes(subject: Subject, launches: Any) -> None:
     launches(lambda number, role: 1.0, latency=None, latency_absent="emulated")
     result = gate(subject, Budget(), SETTINGS, older=subject)
-    assert result["exit_code"] == 3 and "neither a time nor instructions" in result["warnings"][-1]
+    assert result["exit_code"] == 3 and "neither a time nor instructions" in result["failure"]
+    assert len(annotations(result)) == 1 and b'errors="1"' in junit(result)
 
 
 def test_instructions_gate_where_times_are_refused(subject: Subject, launches: Any) -> None:
@@ -209,13 +237,16 @@ def test_a_stored_baseline_decides_nothing_about_a_model_that_crashes(
     monkeypatch.setattr(rounds.launcher, "start", crash)
     result = gate(subject, Budget(), SETTINGS, stored=tmp_path / "figures.json")
     assert result["exit_code"] == 3 and {check["outcome"] for check in result["checks"]} == {"not measured"}
+    assert len(annotations(result)) == 1 and b'errors="1"' in junit(result)
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"launches": 0}, "launches must be 1 or more"),
-        ({"threads": 0}, "threads must be 1"),
+        ({"launches": 0}, "--launches must be 1 to 100, not 0"),
+        ({"threads": 5000}, "--threads must be 1 to 1024, not 5000"),
+        ({"confirm": 21}, "--confirm must be 0 to 20"),
+        ({"seed": -1}, "--seed must be 0 to"),
         ({"sensor": "rapp"}, "did you mean 'rapl'"),
         ({"counter": "fingers"}, "unknown counter"),
     ],
@@ -228,5 +259,8 @@ def test_settings_that_cannot_be(change: dict[str, Any], words: str) -> None:
 def test_nothing_to_check_is_refused(subject: Subject) -> None:
     with pytest.raises(DeviceError, match="nothing to check"):
         gate(subject, Budget(), SETTINGS)
+    with pytest.raises(DeviceError, match=r"\[regression\] of the budget \(cpu-time\) .* give --baseline") as refused:
+        gate(subject, Budget({"size": 1e9}, {"cpu-time": 5.0}), SETTINGS)
+    assert refused.value.exit_code == 2
     with pytest.raises(DeviceError, match="use --batch"):
         gate(subject, Budget(), SETTINGS, older=replace(subject, feeds={"image": np.zeros((2, 1, 8, 8), np.float32)}))

@@ -38,6 +38,10 @@ def test_what_is_written_is_converted(written: object, dimension: str, value: fl
         ("", "time", "no number"),
         (True, "count", "no number"),
         ([1], "time", "no number"),
+        ("infms", "time", "no number"),
+        ("1e999ms", "time", "too large"),
+        ("1e308s", "time", "too large"),
+        (float("inf"), "count", "no number"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_the_known_units(written: object, dimension: str, words: str) -> None:
@@ -49,4 +53,5 @@ def test_what_cannot_be_read_is_refused_with_the_known_units(written: object, di
 def test_values_are_shown_in_the_unit_that_suits_them() -> None:
     assert [shown(value, "time") for value in (0.05, 20.0, 1500.0)] == ["50 us", "20 ms", "1.5 s"]
     assert [shown(value, "bytes") for value in (12.0, 329_869.0, 1.2e6)] == ["12 B", "329.9 kB", "1.2 MB"]
+    assert [shown(value, "bytes") for value in (1e9, 999_990.0, 999_960_000.0)] == ["1 GB", "1 MB", "1 GB"]
     assert shown(2.5e6, "count") == "2.5 M" and shown(-0.08, "accuracy") == "-0.08 points"

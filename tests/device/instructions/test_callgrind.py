@@ -23,6 +23,8 @@ def test_what_valgrind_cannot_run_is_one_message(tmp_path: Path) -> None:
     assert isinstance(counter, Callgrind)
     with pytest.raises(CheckFailed, match="valgrind does not run model.onnx in abacus: .*unknown runtime"):
         counter.count("abacus", tmp_path / "model.onnx", {"image": np.zeros(1)})
+    with pytest.raises(CheckFailed, match="did not count model.onnx in onnxruntime within the time it had"):
+        counter.count("onnxruntime", tmp_path / "model.onnx", {"image": np.zeros(1)}, limit_s=0.1)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,26 +39,38 @@ def test_a_model_that_takes_its_process_along(make_broken: MakeBroken, tmp_path:
     folder = make_broken(what)
     report = tmp_path / "gate.xml"
     budgets = ("--budget", "latency-p95=20ms", "--budget", "size=1MB")
-    done = start_pyz(folder, "gate", *budgets, "--time-limit", "3s", "--junit", str(report))
+    done = start_pyz(
+        folder, "gate", *budgets, "--time-limit", "3s" if "sleep" in what else "60s", "--junit", str(report), "--github"
+    )
     assert done.returncode == 3, done.stderr
-    assert words in done.stdout and done.stdout.count("not measured: ") == 1 and "Traceback" not in done.stderr
+    assert words in done.stdout and done.stdout.count("\nnot measured: ") == 1 and "Traceback" not in done.stderr
     suite = ElementTree.parse(report).getroot()
-    assert suite.get("errors") == "1" and suite.get("failures") == "0" and suite.get("tests") == "2"
+    assert (suite.get("errors"), suite.get("failures"), suite.get("tests")) == ("2", "0", "3")
+    assert words in str(next(suite.iter("error")).text)
+    assert done.stdout.startswith("::error title=classifier::") and done.stdout.count("::error ") == 2
 
 
 @ENDINGS
 @pytest.mark.parametrize("command", ["profile", "compare"])
 def test_a_model_cannot_take_the_command_along(make_broken: MakeBroken, command: str, what: str, words: str) -> None:
     folder = make_broken(what)
-    done = start_pyz(folder, command, *([str(folder)] if command == "compare" else []), "--time-limit", "3s")
+    done = start_pyz(
+        folder,
+        command,
+        *([str(folder)] if command == "compare" else []),
+        "--time-limit",
+        "3s" if "sleep" in what else "60s",
+    )
     assert done.returncode == (2 if "refuses" in words and command == "profile" else 3), done.stderr
     errors = [line for line in done.stderr.splitlines() if not line.startswith("process 1 of")]
+    if command == "compare":
+        words = words.removeprefix("model.onnx in broken")
     assert len(errors) == 1 and errors[0].startswith("error: ") and words in errors[0] and done.stdout == ""
 
 
 def test_a_batch_that_is_too_large_ends_the_search_and_nothing_else(make_broken: MakeBroken) -> None:
     folder = make_broken(
-        "os.kill(os.getpid(), signal.SIGKILL) if len(feeds['image']) > 2 else time.sleep(0.001); return {}"
+        "os.kill(os.getpid(), signal.SIGKILL) if len(feeds['image']) > 2 else time.sleep(0.001); return {'logits': feeds['image'][:, 0, 0, :6]}"
     )
     done = start_pyz(folder, "profile", "--throughput", "--duration", "0.4", "--sensor", "none", "--json")
     assert done.returncode == 0, done.stderr
@@ -95,6 +108,27 @@ def test_a_runtime_that_is_not_installed_is_named(make_broken: MakeBroken) -> No
             start({"candidate": subject}, threads=1, duration_s=0.1)
     with pytest.raises(CheckFailed, match="unknown runtime 'none'"):
         start({"candidate": subject_of(folder, runtime="none")}, threads=1, duration_s=0.1)
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("os.kill(os.getpid(), signal.SIGSEGV)", " crashed (SIGSEGV)"),
+        ("raise DeviceError('the runtime refuses')", ": the runtime refuses"),
+    ],
+)
+def test_of_two_models_the_one_that_fails_is_named(
+    artifact: Path, make_broken: MakeBroken, tmp_path: Path, what: str, words: str
+) -> None:
+    sound = shutil.copytree(artifact, tmp_path / "sound")
+    broken = make_broken(what)
+    told = f"({broken}/model.onnx in broken){words}"
+    for role, pair in (
+        ("the baseline", ("--artifact", str(sound), "--baseline", str(broken))),
+        ("the new model", ("--artifact", str(broken), "--baseline", str(sound))),
+    ):
+        done = start_pyz(broken, "gate", *pair, "--launches", "2", "--duration", "0.2s")
+        assert done.returncode == 3 and f"\nnot measured: {role} {told}\n" in done.stdout, done.stdout + done.stderr
 
 
 def test_two_models_in_turns_are_opened_in_the_order_given(artifact: Path) -> None:

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...errors import DeviceError
 from ...files import check_folder_of, write_atomically
 from .benchmark_json import benchmark_json
-from .github import annotations, append_summary
+from .github import annotations, append_summary, error, markdown, markdown_of_error
 from .gitlab import openmetrics
-from .junit import junit
+from .junit import junit, junit_of_error
 
 
 @dataclass(frozen=True)
@@ -22,14 +23,24 @@ class Outputs:
     github: bool = False
 
     def check(self) -> None:
-        """Look for the folders before anything is measured.
+        """Look at the paths before anything is measured.
 
         Raises:
-            DeviceError: One does not exist.
+            DeviceError: A folder does not exist, or two outputs have one path.
         """
-        for path in (self.junit, self.gitlab_metrics, self.benchmark_json):
-            if path is not None:
-                check_folder_of(path)
+        options = {
+            "--junit": self.junit,
+            "--gitlab-metrics": self.gitlab_metrics,
+            "--benchmark-json": self.benchmark_json,
+        }
+        taken: dict[Path, str] = {}
+        for option, path in options.items():
+            if path is None:
+                continue
+            check_folder_of(path)
+            other = taken.setdefault(path.resolve(), option)
+            if other != option:
+                raise DeviceError(f"{other} and {option} would both write {path}: give each its own file")
 
     def write(self, result: dict[str, Any]) -> list[str]:
         """Write the files; return the lines that GitHub reads from the standard output.
@@ -43,6 +54,22 @@ class Outputs:
             write_atomically(self.gitlab_metrics, openmetrics(result).encode("utf-8"))
         if self.benchmark_json is not None:
             write_atomically(self.benchmark_json, benchmark_json(result).encode("utf-8"))
+        return self._to_github(markdown(result), annotations(result))
+
+    def refuse(self, message: str) -> list[str]:
+        """Write the message where there is no result, so that a report which is only read does not look as if all were well.
+
+        Returns:
+            The lines that GitHub reads from the standard output.
+
+        Raises:
+            DeviceError: A file cannot be written.
+        """
+        if self.junit is not None:
+            write_atomically(self.junit, junit_of_error(message))
+        return self._to_github(markdown_of_error(message), [error("edgekd gate", message)])
+
+    def _to_github(self, page: str, lines: list[str]) -> list[str]:
         if os.environ.get("GITHUB_STEP_SUMMARY"):
-            append_summary(result, Path(os.environ["GITHUB_STEP_SUMMARY"]))
-        return annotations(result) if self.github or os.environ.get("GITHUB_ACTIONS") == "true" else []
+            append_summary(page, Path(os.environ["GITHUB_STEP_SUMMARY"]))
+        return lines if self.github or os.environ.get("GITHUB_ACTIONS") == "true" else []

@@ -10,30 +10,38 @@ LARGEST_SUMMARY = 2**20  # GitHub drops a step's summary that is larger
 
 
 def annotations(result: dict[str, Any]) -> list[str]:
-    """Return an error for each check that fails or cannot be decided, and a warning for one that only informs and fails."""
-    found = []
+    """Return an error for each check that fails or cannot be decided, and a warning for one that only informs and fails.
+
+    Where nothing could be decided as a whole, that comes first: GitHub shows ten of a kind.
+    """
+    found = [error(result["model"]["name"], result["failure"])] if result["failure"] else []
     for check in result["checks"]:
         if check["gates"] and check["outcome"] != "pass":
-            found.append(_command("error", _title(result, check), summary(check)))
+            found.append(error(_title(result, check), summary(check)))
         elif not check["gates"] and check["outcome"] == "fail":
             found.append(_command("warning", _title(result, check), f"{summary(check)} ({check['informs']})"))
     return found
 
 
-def append_summary(result: dict[str, Any], path: Path) -> None:
-    """Append the checks as Markdown to the job's summary.
+def error(title: str, message: str) -> str:
+    """Return one annotation of an error."""
+    return _command("error", title, message)
+
+
+def append_summary(page: str, path: Path) -> None:
+    """Append Markdown to the job's summary.
 
     Raises:
         DeviceError: The file cannot be written.
     """
-    content = markdown(result).encode("utf-8")
+    content = page.encode("utf-8")
     try:
         if path.exists() and path.stat().st_size + len(content) > LARGEST_SUMMARY:
             return
         with open(path, "ab") as stream:
             stream.write(content)
-    except OSError as error:
-        raise DeviceError(f"cannot write the job's summary {path}: {error.strerror or error}") from error
+    except OSError as failure:
+        raise DeviceError(f"cannot write the job's summary {path}: {failure.strerror or failure}") from failure
 
 
 def markdown(result: dict[str, Any]) -> str:
@@ -41,6 +49,11 @@ def markdown(result: dict[str, Any]) -> str:
     lines = [f"### {_cell(headline(result))}", "", f"**{_cell(verdict(result))}**", ""]
     lines += [f"| {' | '.join(map(_cell, row))} |" for row in (HEADS, ["---"] * len(HEADS), *rows(result))]
     return "\n".join([*lines, "", *(f"- {_cell(note)}" for note in notes(result)), "", ""])
+
+
+def markdown_of_error(message: str) -> str:
+    """Return the message as Markdown, where there is no result."""
+    return f"### edgekd gate\n\n**{_cell(message)}**\n\n"
 
 
 def _title(result: dict[str, Any], check: dict[str, Any]) -> str:

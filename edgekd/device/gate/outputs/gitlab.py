@@ -1,4 +1,4 @@
-"""GitLab's metrics report: every figure in the OpenMetrics text format, in base units."""
+"""GitLab's metrics report: every figure in the OpenMetrics text format, in base units, and how the gate ended."""
 
 from typing import Any
 
@@ -30,6 +30,7 @@ def openmetrics(result: dict[str, Any]) -> str:
             f'edgekd_ratio_to_baseline{{{told},figure="{check["figure"]}"}} {check["ratio"]["value"]:.9g}'
             for check in ratios
         ]
+    lines += ["# TYPE edgekd_gate_exit_code gauge", f"edgekd_gate_exit_code{{{told}}} {result['exit_code']}"]
     return "\n".join([*lines, "# EOF", ""])
 
 

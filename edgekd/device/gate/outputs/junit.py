@@ -1,33 +1,23 @@
-"""JUnit XML: one test case a model, target and figure.
+"""JUnit XML: one test case a model, target and figure, and one more where nothing could be decided as a whole.
 
 A check that fails is a `failure`, one that could not be decided an `error`, one that only informs is `skipped`.
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
 from xml.etree import ElementTree
 
 from .table import headline, summary
 
+_NAME = "edgekd gate"
+_COUNTED = {"failures": "failure", "errors": "error", "skipped": "skipped"}
 _NOT_IN_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def junit(result: dict[str, Any]) -> bytes:
     """Return the file's content."""
     model, session, machine = result["model"], result["session"] or {}, result["machine"]
-    checks = result["checks"]
-    kinds = [_kind(check) for check in checks]
-    counts = {
-        "tests": len(checks),
-        "failures": kinds.count("failure"),
-        "errors": kinds.count("error"),
-        "skipped": kinds.count("skipped"),
-    }
-    numbers = {name: str(count) for name, count in counts.items()}
-    root = ElementTree.Element("testsuites", {"name": "edgekd gate", **numbers})
-    suite = ElementTree.SubElement(
-        root, "testsuite", {"name": _clean(headline(result)), **numbers, "timestamp": machine["time_utc"].rstrip("Z")}
-    )
     about = {
         "model_sha256": model["sha256"],
         "precision": model["precision"],
@@ -39,16 +29,44 @@ def junit(result: dict[str, Any]) -> bytes:
         "container": result["container"],
         "shared": result["sharing"]["reason"] if result["sharing"]["shared"] else "no",
     }
-    _properties(suite, about)
-    for check, kind in zip(checks, kinds, strict=True):
-        _case(suite, f"{model['name']}.{model['target'] or 'no target'}", check, kind)
+    classname = f"{model['name']}.{model['target'] or 'no target'}"
+    cases = [_case(classname, check) for check in result["checks"]]
+    if result["failure"]:
+        cases.insert(0, _error(classname, result["failure"]))
+    return _document(headline(result), cases, about, timestamp=machine["time_utc"].rstrip("Z"))
+
+
+def junit_of_error(message: str) -> bytes:
+    """Return the file's content where there is no result: the message as the error of a single test case."""
+    return _document(_NAME, [_error(_NAME, message)])
+
+
+def _document(
+    name: str, cases: Sequence[ElementTree.Element], about: dict[str, Any] | None = None, **attributes: str
+) -> bytes:
+    counts = {"tests": len(cases)} | {
+        plural: sum(case.find(tag) is not None for case in cases) for plural, tag in _COUNTED.items()
+    }
+    numbers = {plural: str(count) for plural, count in counts.items()}
+    root = ElementTree.Element("testsuites", {"name": _NAME, **numbers})
+    suite = ElementTree.SubElement(root, "testsuite", {"name": _clean(name), **numbers, **attributes})
+    if about:
+        _properties(suite, about)
+    suite.extend(cases)
     ElementTree.indent(root)
     return b'<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="utf-8") + b"\n"
 
 
-def _case(suite: ElementTree.Element, classname: str, check: dict[str, Any], kind: str | None) -> None:
+def _error(classname: str, message: str) -> ElementTree.Element:
+    case = ElementTree.Element("testcase", {"classname": _clean(classname), "name": "measurement", "time": "0"})
+    told = _clean(message)
+    ElementTree.SubElement(case, "error", {"message": told, "type": "measurement"}).text = told
+    return case
+
+
+def _case(classname: str, check: dict[str, Any]) -> ElementTree.Element:
     name = f"{check['figure']} {check['check']}"
-    case = ElementTree.SubElement(suite, "testcase", {"classname": _clean(classname), "name": name, "time": "0"})
+    case = ElementTree.Element("testcase", {"classname": _clean(classname), "name": name, "time": "0"})
     limit = check["limit"] if check["check"] == "budget" else check["threshold_percent"]
     measured, ratio = check["value"], check["ratio"]
     _properties(
@@ -64,11 +82,13 @@ def _case(suite: ElementTree.Element, classname: str, check: dict[str, Any], kin
             "outcome": check["outcome"],
         },
     )
+    kind = _kind(check)
     if kind is not None:
         told = _clean(summary(check))
         message = _clean(check["informs"] or told) if kind == "skipped" else told
         attributes = {"message": message} | ({} if kind == "skipped" else {"type": check["check"]})
         ElementTree.SubElement(case, kind, attributes).text = told
+    return case
 
 
 def _kind(check: dict[str, Any]) -> str | None:

@@ -28,9 +28,10 @@ def notes(result: dict[str, Any]) -> list[str]:
         reason = check["informs"] if check["outcome"] in ("pass", "fail") and check["informs"] else check["reason"]
         if reason:
             reasons.setdefault(reason, []).append(check["figure"])
-    found = [f"{', '.join(figures)}: {reason}" for reason, figures in reasons.items()]
     if result["failure"]:
-        found = [f"not measured: {result['failure']}"]
+        reasons.pop(result["failure"], None)
+    found = [f"not measured: {result['failure']}"] if result["failure"] else []
+    found += [f"{', '.join(figures)}: {reason}" for reason, figures in reasons.items()]
     baseline = result["baseline"]
     if baseline is not None:
         of = baseline["model"] or {}

@@ -51,6 +51,26 @@ def test_junit_counts_what_it_holds(result: dict[str, Any]) -> None:
     assert properties["value"] == "12.0" and properties["limit"] == "10.0" and properties["unit"] == "ms"
 
 
+@pytest.fixture
+def crashed(result: dict[str, Any]) -> dict[str, Any]:
+    """A result whose model crashed, where no check that was measured or asked for is left to say so."""
+    for check in result["checks"]:
+        check |= {"gates": False, "informs": "informs only", "outcome": "not measured", "reason": "it crashed"}
+    return result | {"outcome": "not measured", "exit_code": 3, "failure": "it crashed", "session": None}
+
+
+def test_a_model_that_crashes_is_an_error_in_every_output(crashed: dict[str, Any]) -> None:
+    root = ElementTree.fromstring(junit(crashed))
+    assert (root.get("errors"), root.get("failures"), root.get("skipped"), root.get("tests")) == ("1", "0", "5", "6")
+    assert next(root.iter("error")).get("message") == "it crashed"
+    kind, properties, message = parse_command(annotations(crashed)[0])
+    assert (kind, message) == ("error", "it crashed") and properties["title"] == 'net "a", 50% <b>|c'
+    assert "UNDECIDED" in markdown(crashed) and "- not measured: it crashed" in markdown(crashed)
+    assert text(crashed).count("it crashed") == 1
+    families = {family.name: family for family in text_string_to_metric_families(openmetrics(crashed))}
+    assert families["edgekd_gate_exit_code"].samples[0].value == 3
+
+
 def test_annotations_are_commands_that_the_runner_reads(result: dict[str, Any]) -> None:
     commands = [parse_command(line) for line in annotations(result)]
     assert [kind for kind, _, _ in commands] == ["error", "error", "warning"]
@@ -67,10 +87,10 @@ def test_the_summary_is_one_table_and_stays_below_github_s_limit(result: dict[st
     assert "&lt;b>\\|c" in page and "<b>" not in page
     summary = tmp_path / "summary.md"
     summary.write_text("before\n")
-    append_summary(result, summary)
+    append_summary(page, summary)
     assert summary.read_text().startswith("before\n### net")
     summary.write_bytes(b"x" * (LARGEST_SUMMARY - 10))
-    append_summary(result, summary)
+    append_summary(page, summary)
     assert summary.stat().st_size == LARGEST_SUMMARY - 10
 
 
@@ -119,3 +139,23 @@ def test_all_are_written_and_a_place_that_is_not_there_is_named(
     assert len(outputs.write(result)) == 3
     with pytest.raises(DeviceError, match="cannot write"):
         Outputs(junit=tmp_path / "none/gate.xml").write(result)
+
+
+def test_a_gate_without_a_result_says_so_where_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    message = "figures.json holds no baseline for <this>: threads 1 there, 2 here"
+    (line,) = Outputs(junit=tmp_path / "gate.xml", github=True).refuse(message)
+    assert parse_command(line) == ("error", {"title": "edgekd gate"}, message)
+    root = ElementTree.parse(tmp_path / "gate.xml").getroot()
+    assert root.get("errors") == root.get("tests") == "1" and next(root.iter("error")).text == message
+    assert "**figures.json holds no baseline for &lt;this>" in (tmp_path / "summary.md").read_text()
+
+
+def test_paths_that_cannot_be_written_are_named_at_once(tmp_path: Path) -> None:
+    same, other_way = tmp_path / "report", tmp_path / "." / ".." / tmp_path.name / "report"
+    with pytest.raises(DeviceError, match="--junit and --benchmark-json would both write"):
+        Outputs(junit=same, benchmark_json=other_way).check()
+    with pytest.raises(DeviceError, match="it is a folder"):
+        Outputs(gitlab_metrics=tmp_path).check()
+    Outputs(same, tmp_path / "metrics", tmp_path / "benchmark").check()

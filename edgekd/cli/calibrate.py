@@ -11,8 +11,10 @@ from edgekd.cli.options import TargetName, debug_option, json_option
 @click.command("calibrate")
 @click.argument("figures", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-t", "--target", type=TargetName(), required=True, help="The board that they were measured on.")
-@click.option("--runtime", metavar="NAME", help="That they were measured in. Default: the target's own.")
-@click.option("--threads", type=click.IntRange(1, 1024), help="Of the runtime.")
+@click.option(
+    "--runtime", metavar="NAME", help="That they were measured in. Default: as profiles say, else the target's own."
+)
+@click.option("--threads", type=click.IntRange(1, 1024), help="Of the runtime. Default: as profiles say.")
 @click.option(
     "--from",
     "source",
@@ -33,8 +35,9 @@ def command(
 ) -> None:
     """Fit the coefficients of `edgekd predict` to latencies that you measured.
 
-    FIGURES is a CSV with the columns model (a path from there), p50_ms and, if you like, family; a JSON list of the same; or
-    several outputs of `run.pyz profile --json`, each saved in the folder of its artifact. All files are of one precision.
+    FIGURES is a CSV with the columns model (a path from there), p50_ms and, if you like, family (networks of one design, of
+    which a single one counts as its own); a JSON list of the same; or several outputs of `run.pyz profile --json`, each saved
+    in the folder of its artifact. All files are of one precision, measured at batch 1.
     """
     from edgekd.report.console import print_json, print_table, results
     from edgekd.verbs.calibrate import calibrate

@@ -1,14 +1,13 @@
 """Coefficients from a few latencies that were measured on the user's own board."""
 
-import csv
-import json
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from edgekd.errors import InputError
+from edgekd.device.files import check_folder_of
+from edgekd.errors import InputError, device_errors_as
 from edgekd.models.precision import precision_of
 from edgekd.models.source import Opening
 from edgekd.predict.calibration import (
@@ -18,26 +17,15 @@ from edgekd.predict.calibration import (
     Measured,
     fit_networks,
     fitted,
-    inherited,
     leave_out,
     median_error,
     prior_of,
 )
 from edgekd.predict.features import Width, kernels_of
 from edgekd.predict.predictor import FAMILIES_NEEDED, Predictor, shipped_predictors, to_json
-from edgekd.target import load_target
+from edgekd.target import NAME_PATTERN, Target, load_target
+from edgekd.verbs.measured_latencies import MeasuredLatency, read_latencies
 from edgekd.verbs.predict import graph_of, named_predictor
-
-_COLUMNS = ("model", "p50_ms", "family")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One measured latency: the file, its p50 in ms, and the family it belongs to, its own name where none is given."""
-
-    file: Path
-    p50_ms: float
-    family: str
 
 
 def calibrate(
@@ -55,19 +43,25 @@ def calibrate(
         figures: a CSV or JSON list with `model`, `p50_ms` and perhaps `family`, or outputs of `profile --json`, each in the folder of its artifact.
         target_name: the board that they were measured on.
         output: the file to write.
-        runtime: that they were measured in; None: the target's own.
-        threads: of the runtime, if it is known.
+        runtime: that they were measured in; None: the one that profiles name, else the target's own.
+        threads: of the runtime, if it is known; None: those that profiles name.
         source: coefficients to transfer, a file or the name of shipped ones; None: the shipped ones for the same runtime and
             precision where there are fewer than five networks, else from scratch.
 
     Raises:
-        InputError: a file, a row or a model is wrong, precisions differ, or there is nothing to transfer from.
+        InputError: a file, a row or a model is wrong, profiles are of another machine, precisions differ, there is nothing to
+            transfer from, or the output cannot be written.
     """
     target, _ = load_target(target_name)
-    rows = [row for path in figures for row in read_figures(path)]
+    with device_errors_as(InputError):
+        check_folder_of(output)
+    if output.is_dir():
+        raise InputError(f"{output} is a folder; -o names the JSON file to write")
+    rows = [row for path in figures for row in read_latencies(path)]
     if not rows:
         raise InputError(f"no measured networks in {', '.join(map(str, figures))}")
-    graphs = {row.file: graph_of(row.file, Opening()) for row in rows}
+    used, threads = _how_measured(rows, target, runtime, threads)
+    graphs = {os.path.realpath(row.file): graph_of(row.file, Opening())[0] for row in rows}
     if len(graphs) < len(rows):
         raise InputError("a model is listed twice; give each once")
     precisions = sorted({precision_of(graph) for graph in graphs.values()})
@@ -75,8 +69,11 @@ def calibrate(
         raise InputError(
             f"these files are in {', '.join(precisions)}; coefficients are of one precision: {', '.join(get_args(Width))}"
         )
-    precision, used = cast(Width, precisions[0]), runtime or target.default_runtime
-    networks = [Measured(row.file.stem, row.family, tuple(kernels_of(graphs[row.file])), row.p50_ms) for row in rows]
+    precision = cast(Width, precisions[0])
+    networks = [
+        Measured(row.name, row.family, tuple(kernels_of(graph)), row.p50_ms)
+        for row, graph in zip(rows, graphs.values(), strict=True)
+    ]
     old = named_predictor(source) if source else None
     if old is None and len(networks) < FEW:
         old = _source(target.name, used, precision, len(networks))
@@ -98,7 +95,7 @@ def calibrate(
         basis="measured",
         counted="own file",
         transferred_from=old.name if old else None,
-        networks=(*new, *(inherited(networks, old) if old else ())),
+        networks=new,
         **to_json(fit_networks(networks, prior, form)),
     )
     predictor.save(output)
@@ -119,60 +116,28 @@ def calibrate(
     }
 
 
-def read_figures(path: Path) -> list[Row]:
-    """Read measured latencies from a CSV, a JSON list, or the output of `profile --json` beside its artifact.
+def _how_measured(
+    rows: Sequence[MeasuredLatency], target: Target, runtime: str | None, threads: int | None
+) -> tuple[str, int | None]:
+    """Return the runtime and threads of the measurements, which profiles name and a person may.
 
     Raises:
-        InputError: it cannot be read, a column is missing or not known, or a time is not a positive number.
+        InputError: two profiles, or a profile and the person, disagree, a profile is of another machine, or the name is no name.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}") from error
-    if path.suffix.lower() != ".json":
-        return [_row(path, number, row) for number, row in enumerate(_csv_rows(path, text), start=2)]
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"{path} is no JSON: {error}") from error
-    if isinstance(content, dict) and isinstance(content.get("latency"), dict):
-        return [_row(path, 1, {"model": ".", "p50_ms": content["latency"].get("p50_ms")})]
-    if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
+    if runtime is not None and not re.fullmatch(NAME_PATTERN, runtime):
         raise InputError(
-            f'{path} is neither the output of `profile --json` nor a list of {{"model": ..., "p50_ms": ...}}'
+            f"--runtime {runtime!r} is no name of a runtime; {target.name} has {', '.join(target.runtime)}"
         )
-    return [_row(path, number, row) for number, row in enumerate(content, start=1)]
-
-
-def _csv_rows(path: Path, text: str) -> list[dict[str, Any]]:
-    reader = csv.DictReader(text.splitlines(), skipinitialspace=True)
-    columns = list(reader.fieldnames or ())
-    wrong = [name for name in columns if name not in _COLUMNS]
-    missing = [name for name in _COLUMNS[:2] if name not in columns]
-    if wrong or missing:
-        said = [f"unknown column {name!r}" for name in wrong] + [f"no column {name!r}" for name in missing]
-        raise InputError(
-            f"{path}: {'; '.join(said)}; columns are model, p50_ms (in milliseconds) and, if you like, family"
-        )
-    return list(reader)
-
-
-def _row(path: Path, number: int, row: Mapping[Any, Any]) -> Row:
-    where = f"{path}, row {number}"
-    unknown = [str(name) for name in row if name not in _COLUMNS]
-    if unknown:
-        raise InputError(f"{where}: unknown {', '.join(unknown)}; known are {', '.join(_COLUMNS)}")
-    model, given = row.get("model"), row.get("p50_ms")
-    if not isinstance(model, str) or not model:
-        raise InputError(f"{where}: no model; give the path of its file")
-    try:
-        p50 = float(given)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        p50 = math.nan
-    if not 0 < p50 < 1e9 or isinstance(given, bool):
-        raise InputError(f"{where}: p50_ms is {given!r}; it must be a positive number of milliseconds")
-    file = (path.parent / model).resolve()
-    return Row(file, p50, str(row.get("family") or file.stem))
+    for row in rows:
+        if row.profile is None:
+            continue
+        row.profile.check_target(target, row.where)
+        for field, known in (("runtime", runtime), ("threads", threads)):
+            found = getattr(row.profile, field)
+            if known is not None and found is not None and found != known:
+                raise InputError(f"{row.where} was measured with {field} {found}, not {known}")
+        runtime, threads = row.profile.runtime, row.profile.threads or threads
+    return runtime or target.default_runtime, threads
 
 
 def _source(target: str, runtime: str, precision: str, count: int) -> Predictor:

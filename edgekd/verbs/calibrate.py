@@ -11,6 +11,7 @@ from edgekd.errors import InputError, device_errors_as
 from edgekd.models.precision import precision_of
 from edgekd.models.source import Opening
 from edgekd.predict.calibration import (
+    ACCELERATED,
     FEW,
     SCRATCH,
     TRANSFER,
@@ -21,8 +22,9 @@ from edgekd.predict.calibration import (
     median_error,
     prior_of,
 )
-from edgekd.predict.features import Width, kernels_of
+from edgekd.predict.features import Kernel, Width, kernels_of
 from edgekd.predict.predictor import FAMILIES_NEEDED, Predictor, shipped_predictors, to_json
+from edgekd.predict.selection import choose_networks
 from edgekd.target import NAME_PATTERN, Target, load_target
 from edgekd.verbs.measured_latencies import MeasuredLatency, read_latencies
 from edgekd.verbs.predict import graph_of, named_predictor
@@ -57,22 +59,16 @@ def calibrate(
         check_folder_of(output)
     if output.is_dir():
         raise InputError(f"{output} is a folder; -o names the JSON file to write")
-    rows = [row for path in figures for row in read_latencies(path)]
-    if not rows:
-        raise InputError(f"no measured networks in {', '.join(map(str, figures))}")
+    rows = _rows(figures)
+    without = [row.where for row in rows if row.p50_ms is None]
+    if without:
+        raise InputError(f"{without[0]}: no p50_ms; leave the row out until it is measured, or say --choose")
     used, threads = _how_measured(rows, target, runtime, threads)
-    graphs = {os.path.realpath(row.file): graph_of(row.file, Opening())[0] for row in rows}
-    if len(graphs) < len(rows):
-        raise InputError("a model is listed twice; give each once")
-    precisions = sorted({precision_of(graph) for graph in graphs.values()})
-    if len(precisions) > 1 or precisions[0] not in get_args(Width):
-        raise InputError(
-            f"these files are in {', '.join(precisions)}; coefficients are of one precision: {', '.join(get_args(Width))}"
-        )
-    precision = cast(Width, precisions[0])
+    precision, kernels = _kernels(rows)
     networks = [
-        Measured(row.name, row.family, tuple(kernels_of(graph)), row.p50_ms)
-        for row, graph in zip(rows, graphs.values(), strict=True)
+        Measured(row.name, row.family, tuple(found), row.p50_ms)
+        for row, found in zip(rows, kernels, strict=True)
+        if row.p50_ms is not None
     ]
     old = named_predictor(source) if source else None
     if old is None and len(networks) < FEW:
@@ -114,6 +110,59 @@ def calibrate(
         "family_left_out_median_error": median_error(new, family=True) if len(families) >= FAMILIES_NEEDED else None,
         "transferred_from": predictor.transferred_from,
     }
+
+
+def choose(figures: Sequence[Path], target_name: str, count: int, *, runtime: str | None = None) -> dict[str, Any]:
+    """Say which networks to measure first, of those that have no p50 yet: see `choose_networks`.
+
+    Args:
+        figures: as `calibrate` takes them; of candidates `p50_ms` is empty.
+        target_name: the board.
+        count: how many to choose.
+        runtime: that will be measured; None: as in `calibrate`.
+
+    Raises:
+        InputError: as in `calibrate`, or every network is measured.
+    """
+    target, _ = load_target(target_name)
+    rows = _rows(figures)
+    used, _ = _how_measured(rows, target, runtime, None)
+    precision, kernels = _kernels(rows)
+    measured = [number for number, row in enumerate(rows) if row.p50_ms is not None]
+    if len(measured) == len(rows):
+        raise InputError("every network has a p50_ms; leave it empty for those to choose from")
+    known = [
+        one.coefficients()
+        for one in shipped_predictors().values()
+        if one.precision == precision and (one.runtime in ACCELERATED) == (used in ACCELERATED)
+    ]
+    chosen = choose_networks(kernels, count, known, measured)
+    return {
+        "target": target.name,
+        "runtime": used,
+        "precision": precision,
+        "choose": [{"model": rows[number].name, "file": str(rows[number].file)} for number in chosen],
+    }
+
+
+def _rows(figures: Sequence[Path]) -> list[MeasuredLatency]:
+    rows = [row for path in figures for row in read_latencies(path)]
+    if not rows:
+        raise InputError(f"no networks in {', '.join(map(str, figures))}")
+    if len({os.path.realpath(row.file) for row in rows}) < len(rows):
+        raise InputError("a model is listed twice; give each once")
+    return rows
+
+
+def _kernels(rows: Sequence[MeasuredLatency]) -> tuple[Width, list[list[Kernel]]]:
+    """Return the one precision of all files, and the kernels of each."""
+    graphs = [graph_of(row.file, Opening())[0] for row in rows]
+    precisions = sorted({precision_of(graph) for graph in graphs})
+    if len(precisions) > 1 or precisions[0] not in get_args(Width):
+        raise InputError(
+            f"these files are in {', '.join(precisions)}; coefficients are of one precision: {', '.join(get_args(Width))}"
+        )
+    return cast(Width, precisions[0]), [kernels_of(graph) for graph in graphs]
 
 
 def _how_measured(

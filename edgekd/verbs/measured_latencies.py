@@ -24,12 +24,13 @@ _LIKELY_MS = (1e-6, 1e9)
 class MeasuredLatency:
     """One measured latency: the artifact or file, its name, its p50 in ms at batch 1, and the family it belongs to.
 
-    A network without a family is one of its own, with its name. `profile` is what was read beside it, none for a table's row.
+    A network without a family is one of its own, with its name; one that is not measured yet has no p50. `profile` is what was
+    read beside it, none for a table's row.
     """
 
     file: Path
     name: str
-    p50_ms: float
+    p50_ms: float | None
     family: str
     where: str
     profile: "Profile | None" = None
@@ -120,7 +121,9 @@ def _latency(path: Path, number: int, row: Mapping[Any, Any]) -> MeasuredLatency
         raise InputError(f"{where}: family must be a name of at most {_LONGEST_NAME} characters")
     file = path.parent / model
     name = _name_of(file)
-    return MeasuredLatency(file, name, _milliseconds(where, row.get("p50_ms")), family or name, where)
+    given = row.get("p50_ms")
+    p50_ms = None if given in (None, "") else _milliseconds(where, given)
+    return MeasuredLatency(file, name, p50_ms, family or name, where)
 
 
 def _name_of(file: Path) -> str:

@@ -139,7 +139,8 @@ def profile_of(folder: Path) -> dict[str, Any]:
         ("model,p50_ms\nresnet-a.onnx,nan\n", "positive number"),
         ("model,p50_ms\n,3\n", "no model"),
         ("model,p50_ms\nmissing.onnx,3\n", "missing.onnx"),
-        ("model,p50_ms\n", "no measured networks"),
+        ("model,p50_ms\n", "no networks"),
+        ("model,p50_ms\nresnet-a.onnx,\n", "no p50_ms"),
         ("model,p50_ms\nresnet-a.onnx,1e-300\n", "positive number"),
         ("model,p50_ms\nresnet-a.onnx,3,resnet\n", "more values than there are columns"),
         ("model,p50_ms\nresnet-a\0.onnx,3\n", "no model"),
@@ -160,6 +161,20 @@ def test_a_wrong_table_is_refused(cli: Cli, board: Path, tmp_path: Path, text: s
     outcome = cli("calibrate", table, "--target", "raspberry-pi-5", "-o", tmp_path / "c.json")
     assert outcome.code == 2 and words in outcome.err
     assert not (tmp_path / "c.json").exists()
+
+
+def test_candidates_are_chosen_to_be_measured(cli: Cli, board: Path) -> None:
+    table = board / "candidates.csv"
+    rows = ["resnet-a.onnx,", "resnet-b.onnx,2.5", "mobile-a.onnx,", "mobile-b.onnx,", "speech-a.onnx,"]
+    table.write_text("\n".join(("model,p50_ms", *rows)))
+    outcome = cli("calibrate", table, "-t", "raspberry-pi-5", "--choose", 2, "--json")
+    chosen = [one["model"] for one in json.loads(outcome.out)["choose"]]
+    assert len(set(chosen)) == 2 and "resnet-b" not in chosen
+    text = cli("calibrate", table, "-t", "raspberry-pi-5", "--choose", 2)
+    assert text.code == 0 and f"{chosen[0]}.onnx" in text.out
+    assert cli("calibrate", table, "-t", "raspberry-pi-5").code == 2
+    outcome = cli("calibrate", board / "figures.csv", "-t", "raspberry-pi-5", "--choose", 2)
+    assert outcome.code == 2 and "every network" in outcome.err
 
 
 def test_without_coefficients_it_says_which_exist(cli: Cli, board: Path) -> None:

@@ -10,6 +10,7 @@ Also: the coefficients of a Raspberry Pi in another runtime, transferred to this
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,20 @@ from measure import kernel_times
 from networks import DEVELOPMENT, TEST, Network
 
 from edgekd.errors import StageError
-from edgekd.predict.calibration import PROCESSOR, SCRATCH, TRANSFER, Measured, fit_networks, fitted, predict_ms
+from edgekd.predict.calibration import (
+    ACCELERATED,
+    PROCESSOR,
+    SCRATCH,
+    TRANSFER,
+    Measured,
+    fit_networks,
+    fitted,
+    predict_ms,
+)
 from edgekd.predict.features import Kernel, kernels_of
 from edgekd.predict.latency import Coefficients, Form, Work, fit
 from edgekd.predict.predictor import Predictor, shipped_predictors, to_json
+from edgekd.predict.selection import choose_networks
 
 HERE = Path(__file__).parent
 FORMS = {"fp32": Form(4.0, 2.0, 1.0, 0.0, 0.1), "int8": Form(4.0, 2.0, 1.0, 0.3, 0.1)}
@@ -101,21 +112,33 @@ def judge(predictor: Predictor, timed: list[Timed]) -> list[dict[str, Any]]:
 
 
 def transfer(networks: list[Measured]) -> dict[str, Any]:
-    """Return median errors over draws of four networks: transferred from another board, and from scratch with these alone."""
+    """Return median errors on the others when four networks are measured: drawn, and chosen as `calibrate --choose` does.
+
+    Each transferred from another board, and from scratch with these alone.
+    """
     random = np.random.default_rng(0)
-    ways = {"transferred": (shipped_predictors()[FROM].coefficients(), TRANSFER), "scratch": (PROCESSOR, SCRATCH)}
-    errors: dict[str, list[float]] = {way: [] for way in ways}
-    for _ in range(DRAWS):
-        drawn = set(random.choice(len(networks), FEW, replace=False))
-        few = [one for number, one in enumerate(networks) if number in drawn]
-        rest = [one for number, one in enumerate(networks) if number not in drawn]
-        for way, (prior, form) in ways.items():
-            found = fit_networks(few, prior, form)
-            errors[way].append(float(np.median([abs(predict_ms(one, found) / one.ms - 1) for one in rest])))
+    shipped = shipped_predictors()
+    ways = {"transferred": (shipped[FROM].coefficients(), TRANSFER), "scratch": (PROCESSOR, SCRATCH)}
+    known = [
+        one.coefficients() for one in shipped.values() if one.precision == "fp32" and one.runtime not in ACCELERATED
+    ]
+    chosen = choose_networks([one.kernels for one in networks], FEW, known)
+    draws = [random.choice(len(networks), FEW, replace=False) for _ in range(DRAWS)]
+
+    def error(numbers: Sequence[int], way: str) -> float:
+        found = fit_networks([networks[number] for number in numbers], *ways[way])
+        rest = [one for number, one in enumerate(networks) if number not in numbers]
+        return float(np.median([abs(predict_ms(one, found) / one.ms - 1) for one in rest]))
+
+    drawn = {way: [error(draw, way) for draw in draws] for way in ways}
     return {
         "from": FROM,
         "share": FEW / len(networks),
-        **{way: float(np.median(found)) for way, found in errors.items()},
+        "chosen": [networks[number].model for number in chosen],
+        **{
+            way: {"drawn": float(np.median(found)), "worst_draw": max(found), "chosen": error(chosen, way)}
+            for way, found in drawn.items()
+        },
     }
 
 
@@ -147,9 +170,12 @@ def page(results: dict[str, Any]) -> str:
             )
     moved = results["transfer"]
     lines.append(
-        f"\nTransferred from `{moved['from']}` by {FEW} networks ({100 * moved['share']:.0f} %, {DRAWS} draws), fp32: median error on the others "
-        f"{100 * moved['transferred']:.1f} %; from scratch with the same: {100 * moved['scratch']:.1f} %.\n"
+        f"\nFour networks measured ({100 * moved['share']:.0f} %), fp32: median error on the others. Drawn: {DRAWS} times; chosen: "
+        f"{', '.join(moved['chosen'])}, as `edgekd calibrate --choose 4` says.\n\n| coefficients | drawn: median | worst draw | chosen |\n|---|---|---|---|\n"
     )
+    for way, title in (("transferred", f"transferred from `{moved['from']}`"), ("scratch", "from scratch")):
+        drawn, worst, chosen = (f"{100 * moved[way][one]:.1f} %" for one in ("drawn", "worst_draw", "chosen"))
+        lines.append(f"| {title} | {drawn} | {worst} | {chosen} |\n")
     lines.append("\n| test network | precision | measured | predicted | error | |\n|---|---|---|---|---|---|\n")
     for precision, one in results["precisions"].items():
         for row in one["test"]:

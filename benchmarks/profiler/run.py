@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from torch import nn
 
@@ -34,6 +35,7 @@ from edgekd.device.runtimes.session import Session
 from edgekd.device.sensors.ina3221 import Ina3221
 from edgekd.models.networks import MobileNetV2, ResNet8
 from edgekd.models.networks.mobilenet_v1 import MobileNetV1
+from edgekd.models.onnx_graph import at_batch
 from edgekd.models.signature import Signature, TensorSpec
 from edgekd.stages.export.onnx_writer import write_onnx
 
@@ -49,12 +51,13 @@ CHIP = "sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon1"
 
 
 def write(name: str, folder: Path) -> Path:
-    """Write a network with random weights as ONNX, batch free."""
+    """Write a network with random weights as ONNX, at batch 1: OpenVINO's tool would fix a free batch, and then run another network."""
     build, shape = NETWORKS[name]
     torch.manual_seed(0)
     path = folder / f"{re.sub('[^a-z0-9]+', '-', name)}.onnx"
     signature = Signature(inputs=(TensorSpec(name="image", shape=("batch", *shape), dtype="float32"),))
     write_onnx(build().eval(), signature, path)
+    onnx.save(at_batch(onnx.load(str(path)), 1), str(path))
     return path
 
 

@@ -11,15 +11,23 @@ from edgekd.cli.options import TargetName, debug_option, json_option
 @click.command("calibrate")
 @click.argument("figures", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-t", "--target", type=TargetName(), required=True, help="The board that they were measured on.")
-@click.option("--runtime", metavar="NAME", help="That they were measured in. Default: the target's own.")
-@click.option("--threads", type=click.IntRange(1, 1024), help="Of the runtime.")
+@click.option(
+    "--runtime", metavar="NAME", help="That they were measured in. Default: as profiles say, else the target's own."
+)
+@click.option("--threads", type=click.IntRange(1, 1024), help="Of the runtime. Default: as profiles say.")
 @click.option(
     "--from",
     "source",
     metavar="FILE|NAME",
     help="Coefficients to transfer. Default: shipped ones for fewer than 5 networks.",
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The JSON file to write.")
+@click.option(
+    "--choose",
+    metavar="COUNT",
+    type=click.IntRange(1, 1000),
+    help="Fit nothing, but say which of the networks without a p50_ms to measure first.",
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The JSON file to write.")
 @json_option
 @debug_option
 def command(
@@ -28,14 +36,22 @@ def command(
     runtime: str | None,
     threads: int | None,
     source: str | None,
-    output: Path,
+    choose: int | None,
+    output: Path | None,
     as_json: bool,
 ) -> None:
     """Fit the coefficients of `edgekd predict` to latencies that you measured.
 
-    FIGURES is a CSV with the columns model (a path from there), p50_ms and, if you like, family; a JSON list of the same; or
-    several outputs of `run.pyz profile --json`, each saved in the folder of its artifact. All files are of one precision.
+    FIGURES is a CSV with the columns model (a path from there), p50_ms and, if you like, family (networks of one design, of
+    which a single one counts as its own); a JSON list of the same; or several outputs of `run.pyz profile --json`, each saved
+    in the folder of its artifact. All files are of one precision, measured at batch 1.
     """
+    if choose is not None:
+        _choose(figures, target, choose, runtime, as_json)
+        return
+    if output is None:
+        raise click.UsageError("-o FILE is missing: where the coefficients go")
+
     from edgekd.report.console import print_json, print_table, results
     from edgekd.verbs.calibrate import calibrate
 
@@ -56,6 +72,18 @@ def command(
             for one in found["networks"]
         ],
     )
+
+
+def _choose(figures: tuple[Path, ...], target: str, count: int, runtime: str | None, as_json: bool) -> None:
+    from edgekd.report.console import print_json, results
+    from edgekd.verbs import calibrate
+
+    found = calibrate.choose(figures, target, count, runtime=runtime)
+    if as_json:
+        print_json({"schema": 1, **found})
+        return
+    results.print(f"measure first, on {found['target']} in {found['runtime']}, {found['precision']}:")
+    results.print("\n".join(f"  {one['file']}" for one in found["choose"]))
 
 
 def _lines(found: dict[str, Any]) -> list[str]:

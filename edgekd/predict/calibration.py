@@ -12,7 +12,7 @@ import numpy as np
 
 from edgekd.predict.features import Kernel
 from edgekd.predict.latency import Coefficients, Form, Work, fit, kernel_times, roofline_prior
-from edgekd.predict.predictor import FAMILIES_NEEDED, FittedNetwork, Predictor, profile
+from edgekd.predict.predictor import FAMILIES_NEEDED, FittedNetwork, profile
 
 # How peak, bandwidth and overhead of a usual board stand to each other: MACs and bytes a microsecond, microseconds a call.
 PROCESSOR = Coefficients(roofline_prior(4e4, 5e3, 5))  # an Arm or x86 processor
@@ -91,9 +91,3 @@ def median_error(networks: Sequence[FittedNetwork], *, family: bool = False) -> 
     predicted = [(one.family_left_out_ms if family else one.left_out_ms, one.measured_ms) for one in networks]
     errors = [abs(left_out / measured - 1) for left_out, measured in predicted if left_out is not None]
     return float(np.median(errors)) if errors else None
-
-
-def inherited(networks: Sequence[Measured], source: Predictor) -> tuple[FittedNetwork, ...]:
-    """Return the networks of the board that coefficients come from, which say where they hold, beside the new ones."""
-    new = {one.model for one in networks}
-    return tuple(one.model_copy(update={"board": source.target}) for one in source.networks if one.model not in new)

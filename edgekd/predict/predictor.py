@@ -53,7 +53,6 @@ class FittedNetwork(_Frozen):
     measured_ms: Positive
     left_out_ms: Positive | None = None
     family_left_out_ms: Positive | None = None
-    board: str | None = None  # another one, of which the coefficients were transferred
 
     def error(self, *, family: bool) -> float | None:
         """Return the logarithm of measured over predicted when it, or its family, was left out."""

@@ -1,43 +1,33 @@
 """Coefficients from a few latencies that were measured on the user's own board."""
 
-import csv
-import json
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from edgekd.errors import InputError
+from edgekd.device.files import check_folder_of
+from edgekd.errors import InputError, device_errors_as
 from edgekd.models.precision import precision_of
 from edgekd.models.source import Opening
 from edgekd.predict.calibration import (
+    ACCELERATED,
     FEW,
     SCRATCH,
     TRANSFER,
     Measured,
     fit_networks,
     fitted,
-    inherited,
     leave_out,
     median_error,
     prior_of,
 )
-from edgekd.predict.features import Width, kernels_of
+from edgekd.predict.features import Kernel, Width, kernels_of
 from edgekd.predict.predictor import FAMILIES_NEEDED, Predictor, shipped_predictors, to_json
-from edgekd.target import load_target
+from edgekd.predict.selection import choose_networks
+from edgekd.target import NAME_PATTERN, Target, load_target
+from edgekd.verbs.measured_latencies import MeasuredLatency, read_latencies
 from edgekd.verbs.predict import graph_of, named_predictor
-
-_COLUMNS = ("model", "p50_ms", "family")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One measured latency: the file, its p50 in ms, and the family it belongs to, its own name where none is given."""
-
-    file: Path
-    p50_ms: float
-    family: str
 
 
 def calibrate(
@@ -55,28 +45,31 @@ def calibrate(
         figures: a CSV or JSON list with `model`, `p50_ms` and perhaps `family`, or outputs of `profile --json`, each in the folder of its artifact.
         target_name: the board that they were measured on.
         output: the file to write.
-        runtime: that they were measured in; None: the target's own.
-        threads: of the runtime, if it is known.
+        runtime: that they were measured in; None: the one that profiles name, else the target's own.
+        threads: of the runtime, if it is known; None: those that profiles name.
         source: coefficients to transfer, a file or the name of shipped ones; None: the shipped ones for the same runtime and
             precision where there are fewer than five networks, else from scratch.
 
     Raises:
-        InputError: a file, a row or a model is wrong, precisions differ, or there is nothing to transfer from.
+        InputError: a file, a row or a model is wrong, profiles are of another machine, precisions differ, there is nothing to
+            transfer from, or the output cannot be written.
     """
     target, _ = load_target(target_name)
-    rows = [row for path in figures for row in read_figures(path)]
-    if not rows:
-        raise InputError(f"no measured networks in {', '.join(map(str, figures))}")
-    graphs = {row.file: graph_of(row.file, Opening()) for row in rows}
-    if len(graphs) < len(rows):
-        raise InputError("a model is listed twice; give each once")
-    precisions = sorted({precision_of(graph) for graph in graphs.values()})
-    if len(precisions) > 1 or precisions[0] not in get_args(Width):
-        raise InputError(
-            f"these files are in {', '.join(precisions)}; coefficients are of one precision: {', '.join(get_args(Width))}"
-        )
-    precision, used = cast(Width, precisions[0]), runtime or target.default_runtime
-    networks = [Measured(row.file.stem, row.family, tuple(kernels_of(graphs[row.file])), row.p50_ms) for row in rows]
+    with device_errors_as(InputError):
+        check_folder_of(output)
+    if output.is_dir():
+        raise InputError(f"{output} is a folder; -o names the JSON file to write")
+    rows = _rows(figures)
+    without = [row.where for row in rows if row.p50_ms is None]
+    if without:
+        raise InputError(f"{without[0]}: no p50_ms; leave the row out until it is measured, or say --choose")
+    used, threads = _how_measured(rows, target, runtime, threads)
+    precision, kernels = _kernels(rows)
+    networks = [
+        Measured(row.name, row.family, tuple(found), row.p50_ms)
+        for row, found in zip(rows, kernels, strict=True)
+        if row.p50_ms is not None
+    ]
     old = named_predictor(source) if source else None
     if old is None and len(networks) < FEW:
         old = _source(target.name, used, precision, len(networks))
@@ -98,7 +91,7 @@ def calibrate(
         basis="measured",
         counted="own file",
         transferred_from=old.name if old else None,
-        networks=(*new, *(inherited(networks, old) if old else ())),
+        networks=new,
         **to_json(fit_networks(networks, prior, form)),
     )
     predictor.save(output)
@@ -119,60 +112,81 @@ def calibrate(
     }
 
 
-def read_figures(path: Path) -> list[Row]:
-    """Read measured latencies from a CSV, a JSON list, or the output of `profile --json` beside its artifact.
+def choose(figures: Sequence[Path], target_name: str, count: int, *, runtime: str | None = None) -> dict[str, Any]:
+    """Say which networks to measure first, of those that have no p50 yet: see `choose_networks`.
+
+    Args:
+        figures: as `calibrate` takes them; of candidates `p50_ms` is empty.
+        target_name: the board.
+        count: how many to choose.
+        runtime: that will be measured; None: as in `calibrate`.
 
     Raises:
-        InputError: it cannot be read, a column is missing or not known, or a time is not a positive number.
+        InputError: as in `calibrate`, or every network is measured.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}") from error
-    if path.suffix.lower() != ".json":
-        return [_row(path, number, row) for number, row in enumerate(_csv_rows(path, text), start=2)]
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"{path} is no JSON: {error}") from error
-    if isinstance(content, dict) and isinstance(content.get("latency"), dict):
-        return [_row(path, 1, {"model": ".", "p50_ms": content["latency"].get("p50_ms")})]
-    if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
+    target, _ = load_target(target_name)
+    rows = _rows(figures)
+    used, _ = _how_measured(rows, target, runtime, None)
+    precision, kernels = _kernels(rows)
+    measured = [number for number, row in enumerate(rows) if row.p50_ms is not None]
+    if len(measured) == len(rows):
+        raise InputError("every network has a p50_ms; leave it empty for those to choose from")
+    known = [
+        one.coefficients()
+        for one in shipped_predictors().values()
+        if one.precision == precision and (one.runtime in ACCELERATED) == (used in ACCELERATED)
+    ]
+    chosen = choose_networks(kernels, count, known, measured)
+    return {
+        "target": target.name,
+        "runtime": used,
+        "precision": precision,
+        "choose": [{"model": rows[number].name, "file": str(rows[number].file)} for number in chosen],
+    }
+
+
+def _rows(figures: Sequence[Path]) -> list[MeasuredLatency]:
+    rows = [row for path in figures for row in read_latencies(path)]
+    if not rows:
+        raise InputError(f"no networks in {', '.join(map(str, figures))}")
+    if len({os.path.realpath(row.file) for row in rows}) < len(rows):
+        raise InputError("a model is listed twice; give each once")
+    return rows
+
+
+def _kernels(rows: Sequence[MeasuredLatency]) -> tuple[Width, list[list[Kernel]]]:
+    """Return the one precision of all files, and the kernels of each."""
+    graphs = [graph_of(row.file, Opening())[0] for row in rows]
+    precisions = sorted({precision_of(graph) for graph in graphs})
+    if len(precisions) > 1 or precisions[0] not in get_args(Width):
         raise InputError(
-            f'{path} is neither the output of `profile --json` nor a list of {{"model": ..., "p50_ms": ...}}'
+            f"these files are in {', '.join(precisions)}; coefficients are of one precision: {', '.join(get_args(Width))}"
         )
-    return [_row(path, number, row) for number, row in enumerate(content, start=1)]
+    return cast(Width, precisions[0]), [kernels_of(graph) for graph in graphs]
 
 
-def _csv_rows(path: Path, text: str) -> list[dict[str, Any]]:
-    reader = csv.DictReader(text.splitlines(), skipinitialspace=True)
-    columns = list(reader.fieldnames or ())
-    wrong = [name for name in columns if name not in _COLUMNS]
-    missing = [name for name in _COLUMNS[:2] if name not in columns]
-    if wrong or missing:
-        said = [f"unknown column {name!r}" for name in wrong] + [f"no column {name!r}" for name in missing]
+def _how_measured(
+    rows: Sequence[MeasuredLatency], target: Target, runtime: str | None, threads: int | None
+) -> tuple[str, int | None]:
+    """Return the runtime and threads of the measurements, which profiles name and a person may.
+
+    Raises:
+        InputError: two profiles, or a profile and the person, disagree, a profile is of another machine, or the name is no name.
+    """
+    if runtime is not None and not re.fullmatch(NAME_PATTERN, runtime):
         raise InputError(
-            f"{path}: {'; '.join(said)}; columns are model, p50_ms (in milliseconds) and, if you like, family"
+            f"--runtime {runtime!r} is no name of a runtime; {target.name} has {', '.join(target.runtime)}"
         )
-    return list(reader)
-
-
-def _row(path: Path, number: int, row: Mapping[Any, Any]) -> Row:
-    where = f"{path}, row {number}"
-    unknown = [str(name) for name in row if name not in _COLUMNS]
-    if unknown:
-        raise InputError(f"{where}: unknown {', '.join(unknown)}; known are {', '.join(_COLUMNS)}")
-    model, given = row.get("model"), row.get("p50_ms")
-    if not isinstance(model, str) or not model:
-        raise InputError(f"{where}: no model; give the path of its file")
-    try:
-        p50 = float(given)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        p50 = math.nan
-    if not 0 < p50 < 1e9 or isinstance(given, bool):
-        raise InputError(f"{where}: p50_ms is {given!r}; it must be a positive number of milliseconds")
-    file = (path.parent / model).resolve()
-    return Row(file, p50, str(row.get("family") or file.stem))
+    for row in rows:
+        if row.profile is None:
+            continue
+        row.profile.check_target(target, row.where)
+        for field, known in (("runtime", runtime), ("threads", threads)):
+            found = getattr(row.profile, field)
+            if known is not None and found is not None and found != known:
+                raise InputError(f"{row.where} was measured with {field} {found}, not {known}")
+        runtime, threads = row.profile.runtime, row.profile.threads or threads
+    return runtime or target.default_runtime, threads
 
 
 def _source(target: str, runtime: str, precision: str, count: int) -> Predictor:

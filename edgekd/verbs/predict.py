@@ -10,6 +10,7 @@ import onnx
 from edgekd.device.manifest import read_manifest
 from edgekd.errors import InputError, device_errors_as
 from edgekd.models.loading import load_onnx
+from edgekd.models.onnx_graph import fixed_batch
 from edgekd.models.precision import precision_of
 from edgekd.models.source import Opening, open_model
 from edgekd.predict.energy import estimate_energy
@@ -39,7 +40,8 @@ def predict(
     Args:
         model: an artifact, a run directory, an ONNX file, or a torch file that can be opened and exported.
         target_name: the board.
-        runtime: None: the target's own, where there are coefficients for it, else the only one that there are.
+        runtime: None: the artifact's; of another model the target's own, where there are coefficients for it, else the only one
+            that there are.
         precision: None: that of the file. A float file stands for what the runtime makes of it.
         threads: where coefficients differ in them.
         coefficients: a file, or the name of shipped ones; None: those that fit.
@@ -51,11 +53,11 @@ def predict(
         StageError: there are no coefficients for the target, or the network is out of their range.
     """
     target, _ = load_target(target_name)
-    graph = graph_of(model, opening or Opening())
+    graph, made_for = graph_of(model, opening or Opening())
     own = precision_of(graph)
     precision = precision or own
     if coefficients is None:
-        predictor = find_predictor(target.name, runtime, precision, threads, target.default_runtime)
+        predictor = find_predictor(target.name, runtime or made_for, precision, threads, target.default_runtime)
     else:
         predictor = named_predictor(coefficients)
         check_fits(predictor, target.name, runtime, precision, threads)
@@ -64,20 +66,33 @@ def predict(
     return _as_json(model, predictor, said)
 
 
-def graph_of(model: Path, opening: Opening) -> onnx.ModelProto:
+def graph_of(model: Path, opening: Opening) -> tuple[onnx.ModelProto, str | None]:
     """Return the ONNX graph of an artifact, a run's last state, an ONNX file, or of an exported torch network.
 
+    Returns:
+        The graph, and the runtime that an artifact is for.
+
     Raises:
-        InputError: it is none of these, or an artifact for another form than ONNX.
+        InputError: it is none of these, an artifact for another form than ONNX, or its batch is fixed to more than 1.
         StageError: the network cannot be exported.
     """
+    made_for = None
     if model.is_dir() and is_artifact(model):
         folder = artifact_folder(model)
         with device_errors_as(InputError):
-            file = folder / read_manifest(folder).model_file
-        if file.suffix != ".onnx":
-            raise InputError(f"{folder} holds {file.name}; latency is predicted from ONNX files")
-        return load_onnx(file)
+            manifest = read_manifest(folder)
+        model, made_for = folder / manifest.model_file, manifest.runtime
+        if model.suffix != ".onnx":
+            raise InputError(f"{folder} holds {model.name}; latency is predicted from ONNX files")
+    graph = _graph(model, opening)
+    if (fixed_batch(graph) or 1) > 1:
+        raise InputError(
+            f"the batch of {model.name} is fixed to {fixed_batch(graph)}; predictions are of batch 1: export it with a free batch"
+        )
+    return graph, made_for
+
+
+def _graph(model: Path, opening: Opening) -> onnx.ModelProto:
     state = open_model(model, opening).state
     if isinstance(state.form, OnnxForm):
         return load_onnx(state.form.path)

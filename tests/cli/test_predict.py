@@ -2,14 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+import onnx
 import pytest
 import torch
 
 from edgekd.models.networks.ds_cnn import DsCnn
 from edgekd.models.networks.mobilenet_v2 import MobileNetV2
 from edgekd.models.networks.resnet8 import ResNet8
-from edgekd.models.onnx_graph import graph_signature
+from edgekd.models.onnx_graph import at_batch, graph_signature
 from edgekd.models.signature import Signature, TensorSpec
 from edgekd.predict.calibration import PROCESSOR
 from edgekd.predict.features import kernels_of
@@ -47,8 +49,6 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def time_on_board(path: Path) -> float:
-    import onnx
-
     model = onnx.load(str(path))
     assert graph_signature(model)
     return network_ms(kernels_of(model), BOARD)
@@ -80,14 +80,53 @@ def test_measured_figures_become_predictions(cli: Cli, board: Path, tmp_path: Pa
 
 def test_a_profile_beside_its_artifact_is_transferred(cli: Cli, exported: Path, tmp_path: Path) -> None:
     folder = exported if (exported / "manifest.json").exists() else exported / "artifact"
-    (folder / "profile.json").write_text(json.dumps({"schema": 1, "latency": {"p50_ms": 2.0}}))
+    profile = profile_of(folder)
+    (folder / "profile.json").write_text(json.dumps(profile))
     made = tmp_path / "coefficients.json"
     outcome = cli("calibrate", folder / "profile.json", "--target", "raspberry-pi-5", "-o", made)
     assert outcome.code == 0 and "transferred from raspberry-pi-5.onnxruntime.fp32" in outcome.out
     assert "no error is known" in outcome.out
-    assert json.loads(made.read_text())["transferred_from"]
+    written = json.loads(made.read_text())
+    assert written["transferred_from"] and written["threads"] == 2
+    assert [one["model"] for one in written["networks"]] == [json.loads((folder / "manifest.json").read_text())["name"]]
     outcome = cli("predict", folder, "-t", "raspberry-pi-5", "--coefficients", made)
-    assert outcome.code == 3 and "out of the range" in outcome.err
+    assert outcome.code == 3 and "out of the range" in outcome.err and "--family" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"artifact": {"model_sha256": "0" * 64}}, "another file"),
+        ({"batch": 8}, "batch 8"),
+        ({"before": {"architecture": "x86_64", "board": None}}, "measured on x86_64, which is no raspberry-pi-5"),
+        ({"before": {"architecture": "aarch64", "board": "Raspberry Pi 5 Model B", "emulated": True}}, "emulation"),
+        ({"session": {"runtime": "ncnn", "threads": 2}}, "runtime ncnn, not onnxruntime"),
+        ({"session": {"runtime": "onnxruntime", "threads": 4}}, "threads 4, not 2"),
+        ({"session": None}, "not the whole output"),
+    ],
+)
+def test_a_profile_of_something_else_is_refused(
+    cli: Cli, exported: Path, tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    folder = exported if (exported / "manifest.json").exists() else exported / "artifact"
+    (folder / "wrong.json").write_text(json.dumps(profile_of(folder) | change))
+    command = ("calibrate", folder / "wrong.json", "-t", "raspberry-pi-5", "--runtime", "onnxruntime", "--threads", 2)
+    outcome = cli(*command, "-o", tmp_path / "c.json")
+    assert outcome.code == 2 and words in outcome.err
+    assert not (tmp_path / "c.json").exists()
+
+
+def profile_of(folder: Path) -> dict[str, Any]:
+    """Return what `profile --json` says of an artifact on a Raspberry Pi 5, as far as `calibrate` reads it."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    return {
+        "schema": 1,
+        "artifact": {"model_sha256": manifest["files"][manifest["model_file"]]["sha256"]},
+        "session": {"runtime": "onnxruntime", "threads": 2},
+        "batch": 1,
+        "latency": {"p50_ms": 2.0},
+        "before": {"architecture": "aarch64", "board": "Raspberry Pi 5 Model B Rev 1.0", "emulated": False},
+    }
 
 
 @pytest.mark.parametrize(
@@ -100,16 +139,42 @@ def test_a_profile_beside_its_artifact_is_transferred(cli: Cli, exported: Path, 
         ("model,p50_ms\nresnet-a.onnx,nan\n", "positive number"),
         ("model,p50_ms\n,3\n", "no model"),
         ("model,p50_ms\nmissing.onnx,3\n", "missing.onnx"),
-        ("model,p50_ms\n", "no measured networks"),
+        ("model,p50_ms\n", "no networks"),
+        ("model,p50_ms\nresnet-a.onnx,\n", "no p50_ms"),
+        ("model,p50_ms\nresnet-a.onnx,1e-300\n", "positive number"),
+        ("model,p50_ms\nresnet-a.onnx,3,resnet\n", "more values than there are columns"),
+        ("model,p50_ms\nresnet-a\0.onnx,3\n", "no model"),
+        ("model,p50_ms\nloop.onnx,3\n", "loop.onnx"),
+        ("model,p50_ms,family\nresnet-a.onnx,3," + "f" * 300 + "\n", "at most 200 characters"),
+        ("model,p50_ms\nresnet-a.onnx," + "3" * 200_000 + "\n", "field larger than"),
+        ("model,p50_ms\neight.onnx,3\n", "fixed to 8"),
         ("model,p50_ms\nresnet-a.onnx,3\nresnet-a.onnx,4\n", "twice"),
     ],
 )
 def test_a_wrong_table_is_refused(cli: Cli, board: Path, tmp_path: Path, text: str, words: str) -> None:
-    table = board / "wrong.csv"
+    table, loop = board / "wrong.csv", board / "loop.onnx"
     table.write_text(text)
+    if not loop.is_symlink():
+        loop.symlink_to("loop.onnx")
+        fixed = at_batch(onnx.load(str(board / "resnet-a.onnx")), 8)
+        onnx.save(fixed, str(board / "eight.onnx"))
     outcome = cli("calibrate", table, "--target", "raspberry-pi-5", "-o", tmp_path / "c.json")
     assert outcome.code == 2 and words in outcome.err
     assert not (tmp_path / "c.json").exists()
+
+
+def test_candidates_are_chosen_to_be_measured(cli: Cli, board: Path) -> None:
+    table = board / "candidates.csv"
+    rows = ["resnet-a.onnx,", "resnet-b.onnx,2.5", "mobile-a.onnx,", "mobile-b.onnx,", "speech-a.onnx,"]
+    table.write_text("\n".join(("model,p50_ms", *rows)))
+    outcome = cli("calibrate", table, "-t", "raspberry-pi-5", "--choose", 2, "--json")
+    chosen = [one["model"] for one in json.loads(outcome.out)["choose"]]
+    assert len(set(chosen)) == 2 and "resnet-b" not in chosen
+    text = cli("calibrate", table, "-t", "raspberry-pi-5", "--choose", 2)
+    assert text.code == 0 and f"{chosen[0]}.onnx" in text.out
+    assert cli("calibrate", table, "-t", "raspberry-pi-5").code == 2
+    outcome = cli("calibrate", board / "figures.csv", "-t", "raspberry-pi-5", "--choose", 2)
+    assert outcome.code == 2 and "every network" in outcome.err
 
 
 def test_without_coefficients_it_says_which_exist(cli: Cli, board: Path) -> None:
@@ -119,6 +184,27 @@ def test_without_coefficients_it_says_which_exist(cli: Cli, board: Path) -> None
     assert outcome.code == 2 and "nearest" in outcome.err
     outcome = cli("predict", board / "resnet-a.onnx", "-t", "raspberry-pi-5", "--coefficients", "nowhere")
     assert outcome.code == 2 and "shipped are" in outcome.err
+
+
+def test_an_artifact_is_predicted_in_its_own_runtime(cli: Cli, exported: Path) -> None:
+    outcome = cli("predict", exported, "-t", "jetson-orin-nano-super")
+    assert outcome.code == 3 and "nothing to predict jetson-orin-nano-super, onnxruntime, fp32 from" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--runtime", "My RT"), "no name of a runtime"),
+        (("-o", "no/such/folder/c.json"), "does not exist"),
+        (("-o", "."), "is a folder"),
+    ],
+)
+def test_what_calibrate_cannot_write_is_refused_first(
+    cli: Cli, board: Path, tmp_path: Path, options: tuple[str, ...], words: str
+) -> None:
+    outcome = cli("calibrate", board / "figures.csv", "-t", "raspberry-pi-5", "-o", tmp_path / "c.json", *options)
+    assert outcome.code == 2 and words in outcome.err
+    assert not (tmp_path / "c.json").exists()
 
 
 def test_an_int8_file_is_no_float_file(cli: Cli, quantized: Path) -> None:

@@ -33,7 +33,14 @@ def update(artifact: Path, output: Path, **options: Any) -> None:
     from edgekd.report.console import print_json, results
     from edgekd.verbs.gate import update_baseline
 
-    entry = update_baseline(artifact, output, settings_of(options), runtime=options["runtime"], batch=options["batch"])
+    entry = update_baseline(
+        artifact,
+        output,
+        settings_of(options),
+        runtime=options["runtime"],
+        batch=options["batch"],
+        shapes=options["shapes"],
+    )
     if options["as_json"]:
         print_json({"schema": 1, **entry})
     else:

@@ -70,6 +70,7 @@ def command(context: click.Context, /, **options: Any) -> None:
             report=options["report"],
             runtime=options["runtime"],
             batch=options["batch"],
+            shapes=options["shapes"],
             say=say,
         )
     except Exception as error:

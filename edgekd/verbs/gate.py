@@ -9,7 +9,7 @@ from edgekd.device.gate.budget import read_budget
 from edgekd.device.gate.rounds import GateSettings
 from edgekd.errors import InputError, device_errors_as
 from edgekd.verbs.runs import REPORT
-from edgekd.verbs.timed_model import launchable
+from edgekd.verbs.timed_model import Shapes, launchable
 
 
 @device_errors_as(InputError)
@@ -22,6 +22,7 @@ def gate(
     report: Path | None = None,
     runtime: str | None = None,
     batch: int | None = None,
+    shapes: Shapes = (),
     say: Callable[[str], None] = lambda message: None,
 ) -> dict[str, Any]:
     """Measure an artifact, a run's or an ONNX file, and judge it.
@@ -34,6 +35,7 @@ def gate(
         report: The run's `report.json`; by itself that of the run directory which `path` is.
         runtime: Another one than the file is for.
         batch: Samples a call.
+        shapes: Of inputs, as `shapes.named_shape` reads them.
         say: Takes a line of what is going on.
 
     Returns:
@@ -46,11 +48,11 @@ def gate(
     """
     limits = read_budget(budget)
     stored = baseline is not None and baseline.suffix == ".json"
-    older = None if baseline is None or stored else launchable(baseline, batch, runtime, settings.seed)
+    older = None if baseline is None or stored else launchable(baseline, batch, runtime, settings.seed, shapes)
     if report is None and (path / REPORT).is_file():
         report = path / REPORT
     return gating.gate(
-        launchable(path, batch, runtime, settings.seed),
+        launchable(path, batch, runtime, settings.seed, shapes),
         limits,
         settings,
         older=older,
@@ -62,7 +64,13 @@ def gate(
 
 @device_errors_as(InputError)
 def update_baseline(
-    path: Path, output: Path, settings: GateSettings, *, runtime: str | None = None, batch: int | None = None
+    path: Path,
+    output: Path,
+    settings: GateSettings,
+    *,
+    runtime: str | None = None,
+    batch: int | None = None,
+    shapes: Shapes = (),
 ) -> dict[str, Any]:
     """Measure an artifact, a run's or an ONNX file and write its figures into a baseline file; return the entry.
 
@@ -71,4 +79,4 @@ def update_baseline(
         ToolMissing: the runtime is not installed.
         StageError: it could not be measured.
     """
-    return gating.update_baseline(launchable(path, batch, runtime, settings.seed), output, settings)
+    return gating.update_baseline(launchable(path, batch, runtime, settings.seed, shapes), output, settings)

@@ -3,23 +3,27 @@ from pathlib import Path
 
 import pytest
 
-from edgekd.verbs import compare as comparing
-
 from .conftest import Cli
 
-
-@pytest.fixture(autouse=True)
-def _short_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = comparing.interleave_two
-    monkeypatch.setattr(comparing, "interleave_two", lambda *runs, **options: real(*runs, **options, warmup_s=0.1))
+SHORT = ("--duration", "0.5")
 
 
 def test_one_against_another(cli: Cli, exported: Path, quantized: Path) -> None:
-    outcome = cli("compare", quantized, exported, "--duration", "0.5")
-    assert outcome.code == 0 and ("95 % interval" in outcome.out or "too few blocks" in outcome.out)
-    found = json.loads(cli("compare", exported, exported, "--json", "--duration", "0.5").out)
+    outcome = cli("compare", quantized, exported, *SHORT)
+    assert outcome.code == 0 and outcome.out.count("95 % interval") == 3 and f"{quantized} is " in outcome.out
+    found = json.loads(cli("compare", exported, exported, "--json", *SHORT).out)
     assert found["comparison"]["verdict"] in ("faster", "slower", "not distinguishable")
-    assert found["candidate"]["path"] == str(exported)
+    assert found["candidate"]["path"] == str(exported) and found["baseline"]["figures_ms"]["cpu-time"]["value"] > 0
+    speedup = found["comparison"]["speedups"]["latency-p50"]
+    assert speedup["low"] <= speedup["speedup"] <= speedup["high"] and found["comparison"]["launches"] == 10
+
+
+def test_each_in_a_runtime_of_its_own(cli: Cli, exported: Path) -> None:
+    assert "known: onnxruntime" in cli("compare", exported, exported, "--baseline-runtime", "abacus", *SHORT).err
+    pytest.importorskip("openvino")
+    found = json.loads(cli("compare", exported, exported, "--baseline-runtime", "openvino", "--json", *SHORT).out)
+    runtimes = [found[role]["session"]["runtime"] for role in ("candidate", "baseline")]
+    assert runtimes == ["onnxruntime", "openvino"]
 
 
 def test_what_cannot_be_compared_is_said(cli: Cli, exported: Path, model: Path) -> None:

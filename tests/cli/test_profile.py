@@ -1,11 +1,13 @@
 import json
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
-from edgekd.device import latency
 from edgekd.device import profile as profiles
-from edgekd.device.instructions.instruction_clock import InstructionClock
+from edgekd.device.launches import profiler
 from edgekd.errors import InputError
 from edgekd.verbs import profile as profiling
 
@@ -14,10 +16,13 @@ from .conftest import Cli
 SHORT = ("--duration", "0.2")
 
 
-@pytest.fixture(autouse=True)
-def _short_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = latency.measure
-    monkeypatch.setattr(profiles, "measure", lambda run, duration_s: real(run, duration_s=duration_s, warmup_s=0.1))
+def save_onnx(path: Path, nodes: list[onnx.NodeProto], shape: list[int | str], **constants: list[int]) -> Path:
+    """Write a graph from `x` to `y` of one shape, with constants of integers."""
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in "xy"]
+    held = [numpy_helper.from_array(np.array(numbers, np.int64), name) for name, numbers in constants.items()]
+    graph = helper.make_graph(nodes, "graph", value[:1], value[1:], held)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
 
 
 def test_an_artifact(cli: Cli, quantized: Path) -> None:
@@ -47,10 +52,42 @@ def test_what_the_device_half_refuses_is_bad_input(exported: Path) -> None:
 def test_an_emulated_processor_is_refused(cli: Cli, exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
-    machine = replace(profiling.read_machine(), emulated=True)
-    monkeypatch.setattr(profiling, "read_machine", lambda: machine)
+    machine = replace(profiler.read_machine(), emulated=True)
+    monkeypatch.setattr(profiler, "read_machine", lambda: machine)
     outcome = cli("profile", exported, *SHORT)
     assert outcome.code == 3 and "emulated" in outcome.err
+
+
+def test_more_memory_than_there_is(cli: Cli, tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("ConstantOfShape", ["size"], ["huge"]),
+        helper.make_node("ReduceSum", ["huge"], ["zero"], keepdims=0),
+        helper.make_node("Add", ["x", "zero"], ["y"]),
+    ]
+    path = save_onnx(tmp_path / "huge.onnx", nodes, [1, 4], size=[1000, 1000, 1000, 1000])
+    for command in (("profile", path), ("compare", path, path)):
+        outcome = cli(*command, *SHORT)
+        assert outcome.code == 3 and "allocate memory" in outcome.err and outcome.out == ""
+
+
+def test_sizes_that_the_file_leaves_free(cli: Cli, tmp_path: Path) -> None:
+    path = save_onnx(tmp_path / "free.onnx", [helper.make_node("Relu", ["x"], ["y"])], ["N", 3, "H", "W"])
+    refused = cli("profile", path, *SHORT)
+    assert refused.code == 2 and "--shape x=1x3x224x224" in refused.err
+    options = ("--shape", "2x3x16x16", "--throughput", "--json", *SHORT)
+    found = json.loads(cli("profile", path, *options).out)
+    assert found["batch"] == 2 and [one["batch"] for one in found["throughput"]][:2] == [1, 2]
+    assert cli("profile", path, "--shape", "x=2x4x16x16", *SHORT).code == 2
+    assert cli("profile", path, "--shape", "2,3", *SHORT).code == 2
+    scalar = save_onnx(tmp_path / "scalar.onnx", [helper.make_node("Relu", ["x"], ["y"])], [])
+    assert "'x' is a scalar" in cli("profile", scalar, *SHORT).err
+
+
+def test_a_fixed_batch_has_no_throughput_and_more_threads_than_cores_are_warned_of(cli: Cli, tmp_path: Path) -> None:
+    path = save_onnx(tmp_path / "fixed.onnx", [helper.make_node("Relu", ["x"], ["y"])], [1, 4])
+    outcome = cli("profile", path, "--throughput", "--threads", "1000", *SHORT)
+    assert outcome.code == 0 and "throughput    the model was exported with a fixed batch" in outcome.out
+    assert "1000 threads share" in outcome.out
 
 
 @pytest.mark.parametrize("options", [("--duration", "0"), ("--sustained", "ten"), ("--threads", "0"), ("--batch", "0")])
@@ -60,7 +97,7 @@ def test_wrong_options(cli: Cli, exported: Path, options: tuple[str, ...]) -> No
 
 def test_energy_is_measured_or_its_absence_explained(cli: Cli, exported: Path, tmp_path: Path) -> None:
     outcome = cli("profile", exported, "--sensor", "none", *SHORT)
-    assert outcome.code == 0 and "energy is not measured: not asked for" in outcome.out
+    assert outcome.code == 0 and "energy        not measured: not asked for" in outcome.out
     for name, words in (
         ("ina3221", "there is no sensor ina3221: no INA3221"),
         ("wattmeter", "unknown sensor 'wattmeter'"),
@@ -87,15 +124,8 @@ def test_another_runtime_than_the_artifact_s(cli: Cli, exported: Path) -> None:
     assert found["session"]["runtime"] == "openvino" and found["layers"]["nodes"]
 
 
-def test_where_the_clock_counts_instructions_nothing_else_is_told(
-    cli: Cli, exported: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_clock_that_counts_instructions_is_an_emulated_machine_s(cli: Cli, exported: Path) -> None:
     assert cli("profile", exported, "--instructions", "clock", *SHORT).code == 2
-    monkeypatch.setattr(profiling, "find_counter", lambda name: InstructionClock())
-    found = json.loads(cli("profile", exported, "--instructions", "clock", "--json", *SHORT).out)
-    assert found["latency"] is None and found["energy"] is None and found["instructions"]["how"] == "emulated"
-    shown = cli("profile", exported, "--instructions", "clock", *SHORT)
-    assert shown.code == 0 and "no time here is latency" in shown.out and " ms" not in shown.out
 
 
 def test_layers_are_those_of_the_runtime(cli: Cli, quantized: Path) -> None:

@@ -57,7 +57,7 @@ def _update(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], 
     from .outputs.text import baseline_text
 
     settings = _settings(options)
-    entry = update_baseline(subject_of(folder, options.batch, options.runtime), options.output, settings)
+    entry = update_baseline(subject_of(folder, options.batch, options.runtime, options.shape), options.output, settings)
     return entry, baseline_text(entry), 0
 
 
@@ -95,10 +95,12 @@ def _judged(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             "`edgekd gate` on the host takes an ONNX file, too"
         )
     return gate(
-        subject_of(folder, options.batch, options.runtime),
+        subject_of(folder, options.batch, options.runtime, options.shape),
         read_budget(options.budget),
         settings,
-        older=subject_of(older, options.batch, options.runtime) if in_turns and older is not None else None,
+        older=subject_of(older, options.batch, options.runtime, options.shape)
+        if in_turns and older is not None
+        else None,
         stored=None if in_turns else older,
         report=options.report,
         say=lambda message: print(message, file=sys.stderr),

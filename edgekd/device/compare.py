@@ -83,6 +83,8 @@ def compare(
     notes = warnings(before, threads)
     if disturbed:
         notes.append(f"while it measured, {'; '.join(disturbed)}")
+    if threads == 1 and (note := disagreement(speedups)) is not None:
+        notes.append(note)
     return {
         **models,
         "batch": candidate.batch,
@@ -111,6 +113,20 @@ def decide(speedups: dict[str, dict[str, Any]], disturbed: bool, threads: int) -
             verdict = "not distinguishable"
             break
     return {"verdict": verdict, "by": by, "reason": reason}
+
+
+def disagreement(speedups: dict[str, dict[str, Any]]) -> str | None:
+    """Return what it means that wall time and CPU time of one thread give different ratios, None where they may be the same."""
+    median, computing = speedups["latency-p50"], speedups["cpu-time"]
+    if median["speedup"] is None or computing["speedup"] is None:
+        return None
+    room = 1 + SMALLEST_DIFFERENCE
+    if median["low"] <= computing["high"] * room and computing["low"] <= median["high"] * room:
+        return None
+    return (
+        f"the median says {median['speedup']:.2f} times as fast, the CPU time {computing['speedup']:.2f}: one of the models waits, "
+        "for a core or for its file, rather than computes"
+    )
 
 
 def compare_text(found: dict[str, Any], names: dict[str, str]) -> str:

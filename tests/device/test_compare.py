@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from edgekd.device.compare import decide
+from edgekd.device.compare import decide, disagreement
 
 
 def speedups(median: str, computing: str | None, minimum: str = "not distinguishable") -> dict[str, dict[str, Any]]:
@@ -35,3 +35,11 @@ def test_two_figures_that_contradict_each_other_decide_nothing(disturbed: bool) 
     decided = decide(speedups("faster", "slower"), disturbed, threads=1)
     assert decided["verdict"] == "not distinguishable" and "by the median" in decided["reason"]
     assert decide(speedups("faster", "faster", "slower"), disturbed, 1)["verdict"] == "not distinguishable"
+
+
+def test_wall_and_computing_time_that_differ_are_told_of() -> None:
+    median = {"speedup": 1.3, "low": 1.25, "high": 1.35}
+    for low, high, told in ((1.0, 1.2, True), (1.0, 1.24, False), (1.2, 1.4, False), (1.5, 1.6, True)):
+        note = disagreement({"latency-p50": median, "cpu-time": {"speedup": 1.1, "low": low, "high": high}})
+        assert (note is not None) is told
+    assert disagreement({"latency-p50": median, "cpu-time": {"speedup": None, "low": None, "high": None}}) is None

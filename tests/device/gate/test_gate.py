@@ -157,9 +157,7 @@ def test_a_baseline_is_stored_and_compared_with(subject: Subject, launches: Any,
         gate(subject, Budget(), replace(SETTINGS, threads=2), stored=stored)
 
 
-def test_a_cpu_time_too_noisy_to_tell_leaves_it_to_the_minimum(
-    subject: Subject, launches: Any, tmp_path: Path
-) -> None:
+def test_a_cpu_time_too_noisy_to_tell_leaves_it_to_the_minimum(subject: Subject, launches: Any, tmp_path: Path) -> None:
     stored = tmp_path / "figures.json"
     launches(lambda number, role: 1.0)
     update_baseline(subject, stored, SETTINGS)

@@ -43,7 +43,7 @@ def command(context: click.Context, /, **options: Any) -> None:
 
     What does not pass is measured again, in fresh processes, before it fails. docs/gate.md has the figures and units.
 
-    Exit codes: 0 pass, 1 missed, 2 bad usage or input, 3 not measured or not decided, 4 the runtime is missing.
+    Exit codes: 0 pass, 1 missed, 2 bad usage or input, 3 not measured, not decided or interrupted, 4 the runtime is missing.
     """
     from edgekd.cli.failure import explain_failure
     from edgekd.device.gate.outputs import Outputs

@@ -12,7 +12,7 @@ _OPTIONS = (
     click.option("--duration", type=DURATION, default="10s", show_default=True, help="Of a round's timed calls."),
     click.option("--launches", type=click.IntRange(1, 100), default=6, show_default=True, help="Processes of a round."),
     session_options,
-    click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of random inputs and the order."),
+    click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of random inputs and the order."),
     click.option(
         "--time-limit", "limit_s", type=DURATION, default="10m", show_default=True, help="Of a launch, before it is ended."
     ),

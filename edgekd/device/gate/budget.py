@@ -75,8 +75,10 @@ def _content(path: Path) -> Mapping[str, Any]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise DeviceError(f"--budget {path}: no such file; or give a limit, such as latency-p95=20ms") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise DeviceError(f"cannot read {path}: {error}") from error
+    except OSError as error:
+        raise DeviceError(f"cannot read {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise DeviceError(f"cannot read {path}: it is no text") from error
     try:
         content = json.loads(text) if path.suffix == ".json" else _toml(path)(text)
     except (ValueError, RecursionError) as error:

@@ -12,6 +12,7 @@ from ..launches.launcher import Launch
 from .figures import KINDS, Figure
 
 _NONE = "nothing was measured"
+_NO_CPU_TIME = "this system's CPU clock ticks too slowly"
 
 
 @dataclass
@@ -51,7 +52,7 @@ class Evidence:
             calls = sum(len(one.times_ms[role]) for one in self.launches)
             return Figure(min(one["latency"]["min_ms"] for one in models), how="measured", samples=calls)
         values = [one["latency"]["cpu_ms"] for one in models]
-        return _over_launches([one for one in values if one is not None], "this system's CPU clock ticks too slowly")
+        return _over_launches([one for one in values if one is not None], _NO_CPU_TIME)
 
     def ratio(self, name: str) -> Figure:
         """Return how many times the baseline's figure the candidate's is, where both were launched together."""
@@ -66,7 +67,7 @@ class Evidence:
             counts = [[pair[role]["instructions"]["per_call"] for role in ("candidate", "baseline")] for pair in pairs]
             return _over_launches([a / b for a, b in counts], _NONE)
         ratios = [one.result["ratios"][name] for one in self.launches if name in one.result["ratios"]]
-        return _over_launches(ratios, "this system's CPU clock ticks too slowly")
+        return _over_launches(ratios, _NO_CPU_TIME)
 
 
 def ratio_of(new: Figure, old: Figure) -> Figure:

@@ -12,9 +12,7 @@ from .files import check_folder_of, write_atomically
 from .frame_size import frame_size
 from .gate.command import add_parsers, execute
 
-_SENSORS = (
-    "of energy: auto, none, ina3221, tegrastats, pi5-pmic, rapl, nvml, speck or meter:FILE"  # the module needs numpy
-)
+_SENSORS = "of energy: auto, none, ina3221, tegrastats, pi5-pmic, rapl, nvml, nvml:NUMBER, speck or meter:FILE"  # the module needs numpy
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,6 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _execute(options: argparse.Namespace) -> int:
     try:
         from . import commands, printing  # numpy is needed from here on
+        from .energy import require_energy
         from .profile import ProfileSettings
     except ModuleNotFoundError as error:
         if error.name != "numpy":
@@ -75,6 +74,8 @@ def _execute(options: argparse.Namespace) -> int:
     _print(printing.as_json(result) if options.json else text)
     if options.command == "verify" and not result["passed"]:
         raise CheckFailed(printing.verify_failure(result))
+    if options.command == "profile":
+        require_energy(options.sensor, result)
     return code
 
 

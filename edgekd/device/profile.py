@@ -19,7 +19,6 @@ from .layers import profile_layers
 from .machine import Machine, peak_memory_mib, read_machine, warnings
 from .manifest import Manifest
 from .runtimes.session import Session
-from .sensors.absent import AbsentSensor
 from .sensors.sensor import Sensor
 from .sustained import sustain
 from .throughput import profile_throughput
@@ -118,7 +117,10 @@ def profile_opened(
                 session, opened.manifest, batch, frame=settings.frame, duration_s=duration_s / 2
             ),
         ),
-        **figure_or_reason("energy", lambda: _energy(run, sensor, duration_s, say)),
+        **figure_or_reason(
+            "energy",
+            lambda: measure_energy(run, sensor, duration_s=duration_s, idle_s=duration_s / 2, say=say).to_dict(),
+        ),
         **figure_or_reason(
             "instructions",
             lambda: instructions_of_a_call(counter, run, opened.runtime, opened.file, feeds, settings.threads),
@@ -138,12 +140,6 @@ def absent_profile(reason: str) -> dict[str, Any]:
     """Return a profile without any figure, and why: what is obtained takes its place."""
     reasons = {f"{name}_absent": reason for name in _WITH_REASON}
     return {**dict.fromkeys((*_WITH_REASON, *_WITHOUT_REASON)), **reasons, "warnings": []}
-
-
-def _energy(run: Callable[[], object], sensor: Sensor, duration_s: float, say: Say) -> dict[str, Any]:
-    if not isinstance(sensor, AbsentSensor):
-        say(f"energy by {sensor.name}: {1.5 * duration_s:g} s")
-    return measure_energy(run, sensor, duration_s=duration_s, idle_s=duration_s / 2).to_dict()
 
 
 def _throughput(session: Session, feeds: dict[str, Array], settings: ProfileSettings, say: Say) -> list[dict[str, Any]]:

@@ -54,6 +54,7 @@ def command(
 
     For the board itself, copy the artifact there and run `python3 run.pyz profile`.
     """
+    from edgekd.device.energy import require_energy
     from edgekd.device.printing import profile_text
     from edgekd.device.profile import ProfileSettings
     from edgekd.report.console import print_json, results, say
@@ -62,5 +63,6 @@ def command(
     found = profile(artifact, ProfileSettings(**settings), batch=batch, runtime=runtime, shapes=shapes, say=say)
     if as_json:
         print_json({"schema": 1, **found})
-        return
-    results.print(profile_text(found))
+    else:
+        results.print(profile_text(found))
+    require_energy(settings["sensor"], found)

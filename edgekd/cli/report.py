@@ -37,15 +37,21 @@ def command(run: Path, evidence: tuple[Path, ...], layers: bool, output: Path | 
     from edgekd.errors import ToolMissing
     from edgekd.files import write_atomic
     from edgekd.report.console import print_json, results
-    from edgekd.verbs.report import gather
+    from edgekd.verbs.report import check_page_file, gather
 
     try:
         from edgekd.report.page import render
     except ModuleNotFoundError as error:
         raise ToolMissing(f"{error.name} is not installed: pip install 'edgekd[report]'") from error
-    content = gather(run, evidence, layers=layers)
+    if output is not None:
+        check_page_file(output)
     place = output or run / "report.html"
-    write_atomic(place, render(content))
+    content = gather(run, evidence, layers=layers)
+    page = render(content)
+    try:
+        write_atomic(place, page)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(place)) from error  # not the name of a temporary file
     if as_json:
         print_json(content.to_json())
     else:

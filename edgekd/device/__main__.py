@@ -14,9 +14,7 @@ from .gate.command import add_parsers, execute
 from .shapes import named_shape
 from .streams import drop_output, open_closed
 
-_SENSORS = (
-    "of energy: auto, none, ina3221, tegrastats, pi5-pmic, rapl, nvml, speck or meter:FILE"  # the module needs numpy
-)
+_SENSORS = "of energy: auto, none, ina3221, tegrastats, pi5-pmic, rapl, nvml, nvml:NUMBER, speck or meter:FILE"  # the module needs numpy
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -57,6 +55,7 @@ def _execute(options: argparse.Namespace) -> int:
     try:
         from . import commands, printing  # numpy is needed from here on
         from .compare import compare, compare_text
+        from .energy import require_energy
         from .imx500 import PACKED, profile_camera
         from .launches.profiler import profile
         from .launches.subject import subject_of
@@ -109,6 +108,8 @@ def _execute(options: argparse.Namespace) -> int:
     _print(printing.as_json(result) if options.json else text)
     if options.command == "verify" and not result["passed"]:
         raise CheckFailed(printing.verify_failure(result))
+    if options.command == "profile":
+        require_energy(options.sensor, result)
     return code
 
 

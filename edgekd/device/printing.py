@@ -184,11 +184,12 @@ def _energy(found: dict[str, Any] | None) -> str | None:
     if found is None:
         return None
     total, above = (
-        f"{found[f'{name}_mj']:.4g} mJ ({found[f'{name}_low_mj']:.4g} to {found[f'{name}_high_mj']:.4g})"
-        for name in ("total", "above_idle")
+        f"({found[f'{name}_low_mj']:.4g} to {found[f'{name}_high_mj']:.4g} mJ)" for name in ("total", "above_idle")
     )
+    lost = found["above_idle_low_mj"] <= 0
+    added = f"not distinguishable from rest {above}" if lost else f"{found['above_idle_mj']:.4g} mJ {above} above idle"
     power = f"{found['busy_w']:.3g} W, {found['idle_w']:.3g} W at rest"
-    return f"{total} a call, {above} above idle; {found['covers']}, by {found['sensor']}: {power}"
+    return f"{found['total_mj']:.4g} mJ {total} a call, {added}; {found['covers']}, by {found['sensor']}: {power}"
 
 
 def _interval(latency: dict[str, Any], name: str) -> str:

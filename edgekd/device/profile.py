@@ -22,7 +22,6 @@ from .launches.process import answer, feeds_of
 from .layers import profile_layers
 from .machine import Machine, peak_memory_mib, read_machine, warnings
 from .sensors import find_sensor
-from .sensors.absent import AbsentSensor
 from .sensors.sensor import Sensor
 from .sustained import sustain
 
@@ -125,9 +124,7 @@ def profile_opened(
         return profile_end_to_end(session, opened.manifest, batch, frame=settings.frame, duration_s=duration_s / 2)
 
     def energy() -> dict[str, Any]:
-        if not isinstance(sensor, AbsentSensor):
-            say(f"energy by {sensor.name}: {1.5 * duration_s:g} s")
-        return measure_energy(run, sensor, duration_s=duration_s, idle_s=duration_s / 2).to_dict()
+        return measure_energy(run, sensor, duration_s=duration_s, idle_s=duration_s / 2, say=say).to_dict()
 
     def instructions() -> dict[str, Any]:
         return instructions_of_a_call(counter, run, opened.runtime, opened.file, feeds, settings.threads)

@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import shutil
 import sys
@@ -45,6 +46,25 @@ def test_the_page_stands_in_the_run_by_default_and_a_cleaned_run_has_one(
     )
 
 
+def test_nothing_but_a_page_is_overwritten(cli: Cli, quantized: Path) -> None:
+    before = {path: path.read_bytes() for path in quantized.rglob("*") if path.is_file()}
+    Path("notes.json").write_text("{}", encoding="utf-8")
+    Path("empty.html").touch()
+    for place, words in (
+        (quantized / "report.json", "report.json exists and is no HTML page"),
+        (quantized / "artifact/model.onnx", "model.onnx exists and is no HTML page"),
+        (quantized / "run.json/page.html", "run.json is no folder"),
+        ("notes.json", "notes.json exists and is no HTML page"),
+        ("/dev/null", "no file that can be overwritten"),
+        ("/proc/page.html", "edgekd: /proc/page.html: "),
+    ):
+        outcome = cli("report", quantized, "--no-layers", "-o", place)
+        assert outcome.code == 2 and words in outcome.err and outcome.err.count("\n") == 1, (place, outcome.err)
+    assert {path: path.read_bytes() for path in before} == before and Path("notes.json").read_text() == "{}"
+    for _ in range(2):
+        assert cli("report", quantized, "--no-layers", "-o", "empty.html").code == 0
+
+
 def test_profile_and_diagnosis_of_the_run_are_taken_in(cli: Cli, quantized: Path, model: Path) -> None:
     for name, arguments in {
         "profile.json": ("profile", quantized, "--duration", "0.1s", "--sensor", "none", "--layers"),
@@ -72,10 +92,13 @@ def test_profile_and_diagnosis_of_the_run_are_taken_in(cli: Cli, quantized: Path
 
 
 def test_evidence_about_another_model_is_refused(cli: Cli, quantized: Path, exported: Path) -> None:
-    outcome = cli("profile", exported, "--duration", "0.1s", "--sensor", "none", "--json")
-    Path("profile.json").write_text(outcome.out, encoding="utf-8")
-    outcome = cli("report", quantized, "--with", "profile.json", "-o", "page.html")
-    assert outcome.code == 2 and "profile.json is about another model" in outcome.err
+    found = json.loads(cli("profile", exported, "--duration", "0.1s", "--sensor", "none", "--json").out)
+    beside = json.loads((quantized / "report.json").read_text())["artifact"]["run.pyz"]["sha256"]
+    for digest in (found["artifact"]["model_sha256"], beside):
+        found["artifact"]["model_sha256"] = digest
+        Path("profile.json").write_text(json.dumps(found), encoding="utf-8")
+        outcome = cli("report", quantized, "--with", "profile.json", "-o", "page.html")
+        assert outcome.code == 2 and "profile.json is about another model" in outcome.err
     assert not Path("page.html").exists()
 
 
@@ -89,6 +112,9 @@ def test_what_is_no_finished_run_is_refused_in_one_line(cli: Cli, quantized: Pat
     Path("other/report.json").write_text(json.dumps({**report, "schema": 2}))
     Path("half/report.json").write_text('{"schema": 1, "model": "\\ud800"}')
     Path("diagnosis.json").write_text('{"schema": 1}')
+    os.mkfifo("fifo")
+    with Path("large.json").open("wb") as file:
+        file.truncate((64 << 20) + 1)
     for arguments, words in (
         (("nowhere",), "does not exist"),
         (("interrupted",), "the run has not finished"),
@@ -101,6 +127,9 @@ def test_what_is_no_finished_run_is_refused_in_one_line(cli: Cli, quantized: Pat
         (("half",), "is no JSON"),
         ((quantized, "--with", "diagnosis.json"), "none of what a report can take in"),
         ((quantized, "--with", "nothing.json"), "cannot read nothing.json"),
+        ((quantized, "--with", "fifo"), "fifo: it is no regular file"),
+        ((quantized, "--with", "/dev/zero"), "/dev/zero: it is no regular file"),
+        ((quantized, "--with", "large.json"), "large.json has more than 64 MiB"),
     ):
         outcome = cli("report", *arguments)
         assert outcome.code == 2 and words in outcome.err and outcome.err.count("\n") == 1, (arguments, outcome.err)

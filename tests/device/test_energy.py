@@ -2,7 +2,8 @@
 
 import pytest
 
-from edgekd.device.energy import measure_energy, summarize
+from edgekd.device.energy import measure_energy, require_energy, summarize
+from edgekd.device.errors import CheckFailed
 from edgekd.device.sensors.sensor import Sensor, Window
 
 
@@ -46,3 +47,27 @@ def test_rounds_that_differ_have_an_interval() -> None:
     half = 4.303 * 1.0 / 3**0.5  # Student's t of two degrees of freedom; the three rounds deviate by 1 mJ
     assert (found.total_mj, found.total_low_mj) == (pytest.approx(50.0), pytest.approx(50 - half, rel=1e-3))
     assert (found.above_idle_mj, found.above_idle_high_mj) == (pytest.approx(30.0), pytest.approx(30 + half, rel=1e-3))
+
+
+def test_windows_of_a_slow_sensor_hold_five_values_and_begin_one_late() -> None:
+    board = Board(idle_w=2.0, busy_w=5.0, call_s=0.010)
+    board.interval_s = 2.0
+    told: list[str] = []
+    found = measure_energy(board.call, board, sleep=board.rest, clock=lambda: board.now_s, say=told.append)
+    assert found.seconds == pytest.approx(50, abs=0.1) and found.total_mj == pytest.approx(50.0)
+    assert board.now_s == pytest.approx(5 * (10 + 10 + 2 * 2), abs=0.2) and told == ["energy by fake: 120 s"]
+
+
+def test_a_sensor_that_tells_no_energy_gives_no_figure() -> None:
+    board = Board(idle_w=0.0, busy_w=0.0, call_s=0.010)
+    with pytest.raises(CheckFailed, match="fake tells no energy at all"):
+        measure_energy(board.call, board, sleep=board.rest, clock=lambda: board.now_s)
+
+
+def test_a_sensor_that_was_named_must_give_a_figure() -> None:
+    absent = {"energy": None, "energy_absent": "no counter"}
+    for name in ("auto", "none"):
+        require_energy(name, absent)
+    require_energy("rapl", {"energy": {"total_mj": 1.0}, "energy_absent": None})
+    with pytest.raises(CheckFailed, match="the sensor rapl gave no figure: no counter"):
+        require_energy("rapl", absent)

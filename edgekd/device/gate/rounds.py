@@ -8,8 +8,8 @@ from ..instructions import find_counter
 from ..instructions.callgrind import Callgrind
 from ..launches import launcher
 from ..launches.subject import Subject
-from ..sensors import METER, find_sensor
 from ..sensors import NAMES as SENSORS
+from ..sensors import find_sensor, is_sensor
 from ..sensors.absent import AbsentSensor
 from .evidence import Evidence
 from .quantities import nearest
@@ -45,7 +45,7 @@ class GateSettings:
         for name, (least, most) in RANGES.items():
             if not least <= getattr(self, name) <= most:
                 raise DeviceError(f"--{name} must be {least} to {most}, not {getattr(self, name)}")
-        if self.sensor not in SENSORS and not self.sensor.startswith(METER):
+        if not is_sensor(self.sensor):
             raise DeviceError(
                 f"unknown sensor {self.sensor!r}{nearest(self.sensor, SENSORS)}; known: {', '.join(SENSORS)}"
             )

@@ -1,13 +1,12 @@
 """Energy sensors: one file each, behind `Sensor`."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 from ..errors import DeviceError
 from . import nvml
 from .absent import AbsentSensor
 from .ina3221 import Ina3221
-from .meter import open_meter
+from .meters import open_meter
 from .pi5_pmic import Pi5Pmic
 from .rapl import Rapl
 from .sensor import Sensor
@@ -24,21 +23,32 @@ _FINDERS: dict[str, Callable[[], Sensor | str]] = {  # those that cover most com
 _NAMED_ONLY: dict[str, Callable[[], Sensor | str]] = {
     "speck": Speck.find
 }  # another chip than the one that runs the calls
-METER = "meter:"
-NAMES = ("auto", "none", *_FINDERS, *_NAMED_ONLY, f"{METER}FILE")
+METER, GPU = "meter:", "nvml:"
+NOT_NAMED = ("auto", "none")  # no figure is no failure
+NAMES = (*NOT_NAMED, *_FINDERS, f"{GPU}NUMBER", *_NAMED_ONLY, f"{METER}FILE")
+
+
+def is_sensor(name: str) -> bool:
+    """Return whether there may be a sensor of this name on some machine."""
+    number = name.removeprefix(GPU)
+    return (
+        name in (*NOT_NAMED, *_FINDERS, *_NAMED_ONLY)
+        or name.startswith(METER)
+        or (number != name and number.isdecimal())
+    )
 
 
 def find_sensor(name: str = "auto") -> Sensor:
-    """Return the sensor of this name; `auto` is the first that this machine has, or one that says why there is none.
+    """Return the sensor of this name, or one that says why it is not here; `auto` is the first that this machine has.
 
     Args:
-        name: One of `NAMES`; `meter:FILE` is an external meter.
+        name: One of `NAMES`; `nvml:1` is the second GPU, `meter:FILE` an external meter.
 
     Raises:
-        DeviceError: The name is not known, or that sensor is not here.
+        DeviceError: There is no such name, or the meter's file is none.
     """
-    if name.startswith(METER):
-        return open_meter(Path(name[len(METER) :]))
+    if not is_sensor(name):
+        raise DeviceError(f"unknown sensor {name!r}; known: {', '.join(NAMES)}")
     if name == "none":
         return AbsentSensor("not asked for")
     if name == "auto":
@@ -49,10 +59,7 @@ def find_sensor(name: str = "auto") -> Sensor:
                 return found
             reasons.append(found)
         return AbsentSensor("; ".join(reasons))
-    known = {**_FINDERS, **_NAMED_ONLY}
-    if name not in known:
-        raise DeviceError(f"unknown sensor {name!r}; known: {', '.join(NAMES)}")
-    found = known[name]()
-    if isinstance(found, str):
-        raise DeviceError(f"there is no sensor {name}: {found}")
-    return found
+    if name.startswith(METER):
+        return open_meter(name[len(METER) :])
+    found = nvml.find(int(name[len(GPU) :])) if name.startswith(GPU) else {**_FINDERS, **_NAMED_ONLY}[name]()
+    return AbsentSensor(found) if isinstance(found, str) else found

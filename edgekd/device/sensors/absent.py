@@ -13,10 +13,17 @@ class AbsentSensor(Sensor):
     def __init__(self, reason: str) -> None:
         self.reason = reason
 
+    def __enter__(self) -> Sensor:
+        """Refuse, with the reason."""
+        raise self._refusal()
+
     def begin(self) -> None:
         """Refuse, with the reason."""
-        raise CheckFailed(f"energy is not measured: {self.reason}")
+        raise self._refusal()
 
     def end(self) -> Window:
         """Refuse, with the reason."""
-        raise CheckFailed(f"energy is not measured: {self.reason}")
+        raise self._refusal()
+
+    def _refusal(self) -> CheckFailed:
+        return CheckFailed(f"energy is not measured: {self.reason}")

@@ -11,7 +11,7 @@ from ..errors import CheckFailed
 from .sensor import CommandSensor
 
 SLOPE, OFFSET_W = 1.1451, 0.5879
-_READING = re.compile(r"(\w+)_([AV])\s+(?:current|volt)\(\d+\)=([0-9.]+)[AV]")
+_READING = re.compile(r"(\w+)_([AV])\s+(?:current|volt)\(\d+\)=(\d+(?:\.\d+)?)[AV]")
 
 
 class Pi5Pmic(CommandSensor):

@@ -18,6 +18,7 @@ class Rapl(EnergyCounter):
     """Adds up the packages of all sockets. Each counter wraps at a value of its own."""
 
     name = "rapl"
+    interval_s = 0.001
 
     def __init__(self, packages: list[Path]) -> None:
         self._packages = packages

@@ -16,6 +16,7 @@ from .sensor import PowerSample, Sensor, Window, integrate
 _STUB = "PYPI_SAMNA"
 _KITS = ("Speck2fDevKit", "Speck2eDevKit")
 _RATE_HZ = 50.0
+_FEWEST = 0.5  # of the readings that this rate gives
 
 
 class Speck(Sensor):
@@ -23,6 +24,7 @@ class Speck(Sensor):
 
     name = "speck"
     covers = "the chip's rails"
+    interval_s = 1 / _RATE_HZ
 
     def __init__(self, samna: Any, kit: Any) -> None:
         self._monitor = kit.get_power_monitor()
@@ -60,15 +62,17 @@ def window_of(readings: list[tuple[int, float]], seconds: float) -> Window:
     """Return the energy of readings (rail, watts) that were taken at equal intervals over so many seconds.
 
     Raises:
-        CheckFailed: There are fewer than two of some rail.
+        CheckFailed: There are too few of some rail.
     """
     rails: dict[int, list[float]] = {}
     for rail, watts in readings:
         rails.setdefault(rail, []).append(watts)
-    if not rails or min(map(len, rails.values())) < 2:
-        raise CheckFailed("Speck's monitor gave fewer than two readings of a rail: measure for longer")
-    windows = [
-        integrate([PowerSample(seconds * number / (len(powers) - 1), power) for number, power in enumerate(powers)])
-        for powers in rails.values()
-    ]
+    fewest = max(2, int(_FEWEST * _RATE_HZ * seconds))
+    if not rails or min(map(len, rails.values())) < fewest:
+        raise CheckFailed(f"Speck's monitor gave fewer than {fewest} readings of a rail in {seconds:.2g} s: it stalled")
+    windows = []
+    for powers in rails.values():
+        step_s = seconds / (len(powers) - 1)
+        samples = [PowerSample(min(number * step_s, seconds), power) for number, power in enumerate(powers)]
+        windows.append(integrate(samples, 0.0, seconds, step_s))
     return Window(sum(window.joules for window in windows), seconds, len(readings))

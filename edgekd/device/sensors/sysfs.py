@@ -20,13 +20,13 @@ def text(path: Path) -> str:
 
 
 def number(path: Path) -> float:
-    """Return the number in a file.
+    """Return the whole number in a file.
 
     Raises:
         CheckFailed: It cannot be read, or holds no number.
     """
     content = text(path)
     try:
-        return float(content)
+        return float(int(content))
     except ValueError as error:
         raise CheckFailed(f"{path} holds no number: {content!r}") from error

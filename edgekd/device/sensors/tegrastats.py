@@ -4,20 +4,25 @@ A rail reads `VDD_IN 5971mW/5971mW`: now, and the mean since the tool began; new
 the INA3221 files may not be read: the tool runs as any user.
 """
 
+import contextlib
+import os
 import re
+import signal
 import subprocess
 import threading
+import time
 
 from ..errors import CheckFailed
 from .ina3221 import WHOLE, coverage
-from .sensor import CommandSensor
+from .sensor import CommandSensor, Sensor, longest_gap_s
 
 _RAIL = re.compile(r"\b(V[A-Z0-9_]+) (\d+)mW/\d+mW")
 _FIRST_LINE_S = 5.0
+_STOPS_S = 2.0
 
 
 class Tegrastats(CommandSensor):
-    """Reads the last line that the tool printed; it runs from the first reading on, until this process ends."""
+    """Reads the last line that the tool printed, which runs from `__enter__` to `__exit__`."""
 
     name = "tegrastats"
     command = "tegrastats"
@@ -25,37 +30,67 @@ class Tegrastats(CommandSensor):
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
-        self._process: subprocess.Popen[str] | None = None
-        self._line = ""
-        self._read = threading.Event()
-        self.covers = coverage(list(rails_of(self._latest())))
+        with self:
+            self._rails = rails_of(self._latest()).keys()
+        self.covers = coverage(list(self._rails))
+
+    def __enter__(self) -> Sensor:
+        """Start the tool and wait for its first line."""
+        interval_ms = str(round(self.interval_s * 1000))
+        self._line, self._printed_s = "", 0.0
+        self._printed = threading.Event()
+        try:
+            self._process = subprocess.Popen(
+                [self._path, "--interval", interval_ms],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                errors="replace",
+                start_new_session=True,  # so that what it starts is stopped with it
+            )
+        except OSError as error:
+            raise CheckFailed(f"{self._path} does not start: {error.strerror}") from error
+        self._reader = threading.Thread(target=self._follow, name="tegrastats reader", daemon=True)
+        self._reader.start()
+        if not self._printed.wait(_FIRST_LINE_S):
+            self._stop_tool()
+            raise CheckFailed(f"{self._path} prints nothing")
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        """Stop the tool."""
+        super().__exit__(*failure)
+        self._stop_tool()
 
     def power_w(self) -> float:
         """Return the power of the module."""
-        return module_power_w(self._latest())
+        line = self._latest()
+        if rails_of(line).keys() != self._rails:
+            raise CheckFailed(f"tegrastats tells other rails than before: {line.strip()[:200]!r}")
+        return module_power_w(line)
 
     def _latest(self) -> str:
-        if self._process is None:
-            interval = str(round(self.interval_s * 1000))
-            try:
-                self._process = subprocess.Popen(
-                    [self._path, "--interval", interval],
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.DEVNULL,
-                    text=True,
-                )
-            except OSError as error:
-                raise CheckFailed(f"{self._path} does not start: {error.strerror}") from error
-            threading.Thread(target=self._follow, args=(self._process,), name="tegrastats reader", daemon=True).start()
-        if not self._read.wait(_FIRST_LINE_S) or self._process.poll() is not None:
-            raise CheckFailed(f"{self._path} prints nothing")
-        return self._line
+        """Return the last line, where the tool still prints some."""
+        line, age_s = self._line, time.monotonic() - self._printed_s
+        if age_s > longest_gap_s(self.interval_s):
+            raise CheckFailed(f"{self._path} has printed nothing for {age_s:.1f} s: it ended or hangs")
+        return line
 
-    def _follow(self, process: "subprocess.Popen[str]") -> None:
-        assert process.stdout is not None
-        for line in process.stdout:
-            self._line = line
-            self._read.set()
+    def _follow(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._line, self._printed_s = line, time.monotonic()
+            self._printed.set()
+
+    def _stop_tool(self) -> None:
+        for kind in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, kind)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_STOPS_S)
+                break
+        self._reader.join(_STOPS_S)
 
 
 def rails_of(line: str) -> dict[str, float]:

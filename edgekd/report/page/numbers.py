@@ -69,7 +69,7 @@ def figure_span(name: str, figure: Figure) -> str:
 
 def ways_of(figures: Iterable[Figure]) -> list[str]:
     """Return the ways in which these figures were obtained, a column each; one that says so where none was."""
-    return list(dict.fromkeys(one.how for one in figures if one.how)) or [ABSENT]
+    return list(dict.fromkeys(one.how for one in figures if one.how and one.value is not None)) or [ABSENT]
 
 
 def cell_of_way(name: str, figure: Figure, way: str, ways: Sequence[str]) -> Cell:

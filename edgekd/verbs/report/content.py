@@ -21,6 +21,8 @@ from edgekd.verbs.report.reading import checked, read_object
 from edgekd.verbs.report.run_report import RunReport
 from edgekd.verbs.runs import BENCH_REPORT, REPORT, view
 
+MODEL = ".onnx"  # how the name of an artifact's model ends
+
 
 @dataclass(frozen=True)
 class FileContent:
@@ -55,8 +57,8 @@ class TargetContent:
 
     @property
     def model_sha256(self) -> set[str]:
-        """Return the hashes of what goes to the device."""
-        return {one.sha256 for one in self.report.artifact.values()}
+        """Return the hash of the artifact's model, without those of the files beside it."""
+        return {one.sha256 for name, one in self.report.artifact.items() if name.endswith(MODEL)}
 
 
 @dataclass(frozen=True)
@@ -138,10 +140,10 @@ def _target(run: Path, raw: dict[str, Any], where: str) -> TargetContent:
     report = checked(RunReport, raw, where)
     stored = {stage.name: onnx_of_stage(stage_folder(run, stage.name, stage.key)) for stage in report.stages}
     wanted = {stage.name: stage.sha256 for stage in report.stages}
-    exported = [entry.sha256 for name, entry in report.artifact.items() if name.endswith(".onnx")]
+    exported = [entry.sha256 for name, entry in report.artifact.items() if name.endswith(MODEL)]
     if exported and exported[0] not in wanted.values():
         wanted["exported"] = exported[0]
-    delivered = [file for folder in artifact_folders(run) for file in sorted(folder.glob("*.onnx"))]
+    delivered = [file for folder in artifact_folders(run) for file in sorted(folder.glob(f"*{MODEL}"))]
     files = [_file_of(name, digest, [stored.get(name), *delivered]) for name, digest in wanted.items()]
     return TargetContent(report, raw, tuple(files), TimedLayers())
 
@@ -175,7 +177,9 @@ def _add(targets: Sequence[TargetContent], found: Evidence, path: Path) -> None:
     digest = found.artifact.model_sha256 if isinstance(found, Profile) else found.sha256
     about = [target for target in targets if digest in target.model_sha256]
     if not about:
-        raise InputError(f"{path} is about another model: no file of this run's artifact has the hash {digest}")
+        raise InputError(
+            f"{path} is about another model: the model of this run's artifact does not have the hash {digest}"
+        )
     for target in about:
         if isinstance(found, Profile):
             target.profiles.append(found)

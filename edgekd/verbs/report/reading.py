@@ -11,16 +11,23 @@ from edgekd.errors import InputError
 from edgekd.target import explain
 
 Model = TypeVar("Model", bound=BaseModel)
+_MOST_BYTES = 64 << 20  # a profile with the layers of a large network has one or two
 
 
 def read_object(path: Path) -> dict[str, Any]:
     """Read a JSON file that holds an object; numbers that are not finite become None.
 
     Raises:
-        InputError: it cannot be read, or is no JSON object.
+        InputError: it cannot be read, is no regular file (another may never end), is too large, or no JSON object.
     """
+    if path.exists() and not path.is_file():
+        raise InputError(f"cannot read {path}: it is no regular file")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_finite, parse_float=_finite)
+        with path.open("rb") as file:
+            text = file.read(_MOST_BYTES + 1)
+        if len(text) > _MOST_BYTES:
+            raise InputError(f"{path} has more than {_MOST_BYTES >> 20} MiB: no command writes so much")
+        content = json.loads(text.decode("utf-8"), parse_constant=_finite, parse_float=_finite)
         json.dumps(content, ensure_ascii=False).encode()  # half a character cannot be written again
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from edgekd.device.sensors import nvml
+from edgekd.device.sensors import find_sensor, nvml
 
 
 class NVMLError(Exception):
@@ -24,7 +24,8 @@ def installed(monkeypatch: pytest.MonkeyPatch, **functions: Any) -> None:
         NVMLError=NVMLError,
         nvmlInit=lambda: None,
         nvmlDeviceGetHandleByIndex=lambda index: index,
-        nvmlDeviceGetName=lambda handle: "Orin",
+        nvmlDeviceGetHandleByUUID=lambda uuid: uuid,
+        nvmlDeviceGetName=lambda handle: f"H200 of {handle}",
     )
     vars(found).update(known)
     monkeypatch.setitem(sys.modules, "pynvml", found)
@@ -38,7 +39,7 @@ def test_the_counter_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
         nvmlDeviceGetPowerUsage=lambda handle: 10_000,
     )
     sensor = nvml.find()
-    assert isinstance(sensor, nvml.NvmlEnergy) and sensor.covers == "the GPU (Orin)"
+    assert isinstance(sensor, nvml.NvmlEnergy) and sensor.covers == "GPU 0 (H200 of 0)"
     sensor.begin()
     assert sensor.end().joules == pytest.approx(3.5)
 
@@ -54,3 +55,15 @@ def test_a_gpu_that_tells_neither_is_no_sensor(monkeypatch: pytest.MonkeyPatch) 
     assert nvml.find() == "NVML has no figure of power for this GPU: Not Supported"
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert nvml.find() == "NVML needs its Python package: pip install nvidia-ml-py"
+
+
+def test_the_gpu_is_the_one_that_is_named_or_that_cuda_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(monkeypatch, nvmlDeviceGetPowerUsage=lambda handle: 12_500)
+    for visible, covers in (
+        ("2,1", "GPU 2 (H200 of 2)"),
+        ("GPU-7b", "GPU GPU-7b (H200 of GPU-7b)"),
+        ("", "GPU 0 (H200 of 0)"),
+    ):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert find_sensor("nvml").covers == covers
+    assert find_sensor("nvml:1").covers == "GPU 1 (H200 of 1)"

@@ -29,12 +29,33 @@ class Ramp(PowerSensor):
 
 
 def test_trapezoids() -> None:
-    window = integrate([PowerSample(1.0, 2.0), PowerSample(2.0, 4.0), PowerSample(4.0, 4.0)])
+    samples = [PowerSample(*one) for one in ((0.0, 9.0), (1.0, 2.0), (2.0, 4.0), (4.0, 4.0), (6.0, 9.0))]
+    window = integrate(samples[1:4], 1.0, 4.0, interval_s=1.0)
     assert (window.joules, window.seconds, window.samples) == (11.0, 3.0, 3)
     assert window.watts == pytest.approx(11 / 3)
-    for too_few in ([PowerSample(1.0, 2.0)], [PowerSample(1.0, 2.0), PowerSample(1.0, 2.0)]):
+    wider = integrate(samples, 0.5, 5.0, interval_s=1.0)  # up to its ends the power is that of the nearest within
+    assert (wider.joules, wider.seconds, wider.samples) == (11.0 + 0.5 * 2.0 + 1.0 * 4.0, 4.5, 3)
+
+
+def test_samples_that_do_not_cover_the_window_give_no_figure() -> None:
+    samples = [PowerSample(0.1 * number, 2.0) for number in range(11)]
+    assert integrate(samples, 0.0, 1.0, 0.1).joules == pytest.approx(2.0)
+    for began_s, ended_s in ((0.0, 2.0), (-1.0, 1.0)):
+        with pytest.raises(CheckFailed, match="no sample for 1 of 2 s: it stalled"):
+            integrate(samples, began_s, ended_s, 0.1)
+    with pytest.raises(CheckFailed, match="it stalled"):
+        integrate([*samples[:3], *samples[9:]], 0.0, 1.0, 0.1)
+    with pytest.raises(CheckFailed, match="run backwards"):
+        integrate(samples[::-1], 0.0, 1.0, 0.1)
+    for too_few in (samples[:1], []):
         with pytest.raises(CheckFailed, match="measure for longer"):
-            integrate(too_few)
+            integrate(too_few, 0.0, 1.0, 0.1)
+
+
+@pytest.mark.parametrize("power_w", [float("nan"), float("inf"), -0.1, 1e300])
+def test_what_is_no_power_is_no_sample(power_w: float) -> None:
+    with pytest.raises(CheckFailed, match="no power that a board takes"):
+        PowerSample(0.0, power_w)
 
 
 def test_a_sensor_that_fails_while_it_is_read_fails_the_window() -> None:
@@ -43,6 +64,14 @@ def test_a_sensor_that_fails_while_it_is_read_fails_the_window() -> None:
     assert sensor.read.wait(10)
     with pytest.raises(CheckFailed, match="pulled out"):
         sensor.end()
+
+
+def test_a_window_that_is_left_open_is_closed() -> None:
+    sensor = Ramp(lasts=10_000)
+    with pytest.raises(RuntimeError), sensor:
+        sensor.begin()
+        raise RuntimeError
+    assert not any(thread.name == "ramp sampler" for thread in threading.enumerate())
 
 
 def test_a_sensor_that_cannot_be_read_fails_at_once() -> None:
@@ -56,10 +85,12 @@ def test_the_first_that_is_there_is_taken(monkeypatch: pytest.MonkeyPatch) -> No
         sensors, "_FINDERS", {"one": lambda: "no one", "two": lambda: here, "three": lambda: "no three"}
     )
     assert find_sensor() is here and find_sensor("two") is here
-    with pytest.raises(DeviceError, match="there is no sensor three: no three"):
-        find_sensor("three")
-    with pytest.raises(DeviceError, match=r"unknown sensor 'four'; known: auto, none"):
-        find_sensor("four")
+    with pytest.raises(CheckFailed, match="no three"), find_sensor("three"):
+        pass
+    for name in ("four", "nvml:", "nvml:x", "meter"):
+        with pytest.raises(DeviceError, match=rf"unknown sensor '{name}'; known: auto, none") as refused:
+            find_sensor(name)
+        assert refused.value.exit_code == 2
 
 
 def test_where_there_is_none_every_reason_is_given(monkeypatch: pytest.MonkeyPatch) -> None:

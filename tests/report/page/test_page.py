@@ -192,6 +192,16 @@ def test_what_is_absent_says_why_and_is_no_number(write: Write, report: dict[str
     assert "its file is no longer in the run" in shown.text and "--no-layers" in shown.text
 
 
+def test_a_figure_without_a_value_is_absent_however_it_was_tried(write: Write, report: dict[str, Any]) -> None:
+    tried = {"value": None, "unit": "ms", "how": "compiled", "reason": "the compiler gave up"}
+    report["on_target"]["latency_p50_ms"] = report["stages"][1]["figures"]["latency_p50_ms"] = tried
+    report["budget"][0]["figure"] = tried
+    page, _ = write(report)
+    shown = Document(page.read_text(encoding="utf-8"))
+    assert shown.column(STAGES, "p50", "measured")["prune"].value is None
+    assert shown.text.count("the compiler gave up") >= 4 and "Compiled" not in shown.text
+
+
 def test_a_ratio_of_a_signal_to_no_noise_is_no_number(write: Write, report: dict[str, Any]) -> None:
     report["stages"][3]["notes"] = {
         "validation": {"mse, nearest": [94.0, float("inf")], "entropy, nearest": [93.0, 31.5]}

@@ -25,7 +25,7 @@ def origins(target: TargetContent) -> Section:
     found = list(_figures(report))
     blocks: list[Block] = []
     for how, title in _ABOUT.items():
-        rows = [row for row in found if row[2].how == how]
+        rows = [row for row in found if row[2].how == how and row[2].value is not None]
         if rows:
             blocks.append(_table(f"{title} ({len(rows)})", how, rows, report.metric.name))
     absent = [

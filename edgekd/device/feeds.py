@@ -1,6 +1,6 @@
 """From a person's `.npy` or `.npz` file, or from the self-check samples, to what the model is fed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,8 @@ from .arrays import Array, read_arrays
 from .errors import DeviceError
 from .manifest import Manifest, Preprocessing
 from .preprocessing import normalize, resize_center_crop
-from .runtimes.session import TensorInfo, check_shape
+from .runtimes.session import TensorInfo, check_shape, misfit
+from .shapes import Shape
 
 PADDING_MASKS = (
     "valid",
@@ -79,6 +80,37 @@ def batch_of(inputs: dict[str, Array], manifest: Manifest, batch: int | None) ->
         rows = np.arange(fixed or batch or 1) % max(1, len(array))
         feeds[info.name] = np.ascontiguousarray(array[rows], dtype=info.dtype)
     return feeds
+
+
+def shapes_of(given: Sequence[tuple[str, Shape]], inputs: Sequence[TensorInfo], batch: int | None) -> dict[str, Shape]:
+    """Return the shapes that a person gave, by the name of the input.
+
+    Args:
+        given: What `named_shape` returned.
+        inputs: The model's.
+        batch: Samples a call, where that was given as well.
+
+    Raises:
+        DeviceError: There is no such input, it is not clear which one is meant, or the model or the batch fixes another size.
+    """
+    found: dict[str, Shape] = {}
+    known = {info.name: info for info in inputs}
+    described = ", ".join(f"{info.name} {list(info.shape)}" for info in inputs)
+    for name, shape in given:
+        written = "x".join(map(str, shape))
+        if not name and len(known) != 1:
+            raise DeviceError(f"the model has several inputs ({described}): --shape NAME={written}")
+        info = known.get(name or next(iter(known)))
+        if info is None:
+            raise DeviceError(f"the model has no input {name!r}; it has {described}")
+        if (wrong := misfit(shape, info)) is not None:
+            raise DeviceError(f"--shape {written}: {wrong}")
+        if batch not in (None, shape[0]) and isinstance(info.shape[0], str):
+            raise DeviceError(
+                f"--shape {written} is a batch of {shape[0]}, --batch {batch} another one: give one of them"
+            )
+        found[info.name] = shape
+    return found
 
 
 def random_feeds(inputs: Iterable[TensorInfo], seed: int = 0) -> dict[str, Array]:

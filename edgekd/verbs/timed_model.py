@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgekd.device.feeds import random_feeds
+from edgekd.device.feeds import random_feeds, shapes_of
 from edgekd.device.launches.subject import Subject, batched, subject_of
 from edgekd.device.runtimes.session import TensorInfo
-from edgekd.device.shapes import Shape, shapes_of
+from edgekd.device.shapes import Shape
 from edgekd.errors import InputError
 from edgekd.files import sha256
 from edgekd.verbs.artifact_path import artifact_folder

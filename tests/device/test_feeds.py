@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from edgekd.device.errors import DeviceError
-from edgekd.device.feeds import batch_of, read_feeds
+from edgekd.device.feeds import batch_of, read_feeds, shapes_of
 from edgekd.device.manifest import Manifest, Preprocessing, read_manifest
 from edgekd.device.runtimes.session import TensorInfo
+
+IMAGE, BOX = TensorInfo("image:0", ("N", 3, "H", "W"), "float32"), TensorInfo("box", (1, 4), "int64")
 
 
 @pytest.fixture
@@ -127,3 +129,23 @@ def test_an_input_that_all_samples_share_keeps_its_batch_of_one(manifest: Manife
     both = replace(manifest, inputs=(shared, free))
     inputs = {"user": np.ones((4, 2), np.float32), "item": np.ones((4, 3), np.float32)}
     assert {name: len(array) for name, array in batch_of(inputs, both, 300).items()} == {"user": 1, "item": 300}
+
+
+def test_a_shape_belongs_to_an_input_that_takes_it() -> None:
+    assert shapes_of([("", (1, 3, 8, 8))], [IMAGE], None) == {"image:0": (1, 3, 8, 8)}
+    assert shapes_of([("image:0", (2, 3, 8, 8))], [IMAGE, BOX], 2) == {"image:0": (2, 3, 8, 8)}
+
+
+@pytest.mark.parametrize(
+    ("given", "batch", "words"),
+    [
+        (("", (1, 3, 8, 8)), None, "several inputs"),
+        (("mask", (1, 3)), None, "no input 'mask'; it has image:0"),
+        (("image:0", (1, 4, 8, 8)), None, "expected"),
+        (("image:0", (3, 8, 8)), None, "expected"),
+        (("image:0", (1, 3, 8, 8)), 2, "give one of them"),
+    ],
+)
+def test_a_shape_that_does_not_fit(given: tuple[str, tuple[int, ...]], batch: int | None, words: str) -> None:
+    with pytest.raises(DeviceError, match=words):
+        shapes_of([given], [IMAGE, BOX], batch)

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array
-from ..feeds import batch_of, batch_size, random_feeds
+from ..feeds import batch_of, batch_size, random_feeds, shapes_of
 from ..manifest import read_manifest, verify_files
 from ..runtimes.session import TensorInfo
 from ..selfcheck import read_samples
-from ..shapes import Shape, shapes_of
+from ..shapes import Shape
 
 _NOT_THE_MODEL = ("run.pyz",)
 

@@ -30,12 +30,7 @@ Say = Callable[[str], None]
 _DRIFT_PERCENT = 5.0
 _NO_TIME = "this machine's clock counts instructions: no time here is latency"
 _FIGURES = ("latency", "end_to_end", "energy", "instructions", "throughput", "layers", "sustained")
-_WITH_LATENCY = (
-    "frames_per_second",
-    "cold_start",
-    "peak_memory_mib",
-    "after",
-)  # absent where that is, for the same reason
+_BESIDE_LATENCY = ("frames_per_second", "cold_start", "peak_memory_mib", "after")  # None without a reason of their own
 _PATIENCE_S, _PATIENCE = 600.0, 10.0
 
 
@@ -72,7 +67,7 @@ def longest_s(duration_s: float) -> float:
 def main(folder: str) -> None:
     """Profile the model of the job in the folder, `candidate`; its settings are those of `ProfileSettings`."""
 
-    def measure(job: dict[str, Any], place: Path) -> dict[str, Any]:
+    def profiled(job: dict[str, Any], place: Path) -> dict[str, Any]:
         settings = ProfileSettings(**job["settings"])
         before = read_machine()
         sensor, counter = find_sensor(settings.sensor), find_counter(settings.counter)
@@ -80,7 +75,7 @@ def main(folder: str) -> None:
         feeds = feeds_of("candidate", place)
         return profile_opened(opened, feeds, before, sensor, counter, settings, partial(print, flush=True))
 
-    answer(folder, measure)
+    answer(folder, profiled)
 
 
 def profile_opened(
@@ -96,8 +91,8 @@ def profile_opened(
 
     `say` takes a line before each part that takes long.
 
-    A figure that cannot be obtained is None, and `<figure>_absent` says why. Where the machine's clock counts instructions, these
-    are the only figure.
+    A figure that cannot be obtained is None, and `<figure>_absent` says why; what stands beside the latency has no reason of its
+    own. Larger batches are left to other processes. Where the machine's clock counts instructions, these are the only figure.
     """
     session, duration_s = opened.session, settings.duration_s
     described = {"session": session.describe(), "batch": batch_size(feeds), "before": before.to_dict()}
@@ -167,7 +162,7 @@ def profile_opened(
 def absent_profile(reason: str) -> dict[str, Any]:
     """Return a profile without any figure, and why: what is obtained takes its place."""
     reasons = {f"{name}_absent": reason for name in _FIGURES}
-    return {**dict.fromkeys((*_FIGURES, *_WITH_LATENCY)), **reasons, "warnings": []}
+    return {**dict.fromkeys((*_FIGURES, *_BESIDE_LATENCY)), **reasons, "warnings": []}
 
 
 def notes_on(before: Machine, after: Machine, latency: Latency, noise: dict[str, Any], threads: int = 1) -> list[str]:

@@ -62,9 +62,10 @@ class Case:
 
     def judge(self, check: Check, evidence: Evidence) -> Judged:
         """Return what some of the evidence says about a check."""
-        wall = KINDS[check.figure].quantile is not None
-        disturbed = disturbances(evidence.noises()) if wall else []
         figure = self.figure(check.figure, evidence)
+        wall = KINDS[check.figure].quantile is not None
+        cpu_then_and_now = check.figure == "cpu-time" and check.limit is None and self.stored is not None
+        disturbed = disturbances(evidence.noises()) if wall or cpu_then_and_now else []
         if check.limit is not None:
             return judge_limit(figure, check.limit, disturbed)
         assert check.threshold_percent is not None
@@ -94,8 +95,8 @@ def size_of(subject: Subject) -> Figure:
 def why_informs(check: Check, verdicts: Mapping[Check, Judged]) -> str | None:
     """Return why a check only informs, or None where it decides.
 
-    One that the budget does not name needs a figure. CPU time moves with what else the processor does: where it lies within its
-    threshold, but with too wide an interval, the fastest call decides, which hardly moves.
+    One that the budget does not name needs a figure. CPU time moves with what else the processor does, by 15 % and more: where
+    that leaves it undecided, the fastest call decides, which hardly moves.
     """
     if check.named or check.informs is not None:
         return check.informs

@@ -63,16 +63,16 @@ def judge_ratio(
         ratio: The candidate's figure divided by the baseline's.
         threshold_percent: How much above 1 it may be.
         disturbances: What may have made the ratio too high; then being above the threshold proves nothing.
-        advice: What to do where the interval is too wide.
+        advice: What to do where it cannot be told.
     """
     threshold = threshold_percent / 100
     if ratio.value is None:
         return Judged(ABSENT, ratio, ratio.reason)
     if ratio.value > 1 + threshold:
+        if disturbances:
+            return Judged(NOISY, ratio, f"above the threshold, but {'; '.join(disturbances)}: {advice}")
         if ratio.low is not None and ratio.low <= 1:
             return Judged(UNCLEAR, ratio, f"above the threshold, but its interval holds 1: {advice}")
-        if disturbances:
-            return Judged(NOISY, ratio, f"above the threshold, but {'; '.join(disturbances)}")
         return Judged(FAIL, ratio)
     if ratio.high is not None and ratio.high > 1 + 2 * threshold:
         return Judged(NOISY, ratio, f"twice the threshold lies within the ratio's interval: {advice}")

@@ -161,15 +161,18 @@ def test_a_cpu_time_too_noisy_to_tell_leaves_it_to_the_minimum(subject: Subject,
     stored = tmp_path / "figures.json"
     launches(lambda number, role: 1.0)
     update_baseline(subject, stored, SETTINGS)
-    loaded = (1.0, 1.0, 1.0, 1.02, 1.2, 1.3)
-    made = launches(lambda number, role: loaded[number % 6])
+    loaded = (1.0, 1.15, 1.15, 1.16, 1.2, 1.3)
+    busy = QUIET | {"waited_percent": 40.0}
+    made = launches(lambda number, role: loaded[number % 6], noise=busy)
     result = gate(subject, Budget(), SETTINGS, stored=stored)
     by_figure = {check["figure"]: check for check in result["checks"]}
     assert result["exit_code"] == 0 and len(made) == 19 and by_figure["latency-min"]["gates"]
     assert by_figure["cpu-time"]["outcome"] == "too noisy" and "latency-min passes" in by_figure["cpu-time"]["informs"]
     named = gate(subject, Budget(thresholds={"cpu-time": 5.0}), SETTINGS, stored=stored)
     assert named["exit_code"] == 3 and "give the older artifact as --baseline" in named["checks"][5]["reason"]
-    launches(lambda number, role: 1.1 * loaded[number % 6])
+    launches(lambda number, role: 1.1 * loaded[number % 6], noise=busy)
+    assert gate(subject, Budget(), SETTINGS, stored=stored)["exit_code"] == 1
+    launches(lambda number, role: loaded[number % 6])  # nothing disturbed
     assert gate(subject, Budget(), SETTINGS, stored=stored)["exit_code"] == 1
 
 

@@ -96,5 +96,9 @@ def test_a_sensor_gives_the_energy_of_a_call_and_a_broken_one_the_reason(artifac
     assert energy["total_mj"] == pytest.approx(3e3 * energy["seconds"] / energy["calls"], rel=0.2)
     assert broken["energy"] is None and "pulled out" in broken["energy_absent"] and broken["latency"]["n"] > 0
     lines = profile_text({"artifact": {"name": "m", "precision": "fp32"}, **found})
-    assert "in the steady state" in lines and lines.count("  p95 ") == 1 + len(found["sustained"]["windows"]) and "CPU time" in lines
+    assert (
+        "in the steady state" in lines
+        and lines.count("  p95 ") == 1 + len(found["sustained"]["windows"])
+        and "CPU time" in lines
+    )
     assert "mJ" in lines and "the board, by steady: 3 W, 3 W at rest" in lines

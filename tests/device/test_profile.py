@@ -73,6 +73,12 @@ def test_absent_figures_are_said_to_be_absent(tmp_path: Path) -> None:
     assert "instructions  not counted: not asked for" in text and "--layers" not in text and "--sustained" not in text
     assert "throughput    the model was exported with a fixed batch" in text
     assert "drift" not in text and text.endswith("warning: busy")
+    ends = {"above_idle_low_mj": 0.4, "above_idle_high_mj": 0.6}
+    energy = {"total_mj": 2.0, "total_low_mj": 1.9, "total_high_mj": 2.1, "above_idle_mj": 0.5, **ends}
+    told = {**energy, "busy_w": 3.0, "idle_w": 2.0, "covers": "the board", "sensor": "meter"}
+    assert "2 mJ (1.9 to 2.1 mJ) a call, 0.5 mJ (0.4 to 0.6 mJ) above idle" in profile_text({**result, "energy": told})
+    lost = profile_text({**result, "energy": {**told, "above_idle_mj": -0.1, "above_idle_low_mj": -0.8}})
+    assert "a call, not distinguishable from rest (-0.8 to 0.6 mJ); the board" in lost and "above idle" not in lost
 
 
 def test_json_has_null_for_numbers_that_are_not_finite() -> None:

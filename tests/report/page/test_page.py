@@ -125,6 +125,37 @@ def test_a_board_s_profile_is_shown_as_its_own(write: Write, report: dict[str, A
     assert ">a (2)<" in svg and svg.count("rounding and layout: 9 µs") == 1
 
 
+def test_energy_above_idle_that_is_lost_in_noise_is_no_number(
+    write: Write, report: dict[str, Any], tmp_path: Path
+) -> None:
+    content = profile([{"name": "a", "operator": "Conv", "time_us": 21.0, "share": 0.7, "dtype": "uint8"}])
+    content["energy"] |= {"above_idle_mj": -0.012, "above_idle_low_mj": -0.113, "above_idle_high_mj": 0.089}
+    path = tmp_path / "profile.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    page, _ = write(report, evidence=(path,))
+    shown = Document(page.read_text(encoding="utf-8"))
+    above = shown.column("Raspberry Pi 5 Model B", "value")["above idle, mJ"]
+    assert above.value is None and above.text.strip() == "not distinguishable from rest"
+    assert shown.column("Raspberry Pi 5 Model B", "interval")["above idle, mJ"].text.strip() == "-0.113 to 0.089"
+
+
+@needs_chromium
+def test_captions_of_wide_tables_are_read_whole_on_a_narrow_screen(
+    write: Write, report: dict[str, Any], tmp_path: Path
+) -> None:
+    page, _ = write(report)
+    tell = (
+        "document.body.innerHTML = '<pre>' + [...document.querySelectorAll('.wide > table:not(details table)')].map(table => {"
+        "const wide = table.parentElement.getBoundingClientRect(), caption = table.caption.getBoundingClientRect();"
+        "return [table.offsetWidth > wide.width, caption.left >= wide.left && caption.right <= wide.right + 1]})"
+        ".join(';') + '</pre>'"
+    )
+    html = re.sub(r"<meta http-equiv=[^>]*>", "", page.read_text(encoding="utf-8"))  # the page allows no script
+    page.write_text(html.replace("</body>", f"<script>{tell}</script></body>"), encoding="utf-8")
+    (told,) = re.findall(r"<pre>(.*?)</pre>", browse(page, tmp_path, "--window-size=400,900").dom, re.DOTALL)
+    assert "true,true" in told.split(";") and "false" not in {one.split(",")[1] for one in told.split(";")}, told
+
+
 def test_instructions_of_an_emulated_board_are_no_time(write: Write, report: dict[str, Any], tmp_path: Path) -> None:
     counted = {
         "per_call": 632_080.0,

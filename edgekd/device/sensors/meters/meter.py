@@ -12,6 +12,7 @@ _HEARD = 3  # samples that tell the interval
 _LISTEN_S, _PATIENCE_S = 1.5, 10.0  # at least, for lines may come in bursts; and at most
 _LOOK_S = 0.02
 _LATE_S = 2.0  # a file may be written so much later than its samples were taken
+_AHEAD_S = 0.2  # and so much may the meter's clock be ahead of this one
 
 
 class Meter(Sensor):
@@ -89,8 +90,8 @@ class Meter(Sensor):
                 )
             time.sleep(_LOOK_S)
             times_s += [one.time_s for one in self.arrived()]
-        if abs(times_s[-1] - self.now_s()) > _PATIENCE_S:
+        if not -_PATIENCE_S < times_s[-1] - self.now_s() < _AHEAD_S:
             raise CheckFailed(
-                f"{self._path}: the time of its last sample is {times_s[-1]:.10g}, now is {self.now_s():.10g}"
+                f"{self._path}: the time of its last sample is {times_s[-1]:.1f} s, now is {self.now_s():.1f} s"
             )
         return times_s

@@ -70,12 +70,12 @@ def _times(profile: Profile) -> list[Row]:
 def _energy(energy: EnergyOfProfile | None) -> list[Row]:
     if energy is None:
         return []
-    return [
-        _row("energy of a call, mJ", energy.total_mj, energy.total_low_mj, energy.total_high_mj, energy.samples),
-        _row(
-            "above idle, mJ", energy.above_idle_mj, energy.above_idle_low_mj, energy.above_idle_high_mj, energy.samples
-        ),
-    ]
+    low, high, samples = energy.above_idle_low_mj, energy.above_idle_high_mj, energy.samples
+    above = _row("above idle, mJ", energy.above_idle_mj, low, high, samples)
+    if low <= 0 and above is not None:
+        interval = Cell(span(low, high, decimals(max(-low, high))))
+        above = [above[0], Cell("not distinguishable from rest"), interval, above[3]]
+    return [_row("energy of a call, mJ", energy.total_mj, energy.total_low_mj, energy.total_high_mj, samples), above]
 
 
 def _frames(found: EndToEnd | None) -> list[Row]:

@@ -111,16 +111,20 @@ def test_only_what_was_appended_is_read(path: Path) -> None:
     meter.close()
 
 
-def test_times_that_are_not_those_of_now_are_refused(path: Path) -> None:
+@pytest.mark.parametrize("first_s", [0.0, 10_000_000_000.0])
+def test_times_that_are_not_those_of_now_are_refused(first_s: float, path: Path) -> None:
     path.write_text(HEADER, encoding="utf-8")
 
     def write() -> None:
         with path.open("a", encoding="utf-8") as file:
-            file.writelines(f"{seconds},2.5,5\n" for seconds in range(5))
+            file.writelines(f"{first_s + number},2.5,5\n" for number in range(5))
 
     later = threading.Timer(0.1, write)
     later.start()
-    with pytest.raises(CheckFailed, match="the time of its last sample is 4, now is"), CsvMeter(path):
+    with (
+        pytest.raises(CheckFailed, match=rf"the time of its last sample is {first_s + 4:.1f} s, now is"),
+        CsvMeter(path),
+    ):
         pass
     later.join()
 

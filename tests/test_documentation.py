@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from edgekd.models.networks.resnet8 import ResNet8
+from edgekd.models.signature import Signature, TensorSpec
+from edgekd.stages.export.onnx_writer import write_onnx
+
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -53,6 +57,19 @@ def test_every_command_in_the_readme_is_a_command() -> None:
     for page in PAGES:
         for name in re.findall(r"^edgekd ([a-z]+)", page.read_text(encoding="utf-8"), re.M):
             assert name in COMMANDS, f"{page.name}: edgekd {name}"
+
+
+def test_the_page_of_python_runs(tmp_path: Path) -> None:
+    for name, width in (("new", 8), ("old", 16)):
+        signature = Signature(inputs=(TensorSpec(name="x", shape=("batch", 3, 32, 32)),))
+        write_onnx(ResNet8((width, width, width)).eval(), signature, tmp_path / f"{name}.onnx")
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"<!-- run by the tests -->\n```python\n(.*?)```", page, re.S)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    latency, verdict, gated, predicted = done.stdout.splitlines()
+    assert float(latency.split()[0]) > 0 and verdict in ("faster", "slower", "not distinguishable")
+    assert "('size', 'pass')" in gated and "out of the range" in predicted
 
 
 def test_arrows_point_down() -> None:

@@ -30,6 +30,8 @@ def read_json(path: Path, missing: str | None = None) -> Any:
     Raises:
         DeviceError: It cannot be read or is no JSON.
     """
+    if path.exists() and not path.is_file():
+        raise DeviceError(f"cannot read {path}: it is no file")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

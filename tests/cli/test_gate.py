@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import jsonschema
@@ -47,6 +48,16 @@ def test_a_missed_budget_in_json_and_its_schema(cli: Cli, quantized: Path) -> No
 def test_a_budget_that_cannot_be_read(cli: Cli, exported: Path, budget: str, words: str) -> None:
     outcome = cli("gate", exported, "--budget", budget, *SHORT)
     assert outcome.code == 2 and words in outcome.err and outcome.err.count("\n") == 1
+
+
+def test_a_meter_without_a_file_and_a_baseline_that_is_none_are_bad_usage(
+    cli: Cli, exported: Path, tmp_path: Path
+) -> None:
+    outcome = cli("gate", exported, "--budget", "energy=1J", "--sensor", "meter:", *SHORT)
+    assert outcome.code == 2 and "names no file" in outcome.err
+    os.mkfifo(tmp_path / "pipe.json")
+    outcome = cli("gate", exported, "--baseline", tmp_path / "pipe.json", *SHORT)
+    assert outcome.code == 2 and "it is no file" in outcome.err
 
 
 def test_a_budget_without_a_figure_never_passes(cli: Cli, exported: Path, tmp_path: Path) -> None:

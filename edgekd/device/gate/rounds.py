@@ -91,11 +91,12 @@ def launch(subjects: Mapping[str, Subject], settings: GateSettings, number: int)
 
 
 def why_no_energy(settings: GateSettings) -> str | None:
-    """Return why energy cannot be measured here, or None."""
-    try:
-        sensor = find_sensor(settings.sensor)
-    except DeviceError as error:
-        return str(error)
+    """Return why energy cannot be measured here, or None.
+
+    Raises:
+        DeviceError: There is no such sensor anywhere, or the meter's file is none.
+    """
+    sensor = find_sensor(settings.sensor)
     return sensor.reason if isinstance(sensor, AbsentSensor) else None
 
 

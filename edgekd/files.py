@@ -1,6 +1,7 @@
 """Files that are either whole or not there: hashes, atomic writes, folders that appear in one step."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -28,7 +29,16 @@ def digest(value: Any) -> str:
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Write a text file; a reader, or a restart after a kill, sees the old content or the new, never a part."""
+    """Write a text file; a reader, or a restart after a kill, sees the old content or the new, never a part.
+
+    A link stays one, and what it leads to is written.
+
+    Raises:
+        FileExistsError: the path is a device or a pipe.
+    """
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        raise FileExistsError(errno.EEXIST, "it is no regular file", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f"{PARTIAL}{path.name}-", dir=path.parent)
     try:

@@ -47,6 +47,8 @@ def command(
     in the folder of its artifact. All files are of one precision, measured at batch 1.
     """
     if choose is not None:
+        if output or source or threads:
+            raise click.UsageError("--choose fits nothing: leave out -o, --from and --threads")
         _choose(figures, target, choose, runtime, as_json)
         return
     if output is None:
@@ -99,6 +101,10 @@ def _lines(found: dict[str, Any]) -> list[str]:
     )
     if across is not None:
         lines.append(f"  families     median error {100 * across:.1f} % when a whole family is left out")
-    elif not found["transferred_from"]:
+    elif count == 1:
+        lines.append(
+            "  nothing can be predicted from one network: measure a second one of its family, so that an error is known"
+        )
+    else:
         lines.append("  families     fewer than three: `edgekd predict` wants --family and predicts nothing else")
     return lines

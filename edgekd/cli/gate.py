@@ -1,5 +1,7 @@
 """`edgekd gate`."""
 
+import contextlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,9 @@ def command(context: click.Context, /, **options: Any) -> None:
     Exit codes: 0 pass, 1 missed, 2 bad usage or input, 3 not measured, not decided or interrupted, 4 the runtime is missing.
     """
     from edgekd.cli.failure import explain_failure
+    from edgekd.device import streams
+    from edgekd.device.errors import DeviceError
+    from edgekd.device.gate.budget import files_of
     from edgekd.device.gate.outputs import Outputs
     from edgekd.device.gate.result import SCHEMA
     from edgekd.errors import InputError, device_errors_as
@@ -55,7 +60,8 @@ def command(context: click.Context, /, **options: Any) -> None:
 
     outputs = Outputs(options["junit"], options["gitlab_metrics"], options["benchmark_json"], options["github"])
     with device_errors_as(InputError):
-        outputs.check()
+        given = (options["artifact"], options["baseline"], options["report"])
+        outputs.check([*(one for one in given if one is not None), *files_of(options["budget"])])
 
     def annotate(lines: list[str]) -> None:
         for line in lines:
@@ -73,13 +79,23 @@ def command(context: click.Context, /, **options: Any) -> None:
             shapes=options["shapes"],
             say=say,
         )
-    except Exception as error:
-        annotate(outputs.refuse(explain_failure(error)[0]))
+    except (BrokenPipeError, SystemExit):  # nobody reads what it says while it works
+        streams.drop_output()
+        context.exit(3)
+    except (Exception, KeyboardInterrupt) as error:
+        said = explain_failure(error) if isinstance(error, Exception) else ("interrupted", 3)
+        with contextlib.suppress(DeviceError, OSError):  # what went wrong first is what a person must read
+            annotate(outputs.refuse(*said))
         raise
-    if options["as_json"]:
-        print_json({"schema": SCHEMA, **result})
-    else:
-        show(result)
     with device_errors_as(InputError):
-        annotate(outputs.write(result))
+        annotations = outputs.write(result)
+    try:
+        if options["as_json"]:
+            print_json({"schema": SCHEMA, **result})
+        else:
+            show(result)
+        annotate(annotations)
+        sys.stdout.flush()
+    except (BrokenPipeError, SystemExit):  # who reads our output has seen enough, which does not change the verdict
+        streams.drop_output()
     context.exit(result["exit_code"])

@@ -29,9 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
         code = _execute(options)
         sys.stdout.flush()
         return code
-    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+    except BrokenPipeError:  # nobody reads what it says while it works
         drop_output()
-        return 0
+        return CheckFailed.exit_code
     except DeviceError as error:
         if options.debug:
             raise
@@ -119,9 +119,13 @@ def _say(message: str) -> None:
 
 def _print(text: str) -> None:
     encoding = sys.stdout.encoding or "utf-8"
-    print(
-        text.encode(encoding, "backslashreplace").decode(encoding)
+    shown = text.encode(encoding, "backslashreplace").decode(
+        encoding
     )  # a label may not exist in the terminal's encoding
+    try:
+        print(shown, flush=True)
+    except BrokenPipeError:  # its reader, such as `head`, has seen enough, which does not change the verdict
+        drop_output()
 
 
 def _artifact_folder() -> Path:

@@ -1,8 +1,10 @@
-"""Hash or read a file; write one so that a killed process leaves the old file or the new one, never half of one."""
+"""Hash, read or lock a file; write one so that a killed process leaves the old file or the new one, never half of one."""
 
+import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +59,14 @@ def check_folder_of(path: Path) -> None:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write `content` beside `path`, then move it into place.
+    """Write `content` beside `path`, then move it into place; a link stays one, and what it leads to is written.
 
     Raises:
-        DeviceError: The folder does not exist or cannot be written.
+        DeviceError: The folder does not exist or cannot be written, or the path is a device or a pipe.
     """
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        raise DeviceError(f"cannot write {path}: it is no regular file")
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         try:
@@ -74,3 +79,20 @@ def write_atomically(path: Path, content: bytes) -> None:
             beside.unlink(missing_ok=True)
     except OSError as error:
         raise DeviceError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Let one process at a time change the files in a file's folder; without effect where the system has no such locks."""
+    try:
+        import fcntl
+
+        folder = os.open(path.resolve().parent, os.O_RDONLY)
+    except (ImportError, OSError):
+        yield
+        return
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)

@@ -2,7 +2,9 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -57,6 +59,8 @@ def calibrate(
     target, _ = load_target(target_name)
     with device_errors_as(InputError):
         check_folder_of(output)
+    if output.resolve() in [path.resolve() for path in figures]:
+        raise InputError(f"-o {output} would overwrite the measurements; give another file")
     if output.is_dir():
         raise InputError(f"{output} is a folder; -o names the JSON file to write")
     rows = _rows(figures)
@@ -151,7 +155,14 @@ def _rows(figures: Sequence[Path]) -> list[MeasuredLatency]:
         raise InputError(f"no networks in {', '.join(map(str, figures))}")
     if len({os.path.realpath(row.file) for row in rows}) < len(rows):
         raise InputError("a model is listed twice; give each once")
-    return rows
+    often = Counter(row.name for row in rows)
+    return [row if often[row.name] == 1 else _by_path(row) for row in rows]
+
+
+def _by_path(row: MeasuredLatency) -> MeasuredLatency:
+    """Return a row whose name, which others have as well, is the path of its file."""
+    path = str(row.file)[-200:]
+    return replace(row, name=path, family=path if row.family == row.name else row.family)
 
 
 def _kernels(rows: Sequence[MeasuredLatency]) -> tuple[Width, list[list[Kernel]]]:
@@ -168,10 +179,10 @@ def _kernels(rows: Sequence[MeasuredLatency]) -> tuple[Width, list[list[Kernel]]
 def _how_measured(
     rows: Sequence[MeasuredLatency], target: Target, runtime: str | None, threads: int | None
 ) -> tuple[str, int | None]:
-    """Return the runtime and threads of the measurements, which profiles name and a person may.
+    """Return the runtime and threads of the measurements, which profiles name and a person may; else artifacts name the runtime.
 
     Raises:
-        InputError: two profiles, or a profile and the person, disagree, a profile is of another machine, or the name is no name.
+        InputError: two of them disagree, a profile is of another machine, or the name is no name.
     """
     if runtime is not None and not re.fullmatch(NAME_PATTERN, runtime):
         raise InputError(
@@ -186,7 +197,10 @@ def _how_measured(
             if known is not None and found is not None and found != known:
                 raise InputError(f"{row.where} was measured with {field} {found}, not {known}")
         runtime, threads = row.profile.runtime, row.profile.threads or threads
-    return runtime or target.default_runtime, threads
+    made_for = sorted({row.made_for for row in rows if row.made_for is not None})
+    if runtime is None and len(made_for) > 1:
+        raise InputError(f"these artifacts are for {' and '.join(made_for)}: say --runtime")
+    return runtime or (made_for[0] if made_for else target.default_runtime), threads
 
 
 def _source(target: str, runtime: str, precision: str, count: int) -> Predictor:

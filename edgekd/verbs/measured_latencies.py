@@ -24,8 +24,8 @@ _LIKELY_MS = (1e-6, 1e9)
 class MeasuredLatency:
     """One measured latency: the artifact or file, its name, its p50 in ms at batch 1, and the family it belongs to.
 
-    A network without a family is one of its own, with its name; one that is not measured yet has no p50. `profile` is what was
-    read beside it, none for a table's row.
+    A network without a family is one of its own, with its name; one that is not measured yet has no p50. `made_for` is the
+    artifact's runtime. `profile` is what was read beside it, none for a table's row.
     """
 
     file: Path
@@ -33,6 +33,7 @@ class MeasuredLatency:
     p50_ms: float | None
     family: str
     where: str
+    made_for: str | None = None
     profile: "Profile | None" = None
 
 
@@ -120,18 +121,19 @@ def _latency(path: Path, number: int, row: Mapping[Any, Any]) -> MeasuredLatency
     if family is not None and not (isinstance(family, str) and len(family) <= _LONGEST_NAME):
         raise InputError(f"{where}: family must be a name of at most {_LONGEST_NAME} characters")
     file = path.parent / model
-    name = _name_of(file)
+    name, made_for = _artifact(file)
     given = row.get("p50_ms")
     p50_ms = None if given in (None, "") else _milliseconds(where, given)
-    return MeasuredLatency(file, name, p50_ms, family or name, where)
+    return MeasuredLatency(file, name, p50_ms, family or name, where, made_for)
 
 
-def _name_of(file: Path) -> str:
-    """Return the name of an artifact, or of a file."""
+def _artifact(file: Path) -> tuple[str, str | None]:
+    """Return the name of an artifact and its runtime, or the name of a file."""
     if file.is_dir() and is_artifact(file):
         with device_errors_as(InputError):
-            return read_manifest(artifact_folder(file)).name[:_LONGEST_NAME]
-    return file.stem[:_LONGEST_NAME]
+            manifest = read_manifest(artifact_folder(file))
+        return manifest.name[:_LONGEST_NAME], manifest.runtime
+    return file.stem[:_LONGEST_NAME], None
 
 
 def _milliseconds(where: str, given: Any) -> float:
@@ -156,7 +158,7 @@ def _profiled(path: Path, content: Mapping[str, Any]) -> MeasuredLatency:
         raise InputError(f"{path} is a profile of another file than {folder / manifest.model_file}")
     if content.get("batch") != 1:
         raise InputError(f"{path} was measured at batch {content.get('batch')}; predictions are of batch 1")
-    threads = session.get("threads")
+    threads = str(session.get("threads"))  # a session describes itself in words
     return MeasuredLatency(
         file=folder,
         name=manifest.name[:_LONGEST_NAME],
@@ -165,7 +167,7 @@ def _profiled(path: Path, content: Mapping[str, Any]) -> MeasuredLatency:
         where=str(path),
         profile=Profile(
             runtime=str(session.get("runtime")),
-            threads=threads if isinstance(threads, int) and threads > 0 else None,
+            threads=int(threads) if threads.isdecimal() else None,
             architecture=before.get("architecture"),
             board=before.get("board"),
             emulated=bool(before.get("emulated")),

@@ -60,7 +60,7 @@ def predict(
         predictor = find_predictor(target.name, runtime or made_for, precision, threads, target.default_runtime)
     else:
         predictor = named_predictor(coefficients)
-        check_fits(predictor, target.name, runtime, precision, threads)
+        check_fits(predictor, target.name, runtime or made_for, precision, threads)
     kernels = kernels_for(predictor, graph, own)
     said = predictor.predict(kernels, family)
     return _as_json(model, predictor, said)

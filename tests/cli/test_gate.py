@@ -1,9 +1,12 @@
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import jsonschema
 import pytest
+import torch
 
 from .conftest import Cli
 
@@ -58,6 +61,32 @@ def test_a_meter_without_a_file_and_a_baseline_that_is_none_are_bad_usage(
     os.mkfifo(tmp_path / "pipe.json")
     outcome = cli("gate", exported, "--baseline", tmp_path / "pipe.json", *SHORT)
     assert outcome.code == 2 and "it is no file" in outcome.err
+
+
+def test_a_reader_that_goes_away_changes_no_verdict(exported: Path, tmp_path: Path) -> None:
+    for start in ("-m edgekd gate .", "artifact/run.pyz gate"):
+        report = tmp_path / f"{len(start)}.xml"
+        line = f"{sys.executable} {start} --budget size=1B --json --junit {report} {' '.join(SHORT)} | true; exit ${{PIPESTATUS[0]}}"
+        done = subprocess.run(line, shell=True, executable="/bin/bash", cwd=exported, capture_output=True, text=True)
+        assert done.returncode == 1 and 'failures="1"' in report.read_text(), done.stderr
+
+
+def test_figures_of_another_input_shape_are_not_compared(cli: Cli, tmp_path: Path) -> None:
+    network = torch.nn.Conv2d(3, 4, 3).eval()
+    size = torch.export.Dim("size", min=4, max=512)
+    free = ({2: size, 3: size},)
+    torch.onnx.export(
+        network,
+        (torch.rand(1, 3, 32, 32),),
+        tmp_path / "free.onnx",
+        input_names=["x"],
+        dynamic_shapes=free,
+        verbose=False,
+    )
+    measured = ("--shape", "x=1x3x32x32", *SHORT[:4])
+    assert cli("baseline", "update", tmp_path / "free.onnx", "-o", tmp_path / "b.json", *measured).code == 0
+    outcome = cli("gate", tmp_path / "free.onnx", "--baseline", tmp_path / "b.json", "--shape", "x=1x3x8x8", *SHORT)
+    assert outcome.code == 2 and "shapes x 1x3x32x32 there, x 1x3x8x8 here" in outcome.err
 
 
 def test_a_budget_without_a_figure_never_passes(cli: Cli, exported: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """`edgekd predict` and `edgekd calibrate`, from end to end."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +101,8 @@ def test_a_profile_beside_its_artifact_is_transferred(cli: Cli, exported: Path, 
         ({"batch": 8}, "batch 8"),
         ({"before": {"architecture": "x86_64", "board": None}}, "measured on x86_64, which is no raspberry-pi-5"),
         ({"before": {"architecture": "aarch64", "board": "Raspberry Pi 5 Model B", "emulated": True}}, "emulation"),
-        ({"session": {"runtime": "ncnn", "threads": 2}}, "runtime ncnn, not onnxruntime"),
-        ({"session": {"runtime": "onnxruntime", "threads": 4}}, "threads 4, not 2"),
+        ({"session": {"runtime": "ncnn", "threads": "2"}}, "runtime ncnn, not onnxruntime"),
+        ({"session": {"runtime": "onnxruntime", "threads": "4"}}, "threads 4, not 2"),
         ({"session": None}, "not the whole output"),
     ],
 )
@@ -122,7 +123,7 @@ def profile_of(folder: Path) -> dict[str, Any]:
     return {
         "schema": 1,
         "artifact": {"model_sha256": manifest["files"][manifest["model_file"]]["sha256"]},
-        "session": {"runtime": "onnxruntime", "threads": 2},
+        "session": {"runtime": "onnxruntime", "threads": "2"},
         "batch": 1,
         "latency": {"p50_ms": 2.0},
         "before": {"architecture": "aarch64", "board": "Raspberry Pi 5 Model B Rev 1.0", "emulated": False},
@@ -163,6 +164,25 @@ def test_a_wrong_table_is_refused(cli: Cli, board: Path, tmp_path: Path, text: s
     assert not (tmp_path / "c.json").exists()
 
 
+def test_networks_of_one_file_name_are_networks_of_their_own(cli: Cli, board: Path, tmp_path: Path) -> None:
+    lines = ["model,p50_ms"]
+    for name in NETWORKS:
+        (tmp_path / name).mkdir()
+        shutil.copy(board / f"{name}.onnx", tmp_path / name / "model.onnx")
+        lines.append(f"{name}/model.onnx,{time_on_board(tmp_path / name / 'model.onnx')}")
+    (tmp_path / "figures.csv").write_text("\n".join(lines))
+    outcome = cli("calibrate", tmp_path / "figures.csv", "-t", "raspberry-pi-4", "-o", tmp_path / "c.json")
+    assert outcome.code == 0 and "6 networks of 6 families" in outcome.out
+
+
+def test_an_artifact_is_not_predicted_by_coefficients_of_another_runtime(cli: Cli, board: Path, exported: Path) -> None:
+    made = board / "other.json"
+    command = ("calibrate", board / "figures.csv", "-t", "raspberry-pi-4", "-o", made, "--runtime", "ncnn")
+    assert cli(*command).code == 0
+    outcome = cli("predict", exported, "-t", "raspberry-pi-4", "--coefficients", made)
+    assert outcome.code == 2 and "for runtime ncnn, not onnxruntime" in outcome.err
+
+
 def test_candidates_are_chosen_to_be_measured(cli: Cli, board: Path) -> None:
     table = board / "candidates.csv"
     rows = ["resnet-a.onnx,", "resnet-b.onnx,2.5", "mobile-a.onnx,", "mobile-b.onnx,", "speech-a.onnx,"]
@@ -197,6 +217,7 @@ def test_an_artifact_is_predicted_in_its_own_runtime(cli: Cli, exported: Path) -
         (("--runtime", "My RT"), "no name of a runtime"),
         (("-o", "no/such/folder/c.json"), "does not exist"),
         (("-o", "."), "is a folder"),
+        (("-o", "/dev/null"), "no regular file"),
     ],
 )
 def test_what_calibrate_cannot_write_is_refused_first(
@@ -209,5 +230,6 @@ def test_what_calibrate_cannot_write_is_refused_first(
 
 def test_an_int8_file_is_no_float_file(cli: Cli, quantized: Path) -> None:
     name = "jetson-orin-nano-super.tensorrt.int8.ultralytics-8.4"
-    outcome = cli("predict", quantized, "-t", "jetson-orin-nano-super", "--coefficients", name)
+    board = ("-t", "jetson-orin-nano-super", "--runtime", "tensorrt")
+    outcome = cli("predict", quantized, *board, "--coefficients", name)
     assert outcome.code == 2 and "give the float file" in outcome.err

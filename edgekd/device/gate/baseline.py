@@ -13,7 +13,8 @@ from typing import Any
 from .. import fields
 from ..errors import DeviceError
 from ..fields import Fields
-from ..files import read_json, write_atomically
+from ..files import locked, read_json, write_atomically
+from ..launches.subject import Subject
 from .figures import KINDS, Figure
 
 SCHEMA = 1
@@ -36,19 +37,19 @@ class Entry:
         return {"key": self.key, "model": self.model, "updated_utc": self.updated_utc, "figures": figures}
 
 
-def key_of(model: Mapping[str, Any], launch: Mapping[str, Any], threads: int, container: str | None) -> dict[str, Any]:
+def key_of(subject: Subject, launch: Mapping[str, Any], threads: int, container: str | None) -> dict[str, Any]:
     """Return what must be the same for two figures to be compared; not the model's hash, which may differ.
 
     Args:
-        model: What `Subject.to_dict` says.
+        subject: What was launched.
         launch: The result of one launch.
         threads: Of the runtime.
         container: As `container.container` tells it.
     """
     session, machine = launch["models"]["candidate"]["session"], launch["machine"]
     return {
-        "model": model["name"],
-        "target": model["target"],
+        "model": subject.name,
+        "target": subject.target,
         "runtime": session["runtime"],
         "runtime_version": session["version"],
         "cpu": machine["board"] or machine["cpu_model"],
@@ -57,7 +58,8 @@ def key_of(model: Mapping[str, Any], launch: Mapping[str, Any], threads: int, co
         "int8_isa": machine["int8_isa"],
         "emulated": machine["emulated"],
         "threads": threads,
-        "batch": model["batch"],
+        "batch": subject.batch,
+        "shapes": " ".join(f"{name} {'x'.join(map(str, one.shape))}" for name, one in sorted(subject.feeds.items())),
         "container": container,
     }
 
@@ -109,9 +111,10 @@ def update(path: Path, key: dict[str, Any], model: dict[str, Any], figures: Mapp
         DeviceError: The file cannot be written, or holds something else than a baseline.
     """
     entry = Entry(key, model, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), dict(figures))
-    others = [one for one in read_baseline(path) if one.key != key] if path.exists() else []
-    content = {"kind": KIND, "schema": SCHEMA, "entries": [one.to_dict() for one in (*others, entry)]}
-    write_atomically(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode("utf-8"))
+    with locked(path):  # two updates of one file lose no entry
+        others = [one for one in read_baseline(path) if one.key != key] if path.exists() else []
+        content = {"kind": KIND, "schema": SCHEMA, "entries": [one.to_dict() for one in (*others, entry)]}
+        write_atomically(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode("utf-8"))
     return entry
 
 

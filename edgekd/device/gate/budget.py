@@ -33,14 +33,23 @@ def read_budget(sources: Sequence[str]) -> Budget:
     limits: dict[str, float] = {}
     thresholds: dict[str, float] = {}
     for source in sources:
-        name, pair, limit = source.partition("=")
-        if pair and not Path(source).is_file():
+        name, _, limit = source.partition("=")
+        if _is_pair(source):
             limits |= _limits({name.strip(): limit}, "--budget")
             continue
         content = dict(_content(Path(source)))
         thresholds |= _thresholds(content.pop(REGRESSION, {}), source)
         limits |= _limits(content, source)
     return Budget(limits, thresholds)
+
+
+def files_of(sources: Sequence[str]) -> list[Path]:
+    """Return the files among what `read_budget` takes."""
+    return [Path(source) for source in sources if not _is_pair(source)]
+
+
+def _is_pair(source: str) -> bool:
+    return "=" in source and not Path(source).is_file()
 
 
 def _figure(name: str, where: str) -> str:

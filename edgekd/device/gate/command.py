@@ -1,6 +1,7 @@
 """`run.pyz gate` and `run.pyz baseline`: the gate on the board itself. Heavy imports wait until a command runs."""
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -62,11 +63,13 @@ def _update(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], 
 
 
 def _gate(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], str, int]:
+    from .budget import files_of
     from .outputs import Outputs
     from .outputs.text import text
 
     outputs = Outputs(options.junit, options.gitlab_metrics, options.benchmark_json, options.github)
-    outputs.check()
+    given = (folder, options.baseline, options.report)
+    outputs.check([*(one for one in given if one is not None), *files_of(options.budget)])
 
     def annotate(lines: list[str]) -> None:
         for line in lines:
@@ -74,10 +77,16 @@ def _gate(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], st
 
     try:
         result = _judged(options, folder)
-    except DeviceError as error:
-        annotate(outputs.refuse(str(error)))
+    except (DeviceError, KeyboardInterrupt) as error:
+        said, code = (str(error), error.exit_code) if isinstance(error, DeviceError) else ("interrupted", 3)
+        with contextlib.suppress(DeviceError, OSError):  # what went wrong first is what a person must read
+            annotate(outputs.refuse(said, code))
         raise
-    annotate(outputs.write(result))
+    annotations = outputs.write(result)
+    with contextlib.suppress(
+        BrokenPipeError
+    ):  # who reads our output has seen enough, which does not change the verdict
+        annotate(annotations)
     return result, text(result), int(result["exit_code"])
 
 

@@ -53,13 +53,13 @@ def gate(
     """
     settings = settings or GateSettings()
     compared = older is not None or stored is not None
-    if not budget.limits and not compared:
-        raise DeviceError("nothing to check: give --budget (a file, or latency-p95=20ms) or --baseline")
     if budget.thresholds and not compared:
         raise DeviceError(
             f"[regression] of the budget ({', '.join(budget.thresholds)}) says how much worse than a baseline it may be: "
             "give --baseline (the older artifact, or a file of `baseline update`), or take the section out"
         )
+    if not budget.limits and not compared:
+        raise DeviceError("nothing to check: give --budget (a file, or latency-p95=20ms) or --baseline")
     if older is not None and older.batch != subject.batch:
         raise DeviceError(f"the baseline takes {older.batch} sample(s) a call, this model {subject.batch}: use --batch")
     for one in (subject, *([] if older is None else [older])):
@@ -100,7 +100,7 @@ def update_baseline(subject: Subject, path: Path, settings: GateSettings | None 
     figures = {name: evidence.figure(name) for name, kind in KINDS.items() if kind.launched} | {
         "size": size_of(subject)
     }
-    key = key_of(subject.to_dict(), evidence.launches[0].result, settings.threads, container())
+    key = key_of(subject, evidence.launches[0].result, settings.threads, container())
     entry = update(path, key, subject.to_dict(), {name: one for name, one in figures.items() if one.value is not None})
     return {
         "file": str(path),
@@ -139,7 +139,7 @@ def _measure(case: Case, checks: list[Check], entries: list[Entry] | None, say: 
     subjects = {"candidate": case.subject} | ({} if case.older is None else {"baseline": case.older})
     if entries is not None and case.stored is not None:
         probe = launch(subjects, replace(case.settings, duration_s=0.1, launches=1, counter="none"), 0)
-        key = key_of(case.subject.to_dict(), probe.result, case.settings.threads, container())
+        key = key_of(case.subject, probe.result, case.settings.threads, container())
         case.entry = find_entry(entries, key, str(case.stored))
     while True:
         case.rounds.append(measure_round(subjects, case.settings, case.energy, len(case.rounds)))

@@ -1,4 +1,5 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +111,10 @@ def test_what_cannot_be_is_refused_by_its_field(tmp_path: Path, change: dict[str
     with pytest.raises(DeviceError) as refused:
         read_baseline(path)
     assert f"{path}: entries[0]: " in str(refused.value) and words in str(refused.value)
+
+
+def test_updates_at_once_lose_no_entry(tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda threads: update(path, KEY | {"threads": threads}, MODEL, FIGURES), range(1, 17)))
+    assert sorted(entry.key["threads"] for entry in read_baseline(path)) == list(range(1, 17))

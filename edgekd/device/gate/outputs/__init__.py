@@ -1,6 +1,7 @@
 """What a gate's result is written as, beside the terminal: a file each."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ from ...errors import DeviceError
 from ...files import check_folder_of, write_atomically
 from .benchmark_json import benchmark_json
 from .github import annotations, append_summary, error, markdown, markdown_of_error
-from .gitlab import openmetrics
+from .gitlab import openmetrics, openmetrics_of_error
 from .junit import junit, junit_of_error
+
+_REPORTS = (".xml", ".txt", ".prom")  # what an earlier gate may have left in a run directory
 
 
 @dataclass(frozen=True)
@@ -22,12 +25,16 @@ class Outputs:
     benchmark_json: Path | None = None
     github: bool = False
 
-    def check(self) -> None:
+    def check(self, inputs: Sequence[Path]) -> None:
         """Look at the paths before anything is measured.
 
+        Args:
+            inputs: Files and folders that the gate reads; none of them is written to.
+
         Raises:
-            DeviceError: A folder does not exist, or two outputs have one path.
+            DeviceError: A folder does not exist, two outputs have one path, or one is an input.
         """
+        read = {path.resolve() for path in inputs}
         options = {
             "--junit": self.junit,
             "--gitlab-metrics": self.gitlab_metrics,
@@ -41,6 +48,9 @@ class Outputs:
             other = taken.setdefault(path.resolve(), option)
             if other != option:
                 raise DeviceError(f"{other} and {option} would both write {path}: give each its own file")
+            own = path.resolve()
+            if own in read or (path.exists() and path.suffix not in _REPORTS and read & set(own.parents)):
+                raise DeviceError(f"{option} would overwrite {path}, which belongs to what is gated: give another file")
 
     def write(self, result: dict[str, Any]) -> list[str]:
         """Write the files; return the lines that GitHub reads from the standard output.
@@ -51,13 +61,15 @@ class Outputs:
         if self.junit is not None:
             write_atomically(self.junit, junit(result))
         if self.gitlab_metrics is not None:
-            write_atomically(self.gitlab_metrics, openmetrics(result).encode("utf-8"))
+            write_atomically(self.gitlab_metrics, openmetrics(result).encode("utf-8", "backslashreplace"))
         if self.benchmark_json is not None:
-            write_atomically(self.benchmark_json, benchmark_json(result).encode("utf-8"))
+            write_atomically(self.benchmark_json, benchmark_json(result).encode("utf-8", "backslashreplace"))
         return self._to_github(markdown(result), annotations(result))
 
-    def refuse(self, message: str) -> list[str]:
+    def refuse(self, message: str, exit_code: int) -> list[str]:
         """Write the message where there is no result, so that a report which is only read does not look as if all were well.
+
+        The file of figures for github-action-benchmark holds none.
 
         Returns:
             The lines that GitHub reads from the standard output.
@@ -67,6 +79,10 @@ class Outputs:
         """
         if self.junit is not None:
             write_atomically(self.junit, junit_of_error(message))
+        if self.gitlab_metrics is not None:
+            write_atomically(self.gitlab_metrics, openmetrics_of_error(exit_code).encode("utf-8"))
+        if self.benchmark_json is not None:
+            write_atomically(self.benchmark_json, b"[]\n")
         return self._to_github(markdown_of_error(message), [error("edgekd gate", message)])
 
     def _to_github(self, page: str, lines: list[str]) -> list[str]:

@@ -34,5 +34,10 @@ def openmetrics(result: dict[str, Any]) -> str:
     return "\n".join([*lines, "# EOF", ""])
 
 
+def openmetrics_of_error(exit_code: int) -> str:
+    """Return the file's content where there is no result."""
+    return f"# TYPE edgekd_gate_exit_code gauge\nedgekd_gate_exit_code {exit_code}\n# EOF\n"
+
+
 def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -18,7 +18,8 @@ def headline(result: dict[str, Any]) -> str:
     model, session, machine = result["model"], result["session"], result["machine"]
     where = machine["board"] or machine["cpu_model"] or machine["architecture"]
     runtime = f"{session['runtime']} {session['version']}, threads {session['threads']}, " if session else ""
-    return f"{model['name']} ({model['precision']}) on {where}, {runtime}batch {model['batch']}"
+    name = "".join(one if one.isprintable() else "?" for one in model["name"])  # a line break could begin an annotation
+    return f"{name} ({model['precision']}) on {where}, {runtime}batch {model['batch']}"
 
 
 def notes(result: dict[str, Any]) -> list[str]:

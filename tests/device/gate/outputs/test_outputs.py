@@ -1,6 +1,7 @@
 """Each output, read back by a parser of its format."""
 
 import json
+import os
 import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -145,7 +146,11 @@ def test_a_gate_without_a_result_says_so_where_it_is_read(tmp_path: Path, monkey
     monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
     message = "figures.json holds no baseline for <this>: threads 1 there, 2 here"
-    (line,) = Outputs(junit=tmp_path / "gate.xml", github=True).refuse(message)
+    (tmp_path / "metrics.txt").write_text("edgekd_gate_exit_code 0\n")  # of a job that passed
+    outputs = Outputs(tmp_path / "gate.xml", tmp_path / "metrics.txt", tmp_path / "benchmark.json", github=True)
+    (line,) = outputs.refuse(message, 2)
+    assert "edgekd_gate_exit_code 2\n" in (tmp_path / "metrics.txt").read_text()
+    assert json.loads((tmp_path / "benchmark.json").read_text()) == []
     assert parse_command(line) == ("error", {"title": "edgekd gate"}, message)
     root = ElementTree.parse(tmp_path / "gate.xml").getroot()
     assert root.get("errors") == root.get("tests") == "1" and next(root.iter("error")).text == message
@@ -155,7 +160,23 @@ def test_a_gate_without_a_result_says_so_where_it_is_read(tmp_path: Path, monkey
 def test_paths_that_cannot_be_written_are_named_at_once(tmp_path: Path) -> None:
     same, other_way = tmp_path / "report", tmp_path / "." / ".." / tmp_path.name / "report"
     with pytest.raises(DeviceError, match="--junit and --benchmark-json would both write"):
-        Outputs(junit=same, benchmark_json=other_way).check()
+        Outputs(junit=same, benchmark_json=other_way).check([])
     with pytest.raises(DeviceError, match="it is a folder"):
-        Outputs(gitlab_metrics=tmp_path).check()
-    Outputs(same, tmp_path / "metrics", tmp_path / "benchmark").check()
+        Outputs(gitlab_metrics=tmp_path).check([])
+    Outputs(same, tmp_path / "metrics", tmp_path / "benchmark").check([])
+
+
+def test_nothing_that_is_read_is_overwritten(tmp_path: Path) -> None:
+    model, run = tmp_path / "model.onnx", tmp_path / "run"
+    run.mkdir()
+    for path in (model, run / "report.json", run / "gate.xml"):
+        path.write_text("x")
+    link = tmp_path / "link"
+    link.symlink_to(model)
+    for taken in (model, link, run / "report.json"):
+        with pytest.raises(DeviceError, match="belongs to what is gated"):
+            Outputs(junit=taken).check([model, run])
+    Outputs(junit=run / "gate.xml", gitlab_metrics=run / "new").check([model, run])
+    with pytest.raises(DeviceError, match="no regular file"):
+        Outputs(junit=Path(os.devnull)).refuse("message", 3)
+    assert not Path(os.devnull).is_file()

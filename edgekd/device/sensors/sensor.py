@@ -37,8 +37,10 @@ class PowerSample:
         Raises:
             CheckFailed: It is not finite, below 0, or a megawatt.
         """
-        if not math.isfinite(self.time_s) or not 0 <= self.power_w < _MOST_W:
-            raise CheckFailed(f"{self.power_w:g} W at {self.time_s:g} s is no power that a board takes")
+        if not math.isfinite(self.time_s):
+            raise CheckFailed(f"{self.time_s:g} s is no time")
+        if not 0 <= self.power_w < _MOST_W:
+            raise CheckFailed(f"{self.power_w:g} W is no power that a board takes")
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ def test_json_has_null_for_numbers_that_are_not_finite() -> None:
 class Steady(PowerSensor):
     """A board that takes 3 W, until it is pulled out after so many readings."""
 
-    name, covers, interval_s = "steady", "the board", 0.005
+    name, covers, interval_s = "steady", "the board", 0.05
 
     def __init__(self, lasts: float = np.inf) -> None:
         self.readings, self.lasts = 0, lasts

@@ -67,7 +67,7 @@ def test_lines_that_are_no_samples_are_left_out(line: Line) -> None:
     line.text = b"\nhello\n3.5 W at 5 V\n"
     with SerialMeter(line.path) as meter:
         meter.begin()
-        time.sleep(0.1)
+        time.sleep(0.8)
         assert meter.end().watts == pytest.approx(3.5)
 
 

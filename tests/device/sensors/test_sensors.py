@@ -105,5 +105,5 @@ def test_where_there_is_none_every_reason_is_given(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(sensors, "_FINDERS", {"one": lambda: "no one", "three": lambda: "no three"})
     sensor = find_sensor("auto")
     assert isinstance(sensor, AbsentSensor)
-    with pytest.raises(CheckFailed, match="energy is not measured: no one; no three"):
+    with pytest.raises(CheckFailed, match="^no one; no three$"):
         sensor.begin()

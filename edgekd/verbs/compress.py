@@ -26,7 +26,14 @@ from edgekd.run import Run, code_version
 from edgekd.state import OnnxForm, PreparedForm
 from edgekd.verbs.accuracy_drop import limits_on_accuracy, missed_remarks, sample_remarks, stage_verdicts
 from edgekd.verbs.plan import check_order
-from edgekd.verbs.remarks import disturbed_remarks, float_remarks, late_remarks, parity_remarks, slower_remarks, worse_remarks
+from edgekd.verbs.remarks import (
+    disturbed_remarks,
+    float_remarks,
+    late_remarks,
+    parity_remarks,
+    slower_remarks,
+    worse_remarks,
+)
 
 REPORT_SCHEMA = 1
 PARITY_SAMPLES = 512

@@ -52,6 +52,7 @@ def test_it_renders_quietly_and_its_numbers_are_those_of_the_report(
     assert shown.column(STAGES, "as parent")["distill"].text.split()[0] == "~0.99"
     assert shown.column("The numbers of this plot", "p50")["prune"].value == 0.117
     assert "The same without prune, enlarged" in shown.text
+    assert "(5.19 to 5.41), in one process" in shown.text and "edgekd compare times several" in shown.text
     assert list(shown.column("The numbers of the enlarged plot", "p50")) == ["baseline", "distill", "quantize"]
 
 

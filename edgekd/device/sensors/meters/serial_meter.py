@@ -16,7 +16,8 @@ _NOT_BEFORE = r"(?<![\w.'+<>\ufffd-])(?<!\d:)"  # else it is the end of a longer
 _NOT_AFTER = r"(?![\w/*^·-]|\s*[:=]|[ .]h\b)"  # else it is another unit, or the label of what follows
 _WATTS = re.compile(rf"{_NOT_BEFORE}({NUMBER})\s*([mkuµμ]?)(?:W|[Ww]atts?){_NOT_AFTER}")
 _IN_WATTS = {"": 1.0, "k": 1e3, "m": 1e-3, "u": 1e-6, "µ": 1e-6, "μ": 1e-6}
-_LABELLED = re.compile(rf"[^\W\d_][^\d]*{NUMBER}.*\d\s*\w?(?:W|[Ww]atts?)\s+[-+.]?\d")  # V 5.0 W 3.25: units in front
+_BEHIND = re.compile(rf"\s+{NUMBER}")
+_IN_FRONT = re.compile(rf"[^\W\d_]+\s+{NUMBER}|.*\s{NUMBER}$")  # V 5.0 W 3.25: units may stand before their numbers
 _LAST = re.compile(rf"(?:^|[\s,;])({NUMBER})$")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _NOT_FINITE = re.compile(r"(?<![a-z])(nan|inf|infinity)(?![a-z])", re.IGNORECASE)
@@ -130,7 +131,7 @@ def power_of(line: str) -> float | None:
     if not any(character.isdigit() for character in line):
         return None
     found = list(_WATTS.finditer(line)) or list(_LAST.finditer("" if re.search(r"[^\W\d_]", line) else line))
-    if len(found) != 1 or _LABELLED.match(line):
+    if len(found) != 1 or (_BEHIND.match(line, found[0].end()) and _IN_FRONT.match(line)):
         raise ValueError("which number is the power? Let the meter write one with its unit, such as 3.25 W")
     number, unit = found[0][1], (*found[0].groups(), "")[1]
     before = re.search(r"([\d.]*\d),$", line[: found[0].start(1)])

@@ -132,7 +132,8 @@ def test_a_line_that_tells_no_power_is_named(text: bytes, message: str, line: Li
         ("1.5e-3 W", 1.5e-3),
         ("3250 uW", 3.25e-3),
         ("3250 µW", 3.25e-3),
-        ("0.00325 kW 25", 3.25),
+        ("0.00325 kW, 25", 3.25),
+        ("power: 3.25 W 25 C", 3.25),
         ("power: 3.25 Watts, 25 C", 3.25),
         ("3.25 W 7.1 Wh 25 °C", 3.25),
         ("ready", None),
@@ -151,7 +152,15 @@ def test_a_comma_that_may_be_a_decimal_one_is_refused(unclear: str) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        *("W: 3.25 Wh: 7.1", "V: 5.0 W: 3.25", "V=5 W=3", "V 5.0 W 3.25 A 0.65"),  # units in front
+        *(
+            "W: 3.25 Wh: 7.1",
+            "V: 5.0 W: 3.25",
+            "V=5 W=3",
+            "V 5.0 W 3.25 A 0.65",
+            "V 5 W 3 ok",
+            "1 V 5 W 3 A 1",
+            "0.00325 kW 25",
+        ),  # units in front
         *("7.1 Wh", "7.1 W h", "7.1 W/h", "3 J", "3 MW", "25 C", "5.02 V 0.4 A 2.008"),  # no power has its unit
         *("now 3 W, most 5 W", "0x10 W", "3.2.5 W", "1'234 W", "<3 W", "12:25 W", "2.5 12:00:01", "3.\ufffd5 W"),
     ],

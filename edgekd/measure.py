@@ -12,6 +12,7 @@ from edgekd.context import Context
 from edgekd.device.comparison import Interleaved
 from edgekd.device.errors import DeviceError
 from edgekd.device.launches import launcher
+from edgekd.device.launches.noise import disturbances, noise_between, read_counters
 from edgekd.device.launches.subject import subject_of
 from edgekd.device.machine import Machine
 from edgekd.device.runtimes import runtime_version
@@ -31,11 +32,15 @@ _SHORT_S, _ENERGY_S = 0.01, 10.0  # of the timed calls: what memory needs, what 
 
 @dataclass(frozen=True)
 class Measured:
-    """The figures of every file by its name, and its score and speed against parent and baseline."""
+    """The figures of every file by its name, and its score and speed against parent and baseline.
+
+    `disturbances` is what other work on the machine did while the latencies were measured, in words.
+    """
 
     machine: Machine
     figures: dict[str, dict[str, Figure]]
     comparisons: dict[str, dict[str, Any]]
+    disturbances: tuple[str, ...]
 
 
 def obtain_figures(run: Run, context: Context, chain: Sequence[Step], exported: Path | None) -> Measured:
@@ -73,7 +78,7 @@ def obtain_figures(run: Run, context: Context, chain: Sequence[Step], exported: 
                 }
                 for role, other in others.items()
             }
-    return Measured(machine, figures, comparisons)
+    return Measured(machine, figures, comparisons, tuple(timed["disturbances"]))
 
 
 def _macs(path: Path) -> Figure:
@@ -92,8 +97,12 @@ def _zeros(path: Path) -> Figure:
 
 def timings_of(
     run: Run, context: Context, files: dict[str, Path], signature: Signature, machine: Machine
-) -> dict[str, dict[str, Any]]:
-    """Time the files in one interleaved session, equal files once; return latencies, and speed-ups [file][other]."""
+) -> dict[str, Any]:
+    """Time the files in one interleaved session, equal files once.
+
+    Returns:
+        `latency` by file, `speedups` as [file][other], and `disturbances`, what of the machine disturbed it.
+    """
     hashes = {name: sha256(path) for name, path in files.items()}
     first = {digest: name for name, digest in reversed(hashes.items())}
     distinct = {name: files[name] for name in first.values()}
@@ -102,10 +111,13 @@ def timings_of(
 
     def measure() -> dict[str, Any]:
         run.log(f"measure: one inference of each of {', '.join(files)}, interleaved")
+        before = read_counters()
         session = host.time_files(distinct, runtime, signature, threads)
+        noise = noise_between(before, read_counters()).to_dict()
         return {
             "latency": {name: session.latency(name).to_dict() for name in distinct},
             "speedups": {one: {other: _speedup(session, other, one) for other in distinct} for one in distinct},
+            "disturbances": disturbances([noise]),
         }
 
     key = {
@@ -119,6 +131,7 @@ def timings_of(
     return {
         "latency": {name: timed["latency"][alias[name]] for name in files},
         "speedups": {one: {other: timed["speedups"][alias[one]][alias[other]] for other in files} for one in files},
+        "disturbances": timed["disturbances"],
     }
 
 

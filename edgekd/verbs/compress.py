@@ -26,7 +26,14 @@ from edgekd.run import Run, code_version
 from edgekd.state import OnnxForm, PreparedForm
 from edgekd.verbs.accuracy_drop import limits_on_accuracy, missed_remarks, sample_remarks, stage_verdicts
 from edgekd.verbs.plan import check_order
-from edgekd.verbs.remarks import float_remarks, late_remarks, parity_remarks, slower_remarks, worse_remarks
+from edgekd.verbs.remarks import (
+    disturbed_remarks,
+    float_remarks,
+    late_remarks,
+    parity_remarks,
+    slower_remarks,
+    worse_remarks,
+)
 
 REPORT_SCHEMA = 1
 PARITY_SAMPLES = 512
@@ -154,6 +161,7 @@ def _one_target(run: Run, prepared: Prepared, context: Context, artifact: Path) 
         *parity_remarks(checked),
         *missed_remarks(chain, verdicts),
         *sample_remarks(run, limits_on_accuracy(chain, prepared.budget), chain[0], context),
+        *disturbed_remarks(measured.disturbances),
         *worse_remarks(chain, figures, context.metric),
         *(slower_remarks(chain, comparisons.get(end, {}), prepared.directory, own=own) if timed else []),
         *(late_remarks(chain, figures, comparisons) if timed and own else []),

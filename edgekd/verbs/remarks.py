@@ -53,6 +53,16 @@ def slower_remarks(chain: Sequence[Step], final: dict[str, Any], run: Path, *, o
     ]
 
 
+def disturbed_remarks(disturbances: Sequence[str]) -> list[str]:
+    """Return a remark where other work disturbed the machine while it timed the files: intervals do not know of it."""
+    if not disturbances:
+        return []
+    return [
+        f"while the latencies were measured, {'; '.join(disturbances)}: p95 and p50 may be higher than their intervals "
+        "tell, `times as fast` suffers less; measure again on a quiet machine"
+    ]
+
+
 def worse_remarks(chain: Sequence[Step], figures: Mapping[str, Mapping[str, Figure]], metric: Metric) -> list[str]:
     """Return a remark for every distillation whose score lies on the bad side of the interval of the step before it."""
     remarks = []

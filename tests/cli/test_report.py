@@ -53,6 +53,8 @@ def test_nothing_but_a_page_is_overwritten(cli: Cli, quantized: Path) -> None:
     for place, words in (
         (quantized / "report.json", "report.json exists and is no HTML page"),
         (quantized / "artifact/model.onnx", "model.onnx exists and is no HTML page"),
+        (quantized / "artifact/page.html", "page.html would go to the device with the artifact in"),
+        (quantized / "artifact/new/page.html", "page.html would go to the device with the artifact in"),
         (quantized / "run.json/page.html", "run.json is no folder"),
         ("notes.json", "notes.json exists and is no HTML page"),
         ("/dev/null", "no file that can be overwritten"),

@@ -62,13 +62,13 @@ def test_absent_figures_are_said_to_be_absent(tmp_path: Path) -> None:
         "energy": None,
         "layers": None,
         "sustained": None,
-        "energy_absent": "energy is not measured: no RAPL counter",
+        "energy_absent": "no RAPL counter",
         "warnings": ["busy"],
         "before": read_machine(tmp_path).to_dict(),
     }
     text = profile_text(result)
     assert text.count("not enough calls") == 3 and "not known here" in text and "no interval" in text
-    assert "energy        not measured: no RAPL counter" in text
+    assert "energy        no RAPL counter" in text
     assert "end to end    the model's preprocessing is not known" in text
     assert "instructions  not counted: not asked for" in text and "--layers" not in text and "--sustained" not in text
     assert "throughput    the model was exported with a fixed batch" in text
@@ -88,7 +88,7 @@ def test_json_has_null_for_numbers_that_are_not_finite() -> None:
 class Steady(PowerSensor):
     """A board that takes 3 W, until it is pulled out after so many readings."""
 
-    name, covers, interval_s = "steady", "the board", 0.005
+    name, covers, interval_s = "steady", "the board", 0.05
 
     def __init__(self, lasts: float = np.inf) -> None:
         self.readings, self.lasts = 0, lasts

@@ -1,7 +1,10 @@
 """What `compress` leaves in its directory: only what was checked, and nothing of an earlier request."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +48,21 @@ def test_other_preprocessing_is_another_score(folder: Path) -> None:
     sidecar = folder / "model.toml"
     sidecar.write_text(sidecar.read_text().replace("mean = [0.2860]", "mean = [5.0]"))
     assert score(compress(folder)[0]) < first - 5
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="a process cannot be tied to a core here")
+def test_other_work_while_it_timed_is_a_remark(folder: Path) -> None:
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])  # on the same core
+    try:
+        (result,) = compress(folder)
+    finally:
+        busy.kill()
+        busy.wait()
+        os.sched_setaffinity(0, cores)
+    (remark,) = [one for one in result.report["remarks"] if one.startswith("while the latencies were measured")]
+    assert "it waited for a core" in remark and "measure again on a quiet machine" in remark
 
 
 def test_the_file_that_takes_bytes_is_scored_itself(folder: Path) -> None:

@@ -26,4 +26,4 @@ class AbsentSensor(Sensor):
         raise self._refusal()
 
     def _refusal(self) -> CheckFailed:
-        return CheckFailed(f"energy is not measured: {self.reason}")
+        return CheckFailed(self.reason)

@@ -21,7 +21,7 @@ import numpy as np
 from ..errors import CheckFailed
 
 _MOST_W = 1e6
-_LONGEST_GAP_S, _LONGEST_GAP_INTERVALS = 0.5, 2.5
+_LONGEST_GAP_S, _LONGEST_GAP_SHARE, _LONGEST_GAP_INTERVALS = 0.5, 0.25, 2.5
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,10 @@ class PowerSample:
         Raises:
             CheckFailed: It is not finite, below 0, or a megawatt.
         """
-        if not math.isfinite(self.time_s) or not 0 <= self.power_w < _MOST_W:
-            raise CheckFailed(f"{self.power_w:g} W at {self.time_s:g} s is no power that a board takes")
+        if not math.isfinite(self.time_s):
+            raise CheckFailed(f"{self.time_s:g} s is no time")
+        if not 0 <= self.power_w < _MOST_W:
+            raise CheckFailed(f"{self.power_w:g} W is no power that a board takes")
 
 
 @dataclass(frozen=True)
@@ -183,9 +185,12 @@ class EnergyCounter(Sensor):
         return Window(joules, ended_s - self._began_s, 2)
 
 
-def longest_gap_s(interval_s: float) -> float:
-    """Return for how long a sensor with such an interval may give no sample, in seconds, before it counts as stalled."""
-    return max(_LONGEST_GAP_S, _LONGEST_GAP_INTERVALS * interval_s)
+def longest_gap_s(interval_s: float, window_s: float = math.inf) -> float:
+    """Return for how long a sensor with such an interval may give no sample, in seconds, before it counts as stalled.
+
+    That is 0.5 s or a quarter of the window, or two and a half intervals where they are longer.
+    """
+    return max(min(_LONGEST_GAP_S, _LONGEST_GAP_SHARE * window_s), _LONGEST_GAP_INTERVALS * interval_s)
 
 
 def integrate(samples: Sequence[PowerSample], began_s: float, ended_s: float, interval_s: float) -> Window:
@@ -207,6 +212,6 @@ def integrate(samples: Sequence[PowerSample], began_s: float, ended_s: float, in
     steps = np.diff(times)
     if steps.min() < 0:
         raise CheckFailed("the times of the sensor's samples run backwards")
-    if steps.max() > longest_gap_s(interval_s):
+    if steps.max() > longest_gap_s(interval_s, ended_s - began_s):
         raise CheckFailed(f"the sensor gave no sample for {steps.max():.2g} of {ended_s - began_s:.2g} s: it stalled")
     return Window(float(np.sum(steps * (powers[1:] + powers[:-1]) / 2)), ended_s - began_s, len(inside))

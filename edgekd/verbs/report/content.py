@@ -182,7 +182,8 @@ def _add(targets: Sequence[TargetContent], found: Evidence, path: Path) -> None:
         )
     for target in about:
         if isinstance(found, Profile):
-            target.profiles.append(found)
+            if found not in target.profiles:  # the same file may be named twice
+                target.profiles.append(found)
         else:
             target.noise = found
 

@@ -1,6 +1,7 @@
 """What other commands tell of an artifact with `--json`: profile, diagnose, and inspect --sensitivity."""
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
 
@@ -8,23 +9,28 @@ from edgekd.errors import InputError
 from edgekd.verbs.report.reading import checked, read_object
 from edgekd.verbs.report.run_report import Read
 
+Milliseconds = Annotated[float, Field(ge=0, le=1e9)]  # up to days: what is beyond is no measurement
+Quantity = Annotated[float, Field(ge=0, le=1e15)]
+Change = Annotated[float, Field(ge=-1e15, le=1e15)]
+Count = Annotated[int, Field(ge=0, le=10**15)]
+
 
 class Node(Read):
     """A node that ran: median time in microseconds, and the element type that it computed with."""
 
     name: str
     operator: str
-    time_us: float
-    share: float
+    time_us: Quantity
+    share: Quantity
     dtype: str | None = None
 
 
 class LayerTimes(Read):
     """The nodes that ran, in their order, and the share of time in integers and in rounding and layout."""
 
-    total_us: float
-    integer_share: float
-    conversion_share: float
+    total_us: Quantity
+    integer_share: Quantity
+    conversion_share: Quantity
     nodes: tuple[Node, ...] = Field(min_length=1)
 
 
@@ -48,79 +54,95 @@ class RuntimeOfProfile(Read):
 class LatencyOfProfile(Read):
     """Latency in milliseconds, as `edgekd.device.latency.Latency` has it."""
 
-    n: int
-    p50_ms: float
-    p50_low_ms: float | None = None
-    p50_high_ms: float | None = None
-    p90_ms: float | None = None
-    p95_ms: float | None = None
-    p95_low_ms: float | None = None
-    p95_high_ms: float | None = None
-    p99_ms: float | None = None
-    cpu_ms: float | None = None
+    n: Count
+    p50_ms: Milliseconds
+    p50_low_ms: Milliseconds | None = None
+    p50_high_ms: Milliseconds | None = None
+    p90_ms: Milliseconds | None = None
+    p95_ms: Milliseconds | None = None
+    p95_low_ms: Milliseconds | None = None
+    p95_high_ms: Milliseconds | None = None
+    p99_ms: Milliseconds | None = None
+    min_ms: Milliseconds | None = None
+    mean_ms: Milliseconds | None = None
+    mean_low_ms: Milliseconds | None = None
+    mean_high_ms: Milliseconds | None = None
+    max_ms: Milliseconds | None = None
+    std_ms: Milliseconds | None = None
+    cpu_ms: Milliseconds | None = None
+
+
+class ColdStart(Read):
+    """What the first answer takes: to open the model, and the first call."""
+
+    load_ms: Milliseconds | None = None
+    first_call_ms: Milliseconds | None = None
 
 
 class EndToEnd(Read):
     """From a frame of bytes to the decision; medians of its parts in milliseconds, and the whole."""
 
     frame: tuple[int, int, int]
-    preprocess_p50_ms: float
-    runtime_p50_ms: float
-    postprocess_p50_ms: float
+    preprocess_p50_ms: Milliseconds
+    runtime_p50_ms: Milliseconds
+    postprocess_p50_ms: Milliseconds
     latency: LatencyOfProfile
-    frames_per_second: float
+    frames_per_second: Quantity
 
 
 class Batch(Read):
     """Several samples in a call."""
 
-    batch: int
-    p50_ms: float
-    samples_per_second: float
+    batch: Count
+    p50_ms: Milliseconds
+    samples_per_second: Quantity
 
 
 class Instructions(Read):
     """Instructions of a call: the median, and between what half of all calls lie."""
 
-    per_call: float
-    low: float
-    high: float
-    calls: int
+    per_call: Quantity
+    low: Quantity
+    high: Quantity
+    calls: Count
     counter: str
     how: str
 
 
 class EnergyOfProfile(Read):
-    """Energy of a call in millijoules, as `edgekd.device.energy.Energy` has it."""
+    """Energy of a call in millijoules, and power in watts, as `edgekd.device.energy.Energy` has them."""
 
     sensor: str
     covers: str
-    samples: int
-    total_mj: float
-    total_low_mj: float
-    total_high_mj: float
-    above_idle_mj: float
-    above_idle_low_mj: float
-    above_idle_high_mj: float
+    samples: Count
+    idle_w: Quantity | None = None
+    busy_w: Quantity | None = None
+    total_mj: Quantity
+    total_low_mj: Change
+    total_high_mj: Change
+    above_idle_mj: Change
+    above_idle_low_mj: Change
+    above_idle_high_mj: Change
 
 
 class Window(Read):
     """One of the windows of a long run; `to_s` is its end."""
 
-    to_s: float
-    p50_ms: float
-    p95_ms: float
-    temperature_celsius: float | None = None
-    clock_mhz: float | None = None
+    to_s: Quantity
+    p50_ms: Milliseconds
+    p95_ms: Milliseconds
+    temperature_celsius: Change | None = None
+    clock_mhz: Quantity | None = None
+    throttled: tuple[str, ...] | None = None
 
 
 class Sustained(Read):
     """A long run."""
 
     windows: tuple[Window, ...]
-    first_p50_ms: float
-    steady_p50_ms: float
-    slowdown_percent: float
+    first_p50_ms: Milliseconds
+    steady_p50_ms: Milliseconds
+    slowdown_percent: Change
 
 
 class MachineOfProfile(Read):
@@ -144,13 +166,15 @@ class Profile(Read):
 
     artifact: Identity
     session: RuntimeOfProfile
-    batch: int
+    batch: Count
     latency: LatencyOfProfile | None = None
     latency_absent: str | None = None
     end_to_end: EndToEnd | None = None
+    cold_start: ColdStart | None = None
     throughput: tuple[Batch, ...] | None = None
+    throughput_ended: str | None = None
     instructions: Instructions | None = None
-    peak_memory_mib: float | None = None
+    peak_memory_mib: Quantity | None = None
     energy: EnergyOfProfile | None = None
     energy_absent: str | None = None
     layers: LayerTimes | None = None
@@ -176,7 +200,7 @@ class LayerNoise(Read):
 
     sha256: str
     data: str
-    samples: int
+    samples: Count
     metric: str
     unit: str
     float_score: float
@@ -207,7 +231,7 @@ class ChannelSensitivity(Read):
 
     metric: str
     unit: str
-    samples: int
+    samples: Count
     granularity: int
     score: float
     groups: tuple[CutGroup, ...]

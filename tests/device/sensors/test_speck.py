@@ -33,6 +33,8 @@ def test_rails_are_added_up() -> None:
     readings = [(rail, watts) for _ in range(100) for rail, watts in ((0, 0.001), (2, 0.003))]
     window = window_of(readings, seconds=2.0)
     assert window.joules == pytest.approx(0.008) and window.samples == 200 and window.watts == pytest.approx(0.004)
-    for stalled in (readings[:80], readings[::2] + readings[1:20:2], []):
-        with pytest.raises(CheckFailed, match="fewer than 50 readings of a rail in 2 s"):
+    for stalled in (readings[:150], readings[::2] + readings[1:20:2], []):
+        with pytest.raises(CheckFailed, match="fewer than 80 readings of a rail in 2 s"):
             window_of(stalled, seconds=2.0)
+    with pytest.raises(CheckFailed, match="nan W is no power"):
+        window_of([*readings, (0, float("nan"))], seconds=2.0)

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from edgekd.errors import InputError
+
 from .browser import Document, browse, needs_chromium
 from .conftest import REASON, Write, measured
 
@@ -50,6 +52,7 @@ def test_it_renders_quietly_and_its_numbers_are_those_of_the_report(
     assert shown.column(STAGES, "as parent")["distill"].text.split()[0] == "~0.99"
     assert shown.column("The numbers of this plot", "p50")["prune"].value == 0.117
     assert "The same without prune, enlarged" in shown.text
+    assert "(5.19 to 5.41), in one process" in shown.text and "edgekd compare times several" in shown.text
     assert list(shown.column("The numbers of the enlarged plot", "p50")) == ["baseline", "distill", "quantize"]
 
 
@@ -82,19 +85,22 @@ def profile(nodes: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "artifact": {"name": "resnet8", "precision": "int8", "model_sha256": "a" * 64}, "batch": 1,
         "session": {"runtime": "onnxruntime", "version": "1.23", "provider": "CPUExecutionProvider", "threads": "1"},
-        "latency": {"n": 300, "p50_ms": 0.91, "p50_low_ms": 0.9, "p50_high_ms": 0.92, "p95_ms": 1.2, "p95_low_ms": 1.1, "p95_high_ms": 1.3},
+        "latency": {"n": 300, "p50_ms": 0.91, "p50_low_ms": 0.9, "p50_high_ms": 0.92, "p95_ms": 1.2, "p95_low_ms": 1.1, "p95_high_ms": 1.3,
+                    "min_ms": 0.8, "mean_ms": 0.95, "mean_low_ms": 0.94, "mean_high_ms": 0.96, "max_ms": 2.5, "std_ms": 0.12},
+        "cold_start": {"load_ms": 18.0, "first_call_ms": 4.4}, "throughput_ended": "twice as many no longer pay",
         "peak_memory_mib": 61.5, "energy_absent": None, "throughput": [{"batch": 4, "p50_ms": 3.0, "samples_per_second": 1250.0}],
         "end_to_end": {
             "frame": [480, 640, 3], "preprocess_p50_ms": 2.0, "runtime_p50_ms": 0.9, "postprocess_p50_ms": 0.1,
             "latency": {"n": 200, "p50_ms": 3.1}, "frames_per_second": 320.0,
         },
         "energy": {
-            "sensor": "pi5-pmic", "covers": "the board", "samples": 400, "total_mj": 4.21, "total_low_mj": 4.1, "total_high_mj": 4.3,
+            "sensor": "pi5-pmic", "covers": "the board", "samples": 400, "busy_w": 4.6, "idle_w": 2.9, "total_mj": 4.21, "total_low_mj": 4.1, "total_high_mj": 4.3,
             "above_idle_mj": 1.5, "above_idle_low_mj": 1.4, "above_idle_high_mj": 1.6,
         },
         "layers": {"total_us": 30.0, "integer_share": 0.7, "conversion_share": 0.1, "nodes": nodes},
         "sustained": {
-            "windows": [{"to_s": 60.0 * n, "p50_ms": 0.9 + n / 10, "p95_ms": 1.4, "temperature_celsius": 60.0 + n} for n in (1, 2, 3, 4)],
+            "windows": [{"to_s": 60.0 * n, "p50_ms": 0.9 + n / 10, "p95_ms": 1.4, "temperature_celsius": 60.0 + n,
+                         "throttled": ["throttled"] if n > 2 else []} for n in (1, 2, 3, 4)],
             "first_p50_ms": 1.0, "steady_p50_ms": 1.3, "slowdown_percent": 30.0,
         },
         "warnings": ["the firmware slows the board down: throttled"],
@@ -109,20 +115,43 @@ def test_a_board_s_profile_is_shown_as_its_own(write: Write, report: dict[str, A
     ]
     path = tmp_path / "profile.json"
     path.write_text(json.dumps(profile(nodes)), encoding="utf-8")
-    page, _ = write(report, evidence=(path,))
+    page, content = write(report, evidence=(path, path))  # named twice, shown once
+    assert len(content["targets"][0]["profiles"]) == 1
     shown = Document(page.read_text(encoding="utf-8"))
     board = shown.column("Raspberry Pi 5 Model B", "value")
     assert {name: cell.value for name, cell in board.items()} == {
         "latency p50, ms": 0.91, "latency p95, ms": 1.2, "peak memory, MiB": 61.5, "energy of a call, mJ": 4.21, "above idle, mJ": 1.5,
         "from a frame of 640 x 480 to the decision, p50, ms": 3.1, "of it preprocessing, ms": 2.0, "of it postprocessing, ms": 0.1,
-        "frames a second": 320.0, "samples a second, batch 4": 1250.0,
+        "frames a second": 320.0, "samples a second, batch 4": 1250.0, "load time, ms": 18.0, "first call, ms": 4.4,
+        "shortest call, ms": 0.8, "mean, ms": 0.95, "longest call, ms": 2.5, "standard deviation, ms": 0.12,
+        "power while calls run, W": 4.6, "power at rest, W": 2.9,
     }  # fmt: skip
+    assert shown.column("Raspberry Pi 5 Model B", "interval")["mean, ms"].text.strip() == "0.940 to 0.960"
+    assert "No larger batch was measured: twice as many no longer pay." in shown.text
+    assert "the firmware slowed it down in 2 of 4 windows" in shown.text
+    assert [cell.text.strip() for cell in shown.column("every window", "slowed down").values()] == [
+        "no",
+        "no",
+        "throttled",
+        "throttled",
+    ]
     assert "p90, p99: absent: 300 calls are too few" in shown.text and "the firmware slows the board down" in shown.text
     assert [cell.value for cell in shown.column("every node", "time").values()] == [9.0]  # both are called a
     assert "onnxruntime 1.23, Raspberry Pi 5 Model B, 1 thread" in shown.text
     assert [cell.value for cell in shown.column("every window", "p50").values()] == [1.0, 1.1, 1.2, 1.3]
     svg = page.read_text(encoding="utf-8")
     assert ">a (2)<" in svg and svg.count("rounding and layout: 9 µs") == 1
+
+
+@pytest.mark.parametrize("p50_ms", [-5.0, 1e308])
+def test_a_time_that_nobody_measured_is_refused(
+    p50_ms: float, write: Write, report: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "profile.json"
+    content = profile([{"name": "a", "operator": "Conv", "time_us": 21.0, "share": 0.7, "dtype": "uint8"}])
+    path.write_text(json.dumps({**content, "latency": {"n": 300, "p50_ms": p50_ms}}), encoding="utf-8")
+    with pytest.raises(InputError, match=r"profile.json: latency.p50_ms"):
+        write(report, evidence=(path,))
 
 
 def test_energy_above_idle_that_is_lost_in_noise_is_no_number(

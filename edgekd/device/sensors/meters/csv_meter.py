@@ -5,12 +5,13 @@ Its header has a column of seconds since 1970 (`time_s`) and one of watts (`powe
 
 import csv
 import os
+import re
 import time
 from pathlib import Path
 
 from ...errors import CheckFailed, DeviceError
 from ..sensor import PowerSample
-from .meter import Meter
+from .meter import NUMBER, Meter
 
 _TIME, _POWER = "time_s", "power_w"
 _CHUNK_BYTES = 1 << 20
@@ -28,8 +29,8 @@ class CsvMeter(Meter):
         except OSError as error:
             raise DeviceError(f"{path} cannot be read: {error.strerror}") from error
         columns = [name.strip() for name in header.split(",")]
-        if not {_TIME, _POWER} <= set(columns):
-            raise DeviceError(f"{path} needs the columns {_TIME} (since 1970) and {_POWER}, separated by commas")
+        if [columns.count(name) for name in (_TIME, _POWER)] != [1, 1]:
+            raise DeviceError(f"{path} needs one column {_TIME} (since 1970) and one {_POWER}, separated by commas")
         self._fields, self._time, self._power = len(columns), columns.index(_TIME), columns.index(_POWER)
 
     def now_s(self) -> float:
@@ -75,12 +76,21 @@ class CsvMeter(Meter):
         self._line += 1
         try:
             (fields,) = csv.reader([line.decode("utf-8")])
+            if not any(field.strip() for field in fields):
+                raise ValueError("it is empty")
             if len(fields) != self._fields:
-                raise ValueError(f"{len(fields)} fields, the header has {self._fields} (is that a decimal comma?)")
-            found = PowerSample(float(fields[self._time]), float(fields[self._power]))
+                comma = " (is that a decimal comma?)" if len(fields) > self._fields else ""
+                raise ValueError(f"{len(fields)} fields, the header has {self._fields}{comma}")
+            found = PowerSample(_number(fields[self._time], _TIME), _number(fields[self._power], _POWER))
             if found.time_s < self._last_s:
                 raise ValueError("its time is before that of the line above")
         except (ValueError, csv.Error, CheckFailed) as error:
             raise CheckFailed(f"{self._path}, line {self._line}: {error}") from error
         self._last_s = found.time_s
         return found
+
+
+def _number(field: str, column: str) -> float:
+    if not re.fullmatch(NUMBER, field.strip()):
+        raise ValueError(f"{column} is {'missing' if not field.strip() else f'no number: {field[:80]!r}'}")
+    return float(field)

@@ -8,6 +8,7 @@ from pathlib import Path
 from ...errors import CheckFailed
 from ..sensor import PowerSample, Sensor, Window, integrate, longest_gap_s
 
+NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
 _HEARD = 3  # samples that tell the interval
 _LISTEN_S, _PATIENCE_S = 1.5, 10.0  # at least, for lines may come in bursts; and at most
 _LOOK_S = 0.02

@@ -10,11 +10,16 @@ from pathlib import Path
 
 from ...errors import CheckFailed, DeviceError
 from ..sensor import PowerSample
-from .meter import Meter
+from .meter import NUMBER, Meter
 
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-_WATTS = re.compile(rf"({_NUMBER})\s*(m?)W\b")
-_LAST = re.compile(rf"({_NUMBER})(?!.*\d)")
+_NOT_BEFORE = r"(?<![\w.'+<>\ufffd-])(?<!\d:)"  # else it is the end of a longer number, a time, or a bound
+_NOT_AFTER = r"(?![\w/*^·-]|\s*[:=]|[ .]h\b)"  # else it is another unit, or the label of what follows
+_WATTS = re.compile(rf"{_NOT_BEFORE}({NUMBER})\s*([mkuµμ]?)(?:W|[Ww]atts?){_NOT_AFTER}")
+_IN_WATTS = {"": 1.0, "k": 1e3, "m": 1e-3, "u": 1e-6, "µ": 1e-6, "μ": 1e-6}
+_BEHIND = re.compile(rf"\s+{NUMBER}")
+_IN_FRONT = re.compile(rf"[^\W\d_]+\s+{NUMBER}|.*\s{NUMBER}$")  # V 5.0 W 3.25: units may stand before their numbers
+_LAST = re.compile(rf"(?:^|[\s,;])({NUMBER})$")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _NOT_FINITE = re.compile(r"(?<![a-z])(nan|inf|infinity)(?![a-z])", re.IGNORECASE)
 _LONGEST_LINE = 4096
 _LOOK_MS = 100
@@ -99,7 +104,7 @@ class SerialMeter(Meter):
             for line in lines:
                 number += 1
                 if number > 1:  # the first may have begun before
-                    self._take(now_s, line.decode("ascii", errors="replace").strip(), number)
+                    self._take(now_s, line.decode("utf-8", errors="replace").strip(), number)
 
     def _take(self, now_s: float, line: str, number: int) -> None:
         try:
@@ -111,21 +116,28 @@ class SerialMeter(Meter):
 
 
 def power_of(line: str) -> float | None:
-    """Return the watts that a line tells: the last number before `W` or `mW`, else its last number; None where it has none.
+    """Return the watts that a line tells; None where it has no number.
+
+    They are its one number with a unit of power behind (W, mW, uW, kW, Watt, Watts), or the last of a line without letters.
 
     Raises:
-        ValueError: They are not finite, or a comma before them may be a decimal one or one of thousands.
+        ValueError: There is no such number or more than one, it is not finite, a comma before it may be a decimal one or one of
+            thousands, or there are control characters, as from a meter that paints a screen.
     """
+    if _CONTROL.search(line):
+        raise ValueError("it holds control characters: is the line's speed right?")
     if _NOT_FINITE.search(line):
         raise ValueError("that is no number")
-    found = list(_WATTS.finditer(line)) or list(_LAST.finditer(line))
-    if not found:
+    if not any(character.isdigit() for character in line):
         return None
-    number = found[-1][1]
-    before = re.search(r"([\d.]*\d),$", line[: found[-1].start()])
+    found = list(_WATTS.finditer(line)) or list(_LAST.finditer("" if re.search(r"[^\W\d_]", line) else line))
+    if len(found) != 1 or (_BEHIND.match(line, found[0].end()) and _IN_FRONT.match(line)):
+        raise ValueError("which number is the power? Let the meter write one with its unit, such as 3.25 W")
+    number, unit = found[0][1], (*found[0].groups(), "")[1]
+    before = re.search(r"([\d.]*\d),$", line[: found[0].start(1)])
     if before and number[0].isdigit() and _is_unclear(before[1], number):
         raise ValueError("is the comma a decimal one? Let the meter write a point, or a space after each comma")
-    return float(number) * (1e-3 if "m" in found[-1].groups() else 1.0)
+    return float(number) * _IN_WATTS[unit]
 
 
 def _is_unclear(before: str, number: str) -> bool:

@@ -6,7 +6,16 @@ from edgekd.report.page.blocks import Block, Cell, Head, Items, Plot, Section, T
 from edgekd.report.page.numbers import decimals, shown, span
 from edgekd.report.page.plots.lines import lines
 from edgekd.verbs.report import TargetContent
-from edgekd.verbs.report.evidence import Batch, EndToEnd, EnergyOfProfile, Instructions, Profile, Sustained
+from edgekd.verbs.report.evidence import (
+    Batch,
+    ColdStart,
+    EndToEnd,
+    EnergyOfProfile,
+    Instructions,
+    Profile,
+    Sustained,
+    Window,
+)
 
 Row = list[Cell] | None
 
@@ -37,6 +46,7 @@ def _machine(profile: Profile) -> list[Block]:
     memory = _row("peak memory, MiB", profile.peak_memory_mib)
     rows = [
         *_times(profile),
+        *_cold_start(profile.cold_start),
         memory,
         *_energy(profile.energy),
         *_frames(profile.end_to_end),
@@ -47,6 +57,8 @@ def _machine(profile: Profile) -> list[Block]:
     if profile.instructions is not None:
         blocks.append(_instructions(profile.instructions, on))
     blocks += [Text(reason) for reason in _absences(profile)]
+    if profile.throughput_ended:
+        blocks.append(Text(f"No larger batch was measured: {profile.throughput_ended}."))
     if profile.warnings:
         blocks.append(Items(profile.warnings))
     if profile.sustained is not None and profile.sustained.windows:
@@ -63,7 +75,20 @@ def _times(profile: Profile) -> list[Row]:
         _row("latency p90, ms", latency.p90_ms, samples=latency.n),
         _row("latency p95, ms", latency.p95_ms, latency.p95_low_ms, latency.p95_high_ms, latency.n),
         _row("latency p99, ms", latency.p99_ms, samples=latency.n),
+        _row("shortest call, ms", latency.min_ms, samples=latency.n),
+        _row("mean, ms", latency.mean_ms, latency.mean_low_ms, latency.mean_high_ms, latency.n),
+        _row("longest call, ms", latency.max_ms, samples=latency.n),
+        _row("standard deviation, ms", latency.std_ms, samples=latency.n),
         _row("CPU time of a call, ms", latency.cpu_ms, samples=latency.n),
+    ]
+
+
+def _cold_start(found: ColdStart | None) -> list[Row]:
+    if found is None:
+        return []
+    return [
+        _row("load time, ms", found.load_ms, samples=1),
+        _row("first call, ms", found.first_call_ms, samples=1),
     ]
 
 
@@ -75,7 +100,12 @@ def _energy(energy: EnergyOfProfile | None) -> list[Row]:
     if low <= 0 and above is not None:
         interval = Cell(span(low, high, decimals(max(-low, high))))
         above = [above[0], Cell("not distinguishable from rest"), interval, above[3]]
-    return [_row("energy of a call, mJ", energy.total_mj, energy.total_low_mj, energy.total_high_mj, samples), above]
+    return [
+        _row("energy of a call, mJ", energy.total_mj, energy.total_low_mj, energy.total_high_mj, samples),
+        above,
+        _row("power while calls run, W", energy.busy_w),
+        _row("power at rest, W", energy.idle_w),
+    ]
 
 
 def _frames(found: EndToEnd | None) -> list[Row]:
@@ -147,20 +177,28 @@ def _sustained(found: Sustained, machine: str) -> Plot:
         f"p50 {shown(found.first_p50_ms)} ms in the first window, {shown(found.steady_p50_ms)} ms in the steady state "
         f"({found.slowdown_percent:+.1f} %)"
     )
+    slowed = [one for one in windows if one.throttled]
+    if slowed:
+        text += f"; the firmware slowed it down in {len(slowed)} of {len(windows)} windows"
     heads = [
         Head("until", unit),
         Head("p50", "ms"),
         Head("p95", "ms"),
         Head("temperature", "°C"),
         Head("clock", "MHz"),
+        Head("slowed down by firmware", number=False),
     ]
     body = [
         [Cell(f"{end:.1f}", end), Cell(shown(one.p50_ms), one.p50_ms), Cell(shown(one.p95_ms), one.p95_ms),
-         _optional(one.temperature_celsius, 1), _optional(one.clock_mhz, 0)]
+         _optional(one.temperature_celsius, 1), _optional(one.clock_mhz, 0), Cell(_throttling(one))]
         for end, one in zip(ends, windows, strict=True)
     ]  # fmt: skip
     numbers = Table("The numbers of this plot: every window", heads, body, folded=True)
     return Plot(lines(ends, unit, known, f"Long run: {text}"), f"A long run on {machine}: {text}.", numbers)
+
+
+def _throttling(window: Window) -> str:
+    return "not read" if window.throttled is None else ", ".join(window.throttled) or "no"
 
 
 def _optional(value: float | None, places: int) -> Cell:

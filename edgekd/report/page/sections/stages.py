@@ -13,12 +13,19 @@ from edgekd.verbs.report.run_report import Compared, Comparison, RunReport, Stag
 _FIGURES = ("score", "size_kb", "macs", "parameters", "zeros", "latency_p50_ms", "latency_p95_ms")
 _SPARSE = 10  # % of zeros, from which on a network was masked
 
+_OF_ONE_PROCESS = (
+    "Intervals of times as fast are of rounds in one process and know too little of the spread between processes, a percent or "
+    "two: `edgekd compare` times several."
+)
+
 
 def stages(target: TargetContent) -> Section:
     """Return the section."""
     report = target.report
     rows = rows_of(report)
     blocks: list[Block] = [_table(report, rows)]
+    if len(rows) > 1:
+        blocks.append(Text(_OF_ONE_PROCESS))
     unclear = any(
         one is not None and one.speedup.verdict == "not distinguishable"
         for _, stage in rows

@@ -65,7 +65,7 @@ def _speed(compared: Comparison | None) -> str:
         return ""
     found = compared.speedup
     unclear = ", not distinguishable" if found.verdict == "not distinguishable" else ""
-    return f"{found.ratio:.2f} times as fast ({span(found.low, found.high, 2)}){unclear}"
+    return f"{found.ratio:.2f} times as fast ({span(found.low, found.high, 2)}){unclear}, in one process"
 
 
 def _obtained(report: RunReport) -> str:

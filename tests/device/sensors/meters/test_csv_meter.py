@@ -50,9 +50,9 @@ def test_the_samples_of_a_window_are_those_between_its_ends(path: Path, power: l
         power[0] = 4.0
         time.sleep(0.05)
         meter.begin()
-        time.sleep(0.2)
+        time.sleep(0.8)
         window = meter.end()
-        assert window.watts == pytest.approx(4.0) and 0.2 <= window.seconds < 0.4 and window.samples >= 5
+        assert window.watts == pytest.approx(4.0) and 0.8 <= window.seconds < 1.2 and window.samples >= 5
 
 
 def test_a_meter_that_falls_silent_gives_no_figure(path: Path, power: list[float]) -> None:
@@ -70,12 +70,16 @@ def test_a_meter_that_falls_silent_gives_no_figure(path: Path, power: list[float
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{now},two,5", "could not convert"),
-        ("{now},nan,5", "nan W"),
-        ("{now},inf,5", "inf W"),
-        ("{now},-2.5,5", "-2.5 W"),
-        ("{now},2,5,5", "4 fields, the header has 3"),
-        ("{now}", "1 fields"),
+        ("{now},two,5", "power_w is no number: 'two'"),
+        ("{now},3.25 W,5", "power_w is no number: '3.25 W'"),
+        ("{now},1_0,5", "power_w is no number: '1_0'"),
+        ("{now},nan,5", "power_w is no number: 'nan'"),
+        ("{now},1e999,5", "inf W is no power"),
+        ("{now},-2.5,5", "-2.5 W is no power"),
+        ("{now},,5", "power_w is missing"),
+        ("", "it is empty$"),
+        ("{now},2,5,5", "4 fields, the header has 3 .is that a decimal comma"),
+        ("{now}", "1 fields, the header has 3$"),
         ("1,2.5,5", "before that of the line above"),
         ('{now},"2.5,5', "1 fields|2 fields|unexpected end"),
     ],
@@ -129,10 +133,10 @@ def test_times_that_are_not_those_of_now_are_refused(first_s: float, path: Path)
     later.join()
 
 
-@pytest.mark.parametrize("header", ["time,watts\n", "time_s;power_w\n", ""])
+@pytest.mark.parametrize("header", ["time,watts\n", "time_s;power_w\n", "time_s,power_w,power_w\n", ""])
 def test_a_file_without_the_columns_is_no_meter(header: str, tmp_path: Path) -> None:
     path = tmp_path / "meter.csv"
     path.write_text(f"{header}1,2\n", encoding="utf-8")
-    with pytest.raises(DeviceError, match="needs the columns time_s") as refused:
+    with pytest.raises(DeviceError, match="needs one column time_s") as refused:
         CsvMeter(path)
     assert refused.value.exit_code == 2

@@ -21,7 +21,7 @@ class Line:
         self.controller, self.terminal = os.openpty()
         tty.setraw(self.terminal)
         self.path = Path(os.ttyname(self.terminal))
-        self.text, self.interval_s = b"12:00:01 5.02 V 0.4 A 2.008\n", 0.01
+        self.text, self.interval_s = b"12:00:01 5.02 V 0.4 A 2.008 W\n", 0.01
         self._stop = threading.Event()
         self._writer = threading.Thread(target=self._write)
         self._writer.start()
@@ -67,7 +67,7 @@ def test_lines_that_are_no_samples_are_left_out(line: Line) -> None:
     line.text = b"\nhello\n3.5 W at 5 V\n"
     with SerialMeter(line.path) as meter:
         meter.begin()
-        time.sleep(0.1)
+        time.sleep(0.8)
         assert meter.end().watts == pytest.approx(3.5)
 
 
@@ -106,6 +106,8 @@ def test_a_meter_that_falls_silent_gives_no_figure(line: Line) -> None:
         (b"3,25 W\n", "line 2, '3,25 W': is the comma a decimal one"),
         (b"12:00 nan W\n", "line 2, '12:00 nan W'"),
         (b"-3 W\n", "line 2, '-3 W'"),
+        (b"\x1b[2J3.25 W\n", "line 2, .*: it holds control characters"),
+        (b"3.25 J 25 C\n", "line 2, '3.25 J 25 C': which number is the power"),
         (b"x" * 5000, "no end of a line"),
     ],
 )
@@ -115,12 +117,54 @@ def test_a_line_that_tells_no_power_is_named(text: bytes, message: str, line: Li
         pass
 
 
-def test_the_power_of_a_line() -> None:
-    assert [power_of(line) for line in ("2.5", "5.02 V 0.4 A 2008 mW", "P=.5W, 5V", "1.5e-3 W", "5.0,0.4,2.008")] == [
-        2.5, 2.008, 0.5, 1.5e-3, 2.008,
-    ]  # fmt: skip
-    assert power_of("1023,2.5") == 2.5 and power_of("5, 3") == 3 and power_of("1;2,-3") == -3
-    assert power_of("ready") is None
-    for unclear in ("3,25", "1,234.5 W", "1.234,5 W", "P=3,25W", "5,0.4,2"):
-        with pytest.raises(ValueError, match="comma"):
-            power_of(unclear)
+@pytest.mark.parametrize(
+    ("line", "watts"),
+    [
+        ("2.5", 2.5),
+        ("12:00:01 2.5", 2.5),
+        ("5.0,0.4,2.008", 2.008),
+        ("1023,2.5", 2.5),
+        ("5, 3", 3),
+        ("1;2,-3", -3),
+        ("5.02 V 0.4 A 2008 mW", 2.008),
+        ("P=.5W, 5V", 0.5),
+        ("P:25 W", 25),
+        ("1.5e-3 W", 1.5e-3),
+        ("3250 uW", 3.25e-3),
+        ("3250 µW", 3.25e-3),
+        ("0.00325 kW, 25", 3.25),
+        ("power: 3.25 W 25 C", 3.25),
+        ("power: 3.25 Watts, 25 C", 3.25),
+        ("3.25 W 7.1 Wh 25 °C", 3.25),
+        ("ready", None),
+    ],
+)
+def test_the_power_of_a_line(line: str, watts: float | None) -> None:
+    assert power_of(line) == (None if watts is None else pytest.approx(watts))
+
+
+@pytest.mark.parametrize("unclear", ["3,25", "1,234.5 W", "1.234,5 W", "P=3,25W", "5,0.4,2"])
+def test_a_comma_that_may_be_a_decimal_one_is_refused(unclear: str) -> None:
+    with pytest.raises(ValueError, match="comma"):
+        power_of(unclear)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(
+            "W: 3.25 Wh: 7.1",
+            "V: 5.0 W: 3.25",
+            "V=5 W=3",
+            "V 5.0 W 3.25 A 0.65",
+            "V 5 W 3 ok",
+            "1 V 5 W 3 A 1",
+            "0.00325 kW 25",
+        ),  # units in front
+        *("7.1 Wh", "7.1 W h", "7.1 W/h", "3 J", "3 MW", "25 C", "5.02 V 0.4 A 2.008"),  # no power has its unit
+        *("now 3 W, most 5 W", "0x10 W", "3.2.5 W", "1'234 W", "<3 W", "12:25 W", "2.5 12:00:01", "3.\ufffd5 W"),
+    ],
+)
+def test_a_line_of_which_the_power_is_not_certain_is_refused(line: str) -> None:
+    with pytest.raises(ValueError, match="which number is the power"):
+        power_of(line)

@@ -67,10 +67,10 @@ def _execute(options: argparse.Namespace) -> int:
     folder: Path = options.artifact or _artifact_folder()
     code = 0
     if options.command == "run":
-        result = commands.run(folder, options.input, options.output)
+        result = commands.run(folder, options.input, options.output, options.time_limit)
         text = printing.run_text(result)
     elif options.command == "verify":
-        result = commands.verify(folder)
+        result = commands.verify(folder, options.time_limit)
         text = printing.verify_text(result)
     elif options.command in ("gate", "baseline"):
         result, text, code = execute(options, folder)
@@ -139,12 +139,22 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         dest="command", required=True, metavar="{run,verify,profile,compare,gate,baseline}"
     )
+    duration = _checked(seconds)
+    limited = argparse.ArgumentParser(add_help=False)
+    limited.add_argument(
+        "--time-limit",
+        type=duration,
+        default=600.0,
+        metavar="TIME",
+        help="of the process that runs it, before it is ended (default: 10m)",
+    )
 
-    run = commands.add_parser("run", parents=[common], help="run the model")
+    run = commands.add_parser("run", parents=[common, limited], help="run the model")
     run.add_argument("--input", type=Path, metavar="FILE", help=".npy or .npz (default: the self-check samples)")
     run.add_argument("--output", type=Path, metavar="FILE", help="write the output arrays to this .npz")
 
-    commands.add_parser("verify", parents=[common], help="check the files and that results are those of the host")
+    verified = "check the files and that results are those of the host"
+    commands.add_parser("verify", parents=[common, limited], help=verified)
 
     timing = argparse.ArgumentParser(add_help=False)
     timing.add_argument("--threads", type=int, default=1, metavar="N", help="threads of the runtime (default: 1)")
@@ -171,7 +181,6 @@ def _parser() -> argparse.ArgumentParser:
     profile = commands.add_parser(
         "profile", parents=[common, timing, session], help="measure latency, memory and energy"
     )
-    duration = _checked(seconds)
     limit = "of a process that measures, before it is ended (default: 10m and ten times as long as it measures)"
     profile.add_argument(
         "--duration", type=duration, default=10.0, metavar="TIME", help="longest, such as 10s or 1m (default: 10s)"

@@ -16,6 +16,8 @@ from .streams import drop_output, open_closed
 
 _SENSORS = "of energy: auto, none, ina3221, tegrastats, pi5-pmic, rapl, nvml, nvml:NUMBER, speck or meter:FILE"  # the module needs numpy
 
+_OUTPUTS = ("output", "junit", "gitlab_metrics", "benchmark_json")  # options that name a file to be written
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return the exit code.
@@ -59,6 +61,7 @@ def _execute(options: argparse.Namespace) -> int:
         from .imx500 import PACKED, profile_camera
         from .launches.profiler import profile
         from .launches.subject import subject_of
+        from .manifest import refuse_own_file
         from .profile import ProfileSettings
     except ModuleNotFoundError as error:
         if error.name != "numpy":
@@ -66,6 +69,12 @@ def _execute(options: argparse.Namespace) -> int:
         raise RuntimeMissing("numpy is not installed: pip install numpy") from error
     folder: Path = options.artifact or _artifact_folder()
     code = 0
+    for name in _OUTPUTS:
+        output: Path | None = getattr(options, name, None)
+        if output is not None:
+            check_folder_of(output)
+            if folder.is_dir():  # the camera's network is a file
+                refuse_own_file(output, folder)
     if options.command == "run":
         result = commands.run(folder, options.input, options.output, options.time_limit)
         text = printing.run_text(result)
@@ -96,8 +105,6 @@ def _execute(options: argparse.Namespace) -> int:
             sustained_s=options.sustained,
             limit_s=options.time_limit,
         )
-        if options.output is not None:
-            check_folder_of(options.output)
         if folder.suffix == PACKED:
             result = profile_camera(folder, settings.duration_s)
         else:

@@ -165,6 +165,18 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
             raise CheckFailed(f"{name} in {folder} is not the file that was exported: copy the artifact folder again")
 
 
+def refuse_own_file(path: Path, folder: Path) -> None:
+    """Check that a result would not take the place of a file of the artifact.
+
+    Raises:
+        DeviceError: It would, or the manifest cannot be read.
+    """
+    for name in (MANIFEST_NAME, *read_manifest(folder).files):
+        own = folder / name
+        if path.resolve() == own.resolve() or (path.exists() and own.exists() and path.samefile(own)):
+            raise DeviceError(f"cannot write {path}: it is the artifact's own {name}; name another file")
+
+
 def _files(value: Any, where: str) -> dict[str, FileEntry]:
     entries = fields.mapping(value, where).items()
     return {fields.file_name(name, where): _file_entry(entry, f"{where}.{name}") for name, entry in entries}

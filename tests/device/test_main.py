@@ -128,6 +128,27 @@ def test_profile_cannot_write_where_there_is_no_folder(artifact: Path, tmp_path:
     assert_refused(result, 2, "cannot write")
 
 
+@pytest.mark.parametrize(
+    ("command", "own"),
+    [
+        (("profile", "--output"), "manifest.json"),
+        (("profile", "--output"), "model.onnx"),
+        (("run", "--output"), "run.pyz"),
+        (("gate", "--budget", "size=1MB", "--junit"), "samples.npz"),
+        (("baseline", "update", "--output"), "manifest.json"),
+    ],
+)
+def test_no_result_takes_the_place_of_the_artifact_s_own_file(
+    artifact: Path, tmp_path: Path, command: tuple[str, ...], own: str
+) -> None:
+    before = (artifact / own).read_bytes()
+    link = tmp_path / "link"
+    link.symlink_to(artifact)
+    for path in (artifact / own, link / own):
+        assert_refused(start(artifact, *command, str(path)), 2, f"it is the artifact's own {own}")
+    assert (artifact / own).read_bytes() == before
+
+
 def test_artifact_folder_may_be_moved_and_read_only(artifact: Path, tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere" / "a folder"
     moved.parent.mkdir()

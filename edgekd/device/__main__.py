@@ -46,6 +46,10 @@ def main(arguments: list[str] | None = None) -> int:
             f"{error.filename or 'the result cannot be written'}: {error.strerror or error}",
             CheckFailed.exit_code,
         )
+    except MemoryError as error:
+        if options.debug:
+            raise
+        message, code = f"out of memory: {error}", CheckFailed.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return CheckFailed.exit_code

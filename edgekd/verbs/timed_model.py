@@ -31,7 +31,8 @@ def launchable(
 
     Raises:
         DeviceError: the artifact cannot be read, or the batch or a shape does not fit.
-        InputError: it is neither.
+        InputError: it is neither, or the model has no inputs.
+        CheckFailed: the inputs are too large for this machine.
     """
     if path.is_dir() or not path.exists():
         return subject_of(artifact_folder(path), batch, runtime, shapes)
@@ -47,6 +48,8 @@ def launchable(
         )
     graph = load_onnx(path)
     inputs, fixed = input_tensors(graph), fixed_batch(graph)
+    if not inputs:
+        raise InputError(f"{path}: the model has no inputs, so there is no call to time")
     if not batched(inputs) and batch not in (None, fixed):
         raise InputError(f"{path} has a fixed batch of {fixed}: use --batch {fixed}")
     given = shapes_of(shapes, inputs, batch)

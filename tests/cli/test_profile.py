@@ -50,6 +50,21 @@ def test_what_the_device_half_refuses_is_bad_input(exported: Path) -> None:
         profiling.profile(exported, profiles.ProfileSettings(threads=0))
 
 
+def test_a_model_whose_inputs_no_memory_holds_and_one_without_any(cli: Cli, tmp_path: Path) -> None:
+    relu = helper.make_node("Relu", ["x"], ["y"])
+    huge = save_onnx(tmp_path / "huge.onnx", [relu], [100_000, 100_000, 100])
+    model = onnx.load(huge)
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((2, 3), np.float32), "x"))
+    del model.graph.input[:]
+    onnx.save(model, tmp_path / "closed.onnx")
+    for command in ("profile", "compare"):
+        told = cli(command, huge, *([huge] if command == "compare" else []))
+        assert told.code == 3 and "the inputs of a call take 7.45e+03 GiB" in told.err and told.err.count("\n") == 1
+        closed = [tmp_path / "closed.onnx"] * (2 if command == "compare" else 1)
+        told = cli(command, *closed)
+        assert told.code == 2 and "the model has no inputs" in told.err and told.err.count("\n") == 1
+
+
 def test_an_emulated_processor_is_refused(cli: Cli, exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 

@@ -73,6 +73,13 @@ def test_bad_input_is_exit_code_2(artifact: Path, tmp_path: Path) -> None:
     assert start(artifact).returncode == 2
 
 
+@pytest.mark.parametrize("size", [("--batch", "10000000000"), ("--shape", "2000000000x1x8x8")])
+def test_inputs_that_no_memory_holds(artifact: Path, size: tuple[str, str]) -> None:
+    assert_refused(
+        start(artifact, "profile", *size), 3, r"the inputs of a call take (954|2\.38e\+03) GiB, more than half of "
+    )
+
+
 def test_wrong_version_is_exit_code_4(make_artifact: MakeArtifact) -> None:
     folder = make_artifact(versions={"onnxruntime": ">=99"})
     assert_refused(start(folder, "verify"), 4, "pip install 'onnxruntime>=99'")

@@ -21,9 +21,9 @@ from .gate.evidence import Evidence
 from .gate.rounds import GateSettings, launch
 from .launches.noise import disturbances
 from .launches.profiler import identity_of
+from .launches.settings import longest_s
 from .launches.subject import Subject
 from .machine import read_machine, refuse_emulation, warnings
-from .profile import longest_s
 
 LAUNCHES = 10
 _FIGURES = {"latency-p50": "median", "cpu-time": "CPU time", "latency-min": "minimum"}

@@ -81,7 +81,7 @@ def repeated(array: Array, batch: int, dtype: str | None = None) -> Array:
         CheckFailed: They are too large for this machine.
     """
     samples = max(1, len(array))
-    refuse_too_large(batch * max(8, array.nbytes // samples))  # 8 of the row's number
+    refuse_too_large(batch * max(8, array.nbytes // samples))  # 8 for its number
     return np.ascontiguousarray(array[np.arange(batch) % samples], dtype=dtype)
 
 
@@ -148,9 +148,9 @@ def random_feeds(inputs: Iterable[TensorInfo], seed: int = 0) -> dict[str, Array
     Raises:
         CheckFailed: They are too large for this machine.
     """
-    refuse_too_large(
-        sum(8 * math.prod(int(size) for size in info.shape) for info in inputs)
-    )  # drawn as 8 bytes a value
+    inputs = tuple(inputs)
+    values = sum(math.prod(int(size) for size in info.shape) for info in inputs)
+    refuse_too_large(8 * values)  # as which they are drawn, whatever they become
     generator = np.random.default_rng(seed)
 
     def draw(info: TensorInfo) -> Array:

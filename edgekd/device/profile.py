@@ -19,6 +19,7 @@ from .latency import Latency, measure
 from .launches.noise import disturbances, noise_between, read_counters
 from .launches.opened import Opened, open_model
 from .launches.process import answer, feeds_of
+from .launches.settings import MeasuringSettings, longest_s
 from .layers import profile_layers
 from .machine import Machine, peak_memory_mib, read_machine, warnings
 from .sensors import find_sensor
@@ -31,23 +32,18 @@ _DRIFT_PERCENT = 5.0
 _NO_TIME = "this machine's clock counts instructions: no time here is latency"
 _FIGURES = ("latency", "end_to_end", "energy", "instructions", "throughput", "layers", "sustained")
 _BESIDE_LATENCY = ("frames_per_second", "cold_start", "peak_memory_mib", "after")  # None without a reason of their own
-_PATIENCE_S, _PATIENCE = 600.0, 10.0
 
 
 @dataclass(frozen=True)
-class ProfileSettings:
+class ProfileSettings(MeasuringSettings):
     """What is measured.
 
-    `duration_s` is the longest time for the timed calls, and again for those whose energy is measured. `sensor` is a name of
-    `sensors`, `counter` one of `instructions`. `frame` is the width and height of the camera's frame. `throughput` adds larger
-    batches, `layers` the runtime's own profile, `sustained_s` a long run of so many seconds. A process that takes longer than
-    `limit_s` is ended; None is ten minutes and ten times as long as it measures.
+    `duration_s` is the longest time for the timed calls, and again for those whose energy is measured. `frame` is the width and
+    height of the camera's frame. `throughput` adds larger batches, `layers` the runtime's own profile, `sustained_s` a long run
+    of so many seconds. A process that takes longer than `limit_s` is ended; None is ten minutes and ten times as long as it
+    measures.
     """
 
-    duration_s: float = 10.0
-    threads: int = 1
-    sensor: str = "auto"
-    counter: str = "auto"
     frame: Size | None = None
     throughput: bool = False
     layers: bool = False
@@ -57,11 +53,6 @@ class ProfileSettings:
     def time_limit_s(self) -> float:
         """Return after how many seconds a process is ended."""
         return self.limit_s or longest_s(self.duration_s + (self.sustained_s or 0.0))
-
-
-def longest_s(duration_s: float) -> float:
-    """Return how many seconds a process that measures for so long may take at most, opening the model included."""
-    return _PATIENCE_S + _PATIENCE * duration_s
 
 
 def main(folder: str) -> None:

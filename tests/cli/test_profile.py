@@ -1,6 +1,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -8,6 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgekd.device import profile as profiles
+from edgekd.device.errors import DeviceError
 from edgekd.device.launches import profiler
 from edgekd.errors import InputError
 from edgekd.verbs import profile as profiling
@@ -46,8 +48,25 @@ def test_a_torch_file_is_told_to_be_exported_first(cli: Cli, model: Path) -> Non
 
 
 def test_what_the_device_half_refuses_is_bad_input(exported: Path) -> None:
-    with pytest.raises(InputError, match="threads must be 1 or more"):
-        profiling.profile(exported, profiles.ProfileSettings(threads=0))
+    with pytest.raises(InputError, match="a fixed batch|batch must be 1 or more"):
+        profiling.profile(exported, batch=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"threads": 0}, "--threads must be 1 to 1024, not 0"),
+        ({"threads": 5000}, "--threads must be 1 to 1024, not 5000"),
+        ({"duration_s": 0.0}, "--duration must be above 0"),
+        ({"sustained_s": -1.0}, "--sustained must be above 0"),
+        ({"limit_s": float("nan")}, "--time-limit must be above 0"),
+        ({"sensor": "ina321"}, "did you mean 'ina3221'"),
+        ({"counter": "abacus"}, "unknown counter"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(DeviceError, match=words):
+        profiles.ProfileSettings(**settings)
 
 
 def test_a_model_whose_inputs_no_memory_holds_and_one_without_any(cli: Cli, tmp_path: Path) -> None:

@@ -191,6 +191,9 @@ def test_an_interrupt_is_exit_code_3_as_on_the_host(
 def test_what_the_gate_cannot_take_is_exit_code_2(artifact: Path, tmp_path: Path) -> None:
     budget = ("gate", "--budget", "latency-p50=1s")
     assert_refused(start(artifact, *budget, "--threads", "5000"), 2, "--threads must be 1 to 1024, not 5000")
+    for command in (("profile",), ("compare", str(artifact))):
+        refused = start(artifact, *command, "--threads", "5000")
+        assert_refused(refused, 2, "--threads must be 1 to 1024, not 5000")
     onnx = str(artifact / "model.onnx")
     assert_refused(start(artifact, "gate", "--baseline", onnx), 2, "on the board it is an artifact folder or a .json")
     twice = ("--junit", "report", "--benchmark-json", "./report")

@@ -11,6 +11,7 @@ from .errors import CheckFailed, DeviceError, RuntimeMissing
 from .files import check_folder_of, write_atomically
 from .frame_size import frame_size
 from .gate.command import add_parsers, execute
+from .own_process import end_as_interrupted
 from .shapes import named_shape
 from .streams import drop_output, open_closed
 
@@ -26,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     installed.
     """
     open_closed()
+    end_as_interrupted()
     options = _parser().parse_args(arguments)
     try:
         code = _execute(options)

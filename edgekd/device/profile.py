@@ -13,12 +13,13 @@ from .energy import measure_energy
 from .errors import NOT_ASKED, CheckFailed, DeviceError, figure_or_reason
 from .feeds import batch_size
 from .instructions import find_counter, instructions_of_a_call
+from .instructions.callgrind import LIMIT_S
 from .instructions.counter import InstructionCounter, count_instructions
 from .instructions.instruction_clock import InstructionClock
 from .latency import Latency, measure
 from .launches.noise import disturbances, noise_between, read_counters
 from .launches.opened import Opened, open_model
-from .launches.process import answer, feeds_of
+from .launches.process import answer, counting_until, feeds_of
 from .launches.settings import MeasuringSettings, longest_s
 from .layers import profile_layers
 from .machine import Machine, peak_memory_mib, read_machine, warnings
@@ -60,11 +61,11 @@ def main(folder: str) -> None:
 
     def profiled(job: dict[str, Any], place: Path) -> dict[str, Any]:
         settings = ProfileSettings(**job["settings"])
-        before = read_machine()
+        until, before = counting_until(job), read_machine()
         sensor, counter = find_sensor(settings.sensor), find_counter(settings.counter)
         opened = open_model(job["models"]["candidate"], settings.threads)
         feeds = feeds_of("candidate", place)
-        return profile_opened(opened, feeds, before, sensor, counter, settings, partial(print, flush=True))
+        return profile_opened(opened, feeds, before, sensor, counter, settings, partial(print, flush=True), until)
 
     answer(folder, profiled)
 
@@ -77,10 +78,11 @@ def profile_opened(
     counter: InstructionCounter,
     settings: ProfileSettings,
     say: Say = lambda message: None,
+    until: float | None = None,
 ) -> dict[str, Any]:
     """Measure an opened model with these inputs; `before` is the machine before it was opened, `sensor` measures energy.
 
-    `say` takes a line before each part that takes long.
+    `say` takes a line before each part that takes long. Valgrind comes last and counts up to `until`, of `time.monotonic()`.
 
     A figure that cannot be obtained is None, and `<figure>_absent` says why; what stands beside the latency has no reason of its
     own. Larger batches are left to other processes. Where the machine's clock counts instructions, these are the only figure.
@@ -113,7 +115,8 @@ def profile_opened(
         return measure_energy(run, sensor, duration_s=duration_s, idle_s=duration_s / 2, say=say).to_dict()
 
     def instructions() -> dict[str, Any]:
-        return instructions_of_a_call(counter, run, opened.runtime, opened.file, feeds, settings.threads)
+        limit_s = LIMIT_S if until is None else until - time.monotonic()
+        return instructions_of_a_call(counter, run, opened.runtime, opened.file, feeds, settings.threads, limit_s)
 
     def layers() -> dict[str, Any]:
         if not settings.layers:
@@ -128,9 +131,9 @@ def profile_opened(
     parts = {
         "end_to_end": end_to_end,
         "energy": energy,
-        "instructions": instructions,
         "layers": layers,
         "sustained": sustained,
+        "instructions": instructions,
     }
     return {
         **described,

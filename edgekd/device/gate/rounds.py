@@ -35,7 +35,8 @@ def measure_round(subjects: Mapping[str, Subject], settings: GateSettings, energ
 
     Raises:
         RuntimeMissing: The runtime is not installed, or has the wrong version.
-        CheckFailed: A launch crashed, was killed or took too long, or the runtime refuses a model.
+        DeviceError: The runtime refuses a model.
+        CheckFailed: A launch crashed, was killed or took too long.
     """
     evidence = Evidence()
     for number in range(settings.launches):

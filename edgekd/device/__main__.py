@@ -90,9 +90,10 @@ def _execute(options: argparse.Namespace) -> int:
     elif options.command in ("gate", "baseline"):
         result, text, code = execute(options, folder)
     elif options.command == "compare":
+        other = options.runtime if options.baseline_runtime is None else options.baseline_runtime
         result = compare(
             subject_of(folder, options.batch, options.runtime, options.shape),
-            subject_of(options.baseline, options.batch, options.baseline_runtime or options.runtime, options.shape),
+            subject_of(options.baseline, options.batch, other, options.shape),
             duration_s=options.duration,
             threads=options.threads,
             limit_s=options.time_limit,
@@ -139,8 +140,13 @@ def _print(text: str) -> None:
 
 def _artifact_folder() -> Path:
     """Return the folder that holds run.pyz, or the current one where this does not run from a run.pyz."""
+    from .manifest import MANIFEST_NAME  # numpy is needed
+
     archive = Path(__file__).parents[1]
-    return archive.parent if archive.is_file() else Path.cwd()
+    folder = archive.parent if archive.is_file() else Path.cwd()
+    if not (folder / MANIFEST_NAME).exists():
+        raise DeviceError(f"{folder} holds no {MANIFEST_NAME}: name the artifact folder with --artifact")
+    return folder
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -39,7 +39,8 @@ def open_artifact(folder: Path, threads: int = 1, runtime: str | None = None) ->
     verify_files(folder, manifest)
     if runtime in (None, manifest.runtime):
         check_versions(manifest)
-    session, load_ms = open_timed(runtime or manifest.runtime, folder / manifest.model_file, threads)
+    name = manifest.runtime if runtime is None else runtime
+    session, load_ms = open_timed(name, folder / manifest.model_file, threads)
     for role, stated, found in (
         ("inputs", manifest.inputs, session.inputs),
         ("outputs", manifest.outputs, session.outputs),

@@ -127,7 +127,10 @@ def read_manifest(folder: Path) -> Manifest:
         DeviceError: It is missing or wrong.
     """
     path = folder / MANIFEST_NAME
-    missing = f"{folder} holds no {MANIFEST_NAME}: name the artifact folder with --artifact"
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise DeviceError(f"{folder} {what}: an artifact folder is needed")
+    missing = f"{folder} holds no {MANIFEST_NAME}: it is no artifact folder"
     return Manifest.from_dict(read_json(path, missing))
 
 

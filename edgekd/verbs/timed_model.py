@@ -1,5 +1,6 @@
 """What is measured of an artifact or ONNX file, by a process of its own."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,20 +53,29 @@ def launchable(
         raise InputError(f"{path}: the model has no inputs, so there is no call to time")
     if not batched(inputs) and batch not in (None, fixed):
         raise InputError(f"{path} has a fixed batch of {fixed}: use --batch {fixed}")
+    external = external_files(path)
     given = shapes_of(shapes, inputs, batch)
     sized = [_sized(info, batch or 1, given.get(info.name)) for info in inputs]
     return Subject(
         name=path.stem,
         precision=precision_of(graph),
         target=None,
-        runtime=runtime or "onnxruntime",
+        runtime="onnxruntime" if runtime is None else runtime,
         file=path,
         folder=None,
-        sha256=sha256(path),
-        bytes=sum(file.stat().st_size for file in (path, *external_files(path))),
+        sha256=_sha256_of_all(path, external),
+        bytes=sum(file.stat().st_size for file in (path, *external)),
         feeds=random_feeds(sized, seed),
         batched=batched(inputs),
     )
+
+
+def _sha256_of_all(path: Path, external: Sequence[Path]) -> str:
+    """Return the file's SHA-256; with files of weights beside it that of their hashes, a line each, the file's own first."""
+    if not external:
+        return sha256(path)
+    lines = "".join(f"{sha256(file)}\n" for file in (path, *external))
+    return hashlib.sha256(lines.encode("ascii")).hexdigest()
 
 
 def _sized(info: TensorInfo, batch: int, given: Shape | None) -> TensorInfo:

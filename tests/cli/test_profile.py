@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -13,6 +14,7 @@ from edgekd.device.errors import DeviceError
 from edgekd.device.launches import profiler
 from edgekd.errors import InputError
 from edgekd.verbs import profile as profiling
+from edgekd.verbs.timed_model import launchable
 
 from .conftest import Cli
 
@@ -82,6 +84,21 @@ def test_a_model_whose_inputs_no_memory_holds_and_one_without_any(cli: Cli, tmp_
         closed = [tmp_path / "closed.onnx"] * (2 if command == "compare" else 1)
         told = cli(command, *closed)
         assert told.code == 2 and "the model has no inputs" in told.err and told.err.count("\n") == 1
+
+
+def test_the_hash_holds_the_weights_beside_the_file(exported: Path, tmp_path: Path) -> None:
+    plain = exported / "artifact/model.onnx"
+    found = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        file = tmp_path / name / "model.onnx"
+        onnx.save(onnx.load(plain), file, save_as_external_data=True, location="weights", size_threshold=0)
+        if name == "other":
+            weights = file.with_name("weights")
+            weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
+        found.append((launchable(file, None).sha256, file.read_bytes()))
+    assert found[0][1] == found[1][1] and found[0][0] != found[1][0]
+    assert launchable(plain, None).sha256 == hashlib.sha256(plain.read_bytes()).hexdigest()
 
 
 def test_an_emulated_processor_is_refused(cli: Cli, exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:

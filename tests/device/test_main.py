@@ -223,7 +223,15 @@ def test_compare(artifact: Path, tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     for words in ("by the median", "by the CPU time", "by the minimum", "95 % interval", "process 10 of 10"):
         assert words in result.stdout + result.stderr
-    assert_refused(start(artifact, "compare", str(tmp_path / "none")), 2, "none")
+    for wrong, words in (
+        ("none", "none does not exist: an"),
+        ("same/model.onnx", "model.onnx is a file: an"),
+        (".", "is no artifact"),
+    ):
+        assert_refused(start(artifact, "compare", str(tmp_path / wrong)), 2, words)
+    assert start(artifact, "compare", str(same), "--runtime", "").stderr.endswith(
+        "known: onnxruntime, openvino, tensorrt\n"
+    )
 
 
 @pytest.mark.parametrize("command", [("verify",), ("profile", "--duration", "0.2", "--sensor", "none")])

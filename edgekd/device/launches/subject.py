@@ -74,7 +74,7 @@ def subject_of(
         name=manifest.name,
         precision=manifest.precision,
         target=manifest.target,
-        runtime=runtime or manifest.runtime,
+        runtime=manifest.runtime if runtime is None else runtime,
         file=folder / manifest.model_file,
         folder=folder,
         sha256=manifest.files[manifest.model_file].sha256,

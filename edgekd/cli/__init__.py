@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from edgekd.device import streams
+from edgekd.device import own_process, streams
 
 # Name -> one line of help, here so that `edgekd --help` imports no command.
 COMMANDS = {
@@ -110,6 +110,7 @@ def main() -> None:
     not be decided (its figure is absent, or not distinguishable from the limit), 4 a required tool is missing.
     """
     streams.open_closed()
+    own_process.end_as_interrupted()
     debug = "--debug" in sys.argv[1:]
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     sys.exit(_run(arguments, debug=debug))

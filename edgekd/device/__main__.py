@@ -11,10 +11,13 @@ from .errors import CheckFailed, DeviceError, RuntimeMissing
 from .files import check_folder_of, write_atomically
 from .frame_size import frame_size
 from .gate.command import add_parsers, execute
+from .own_process import end_as_interrupted
 from .shapes import named_shape
 from .streams import drop_output, open_closed
 
 _SENSORS = "of energy: auto, none, ina3221, tegrastats, pi5-pmic, rapl, nvml, nvml:NUMBER, speck or meter:FILE"  # the module needs numpy
+
+_OUTPUTS = ("output", "junit", "gitlab_metrics", "benchmark_json")  # options that name a file to be written
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     installed.
     """
     open_closed()
+    end_as_interrupted()
     options = _parser().parse_args(arguments)
     try:
         code = _execute(options)
@@ -44,6 +48,10 @@ def main(arguments: list[str] | None = None) -> int:
             f"{error.filename or 'the result cannot be written'}: {error.strerror or error}",
             CheckFailed.exit_code,
         )
+    except MemoryError as error:
+        if options.debug:
+            raise
+        message, code = f"out of memory: {error}", CheckFailed.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return CheckFailed.exit_code
@@ -59,6 +67,7 @@ def _execute(options: argparse.Namespace) -> int:
         from .imx500 import PACKED, profile_camera
         from .launches.profiler import profile
         from .launches.subject import subject_of
+        from .manifest import refuse_own_file
         from .profile import ProfileSettings
     except ModuleNotFoundError as error:
         if error.name != "numpy":
@@ -66,18 +75,25 @@ def _execute(options: argparse.Namespace) -> int:
         raise RuntimeMissing("numpy is not installed: pip install numpy") from error
     folder: Path = options.artifact or _artifact_folder()
     code = 0
+    for name in _OUTPUTS:
+        output: Path | None = getattr(options, name, None)
+        if output is not None:
+            check_folder_of(output)
+            if folder.is_dir():  # the camera's network is a file
+                refuse_own_file(output, folder)
     if options.command == "run":
-        result = commands.run(folder, options.input, options.output)
+        result = commands.run(folder, options.input, options.output, options.time_limit)
         text = printing.run_text(result)
     elif options.command == "verify":
-        result = commands.verify(folder)
+        result = commands.verify(folder, options.time_limit)
         text = printing.verify_text(result)
     elif options.command in ("gate", "baseline"):
         result, text, code = execute(options, folder)
     elif options.command == "compare":
+        other = options.runtime if options.baseline_runtime is None else options.baseline_runtime
         result = compare(
             subject_of(folder, options.batch, options.runtime, options.shape),
-            subject_of(options.baseline, options.batch, options.baseline_runtime or options.runtime, options.shape),
+            subject_of(options.baseline, options.batch, other, options.shape),
             duration_s=options.duration,
             threads=options.threads,
             limit_s=options.time_limit,
@@ -96,8 +112,6 @@ def _execute(options: argparse.Namespace) -> int:
             sustained_s=options.sustained,
             limit_s=options.time_limit,
         )
-        if options.output is not None:
-            check_folder_of(options.output)
         if folder.suffix == PACKED:
             result = profile_camera(folder, settings.duration_s)
         else:
@@ -130,8 +144,13 @@ def _print(text: str) -> None:
 
 def _artifact_folder() -> Path:
     """Return the folder that holds run.pyz, or the current one where this does not run from a run.pyz."""
+    from .manifest import MANIFEST_NAME  # numpy is needed
+
     archive = Path(__file__).parents[1]
-    return archive.parent if archive.is_file() else Path.cwd()
+    folder = archive.parent if archive.is_file() else Path.cwd()
+    if not (folder / MANIFEST_NAME).exists():
+        raise DeviceError(f"{folder} holds no {MANIFEST_NAME}: name the artifact folder with --artifact")
+    return folder
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -143,12 +162,22 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         dest="command", required=True, metavar="{run,verify,profile,compare,gate,baseline}"
     )
+    duration = _checked(seconds)
+    limited = argparse.ArgumentParser(add_help=False)
+    limited.add_argument(
+        "--time-limit",
+        type=duration,
+        default=600.0,
+        metavar="TIME",
+        help="of the process that runs it, before it is ended (default: 10m)",
+    )
 
-    run = commands.add_parser("run", parents=[common], help="run the model")
+    run = commands.add_parser("run", parents=[common, limited], help="run the model")
     run.add_argument("--input", type=Path, metavar="FILE", help=".npy or .npz (default: the self-check samples)")
     run.add_argument("--output", type=Path, metavar="FILE", help="write the output arrays to this .npz")
 
-    commands.add_parser("verify", parents=[common], help="check the files and that results are those of the host")
+    verified = "check the files and that results are those of the host"
+    commands.add_parser("verify", parents=[common, limited], help=verified)
 
     timing = argparse.ArgumentParser(add_help=False)
     timing.add_argument("--threads", type=int, default=1, metavar="N", help="threads of the runtime (default: 1)")
@@ -175,7 +204,6 @@ def _parser() -> argparse.ArgumentParser:
     profile = commands.add_parser(
         "profile", parents=[common, timing, session], help="measure latency, memory and energy"
     )
-    duration = _checked(seconds)
     limit = "of a process that measures, before it is ended (default: 10m and ten times as long as it measures)"
     profile.add_argument(
         "--duration", type=duration, default=10.0, metavar="TIME", help="longest, such as 10s or 1m (default: 10s)"

@@ -1,7 +1,6 @@
 """Open an artifact: nothing runs until hashes, versions and the model's signature are what the manifest states."""
 
 import platform
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import numpy as np
 
 from .errors import CheckFailed, RuntimeMissing
 from .manifest import Manifest, read_manifest, verify_files
-from .runtimes import open_session, runtime_version
+from .runtimes import open_timed, runtime_version
 from .runtimes.session import Session, TensorInfo, same_signature
 from .versions import satisfies
 
@@ -40,9 +39,8 @@ def open_artifact(folder: Path, threads: int = 1, runtime: str | None = None) ->
     verify_files(folder, manifest)
     if runtime in (None, manifest.runtime):
         check_versions(manifest)
-    started = time.perf_counter()
-    session = open_session(runtime or manifest.runtime, folder / manifest.model_file, threads)
-    load_ms = (time.perf_counter() - started) * 1e3
+    name = manifest.runtime if runtime is None else runtime
+    session, load_ms = open_timed(name, folder / manifest.model_file, threads)
     for role, stated, found in (
         ("inputs", manifest.inputs, session.inputs),
         ("outputs", manifest.outputs, session.outputs),

@@ -21,9 +21,9 @@ from .gate.evidence import Evidence
 from .gate.rounds import GateSettings, launch
 from .launches.noise import disturbances
 from .launches.profiler import identity_of
+from .launches.settings import longest_s
 from .launches.subject import Subject
 from .machine import read_machine, refuse_emulation, warnings
-from .profile import longest_s
 
 LAUNCHES = 10
 _FIGURES = {"latency-p50": "median", "cpu-time": "CPU time", "latency-min": "minimum"}
@@ -49,9 +49,9 @@ def compare(
         say: Takes a line of what is going on.
 
     Raises:
-        DeviceError: The two take different batches, or the threads are out of range.
+        DeviceError: The two take different batches, the threads are out of range, or the runtime refuses a model.
         RuntimeMissing: A runtime is not installed, or has the wrong version.
-        CheckFailed: The processor is emulated, a model took its process along or too long, or the runtime refuses it.
+        CheckFailed: The processor is emulated, or a model took its process along or too long.
     """
     before = read_machine()
     refuse_emulation(before)

@@ -1,7 +1,7 @@
 r"""Which of several is faster, on a machine whose speed wanders?
 
 ```
-a a a | b b b | b b b | a a a | b b b | a a a ...     a block is about 30 ms of single timed calls
+a a a | b b b | b b b | a a a | b b b | a a a ...     a block is some 10 or 30 ms of single timed calls
  \____ pair ____/   \____ pair ____/   \__ pair ...     in every round each candidate has one block, in random order
 ```
 What slows the machine down for longer than a round slows all candidates alike, so the ratio within a round stays. Each

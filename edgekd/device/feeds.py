@@ -1,12 +1,14 @@
 """From a person's `.npy` or `.npz` file, or from the self-check samples, to what the model is fed."""
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from .arrays import Array, read_arrays
-from .errors import DeviceError
+from .errors import CheckFailed, DeviceError
+from .machine import available_memory_mib
 from .manifest import Manifest, Preprocessing
 from .preprocessing import normalize, resize_center_crop
 from .runtimes.session import TensorInfo, check_shape, misfit
@@ -58,6 +60,31 @@ def batch_size(feeds: dict[str, Array]) -> int:
     return int(next(iter(feeds.values())).shape[0])
 
 
+def refuse_too_large(needed_bytes: int) -> None:
+    """Check that the inputs of a call fit, before they are made: they are copied on their way to the runtime.
+
+    Raises:
+        CheckFailed: They take more than half of the memory that is free.
+    """
+    free_mib = available_memory_mib()
+    if free_mib is not None and needed_bytes > free_mib * 2**20 / 2:
+        raise CheckFailed(
+            f"the inputs of a call take {needed_bytes / 2**30:.3g} GiB, more than half of the {free_mib / 2**10:.3g} GiB of memory "
+            "that are free here: a smaller --batch or --shape takes less"
+        )
+
+
+def repeated(array: Array, batch: int, dtype: str | None = None) -> Array:
+    """Return so many samples, the given ones over and over.
+
+    Raises:
+        CheckFailed: They are too large for this machine.
+    """
+    samples = max(1, len(array))
+    refuse_too_large(batch * max(8, array.nbytes // samples))  # 8 for its number
+    return np.ascontiguousarray(array[np.arange(batch) % samples], dtype=dtype)
+
+
 def batch_of(inputs: dict[str, Array], manifest: Manifest, batch: int | None) -> dict[str, Array]:
     """Return `batch` samples, repeating the given ones where there are too few.
 
@@ -66,6 +93,7 @@ def batch_of(inputs: dict[str, Array], manifest: Manifest, batch: int | None) ->
 
     Raises:
         DeviceError: The model was exported with another batch.
+        CheckFailed: So many are too large for this machine.
     """
     if batch is not None and batch < 1:
         raise DeviceError(f"batch must be 1 or more, not {batch}")
@@ -77,8 +105,7 @@ def batch_of(inputs: dict[str, Array], manifest: Manifest, batch: int | None) ->
         fixed = size if isinstance(size, int) else None
         if fixed is not None and not free and batch not in (None, fixed):
             raise DeviceError(f"the model was exported with a fixed batch of {fixed}: use --batch {fixed}")
-        rows = np.arange(fixed or batch or 1) % max(1, len(array))
-        feeds[info.name] = np.ascontiguousarray(array[rows], dtype=info.dtype)
+        feeds[info.name] = repeated(array, fixed or batch or 1, info.dtype)
     return feeds
 
 
@@ -117,7 +144,13 @@ def random_feeds(inputs: Iterable[TensorInfo], seed: int = 0) -> dict[str, Array
     """Return random arrays for inputs without free axes: normally distributed, or 0 and 1 where they are integers.
 
     A padding mask leaves nothing out: attention over a sample that is padding alone is not a number.
+
+    Raises:
+        CheckFailed: They are too large for this machine.
     """
+    inputs = tuple(inputs)
+    values = sum(math.prod(int(size) for size in info.shape) for info in inputs)
+    refuse_too_large(8 * values)  # as which they are drawn, whatever they become
     generator = np.random.default_rng(seed)
 
     def draw(info: TensorInfo) -> Array:

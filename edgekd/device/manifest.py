@@ -127,7 +127,10 @@ def read_manifest(folder: Path) -> Manifest:
         DeviceError: It is missing or wrong.
     """
     path = folder / MANIFEST_NAME
-    missing = f"{folder} holds no {MANIFEST_NAME}: name the artifact folder with --artifact"
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise DeviceError(f"{folder} {what}: an artifact folder is needed")
+    missing = f"{folder} holds no {MANIFEST_NAME}: it is no artifact folder"
     return Manifest.from_dict(read_json(path, missing))
 
 
@@ -163,6 +166,18 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
             raise CheckFailed(f"cannot read {path}: {error}") from error
         if changed:
             raise CheckFailed(f"{name} in {folder} is not the file that was exported: copy the artifact folder again")
+
+
+def refuse_own_file(path: Path, folder: Path) -> None:
+    """Check that a result would not take the place of a file of the artifact.
+
+    Raises:
+        DeviceError: It would, or the manifest cannot be read.
+    """
+    for name in (MANIFEST_NAME, *read_manifest(folder).files):
+        own = folder / name
+        if path.resolve() == own.resolve() or (path.exists() and own.exists() and path.samefile(own)):
+            raise DeviceError(f"cannot write {path}: it is the artifact's own {name}; name another file")
 
 
 def _files(value: Any, where: str) -> dict[str, FileEntry]:

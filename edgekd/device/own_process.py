@@ -1,6 +1,7 @@
-"""A Python process that runs a module of this package, out of the same folders or `run.pyz` as this one."""
+"""A Python process that runs a module of this package, out of the same folders or `run.pyz` as this one; and how this one ends."""
 
 import json
+import signal
 import sys
 
 _CODE = (
@@ -12,3 +13,8 @@ _CODE = (
 def python_command(module: str, *arguments: str) -> list[str]:
     """Return the command that calls the function `main` of a module with these arguments."""
     return [sys.executable, "-c", _CODE, json.dumps(sys.path), module, *arguments]
+
+
+def end_as_interrupted() -> None:
+    """Let SIGTERM end this process as Ctrl-C does: temporary folders and the processes that it has started go with it."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -13,12 +13,14 @@ from .energy import measure_energy
 from .errors import NOT_ASKED, CheckFailed, DeviceError, figure_or_reason
 from .feeds import batch_size
 from .instructions import find_counter, instructions_of_a_call
+from .instructions.callgrind import LIMIT_S
 from .instructions.counter import InstructionCounter, count_instructions
 from .instructions.instruction_clock import InstructionClock
 from .latency import Latency, measure
 from .launches.noise import disturbances, noise_between, read_counters
 from .launches.opened import Opened, open_model
-from .launches.process import answer, feeds_of
+from .launches.process import answer, counting_until, feeds_of
+from .launches.settings import MeasuringSettings, longest_s
 from .layers import profile_layers
 from .machine import Machine, peak_memory_mib, read_machine, warnings
 from .sensors import find_sensor
@@ -31,23 +33,18 @@ _DRIFT_PERCENT = 5.0
 _NO_TIME = "this machine's clock counts instructions: no time here is latency"
 _FIGURES = ("latency", "end_to_end", "energy", "instructions", "throughput", "layers", "sustained")
 _BESIDE_LATENCY = ("frames_per_second", "cold_start", "peak_memory_mib", "after")  # None without a reason of their own
-_PATIENCE_S, _PATIENCE = 600.0, 10.0
 
 
 @dataclass(frozen=True)
-class ProfileSettings:
+class ProfileSettings(MeasuringSettings):
     """What is measured.
 
-    `duration_s` is the longest time for the timed calls, and again for those whose energy is measured. `sensor` is a name of
-    `sensors`, `counter` one of `instructions`. `frame` is the width and height of the camera's frame. `throughput` adds larger
-    batches, `layers` the runtime's own profile, `sustained_s` a long run of so many seconds. A process that takes longer than
-    `limit_s` is ended; None is ten minutes and ten times as long as it measures.
+    `duration_s` is the longest time for the timed calls, and again for those whose energy is measured. `frame` is the width and
+    height of the camera's frame. `throughput` adds larger batches, `layers` the runtime's own profile, `sustained_s` a long run
+    of so many seconds. A process that takes longer than `limit_s` is ended; None is ten minutes and ten times as long as it
+    measures.
     """
 
-    duration_s: float = 10.0
-    threads: int = 1
-    sensor: str = "auto"
-    counter: str = "auto"
     frame: Size | None = None
     throughput: bool = False
     layers: bool = False
@@ -59,21 +56,16 @@ class ProfileSettings:
         return self.limit_s or longest_s(self.duration_s + (self.sustained_s or 0.0))
 
 
-def longest_s(duration_s: float) -> float:
-    """Return how many seconds a process that measures for so long may take at most, opening the model included."""
-    return _PATIENCE_S + _PATIENCE * duration_s
-
-
 def main(folder: str) -> None:
     """Profile the model of the job in the folder, `candidate`; its settings are those of `ProfileSettings`."""
 
     def profiled(job: dict[str, Any], place: Path) -> dict[str, Any]:
         settings = ProfileSettings(**job["settings"])
-        before = read_machine()
+        until, before = counting_until(job), read_machine()
         sensor, counter = find_sensor(settings.sensor), find_counter(settings.counter)
         opened = open_model(job["models"]["candidate"], settings.threads)
         feeds = feeds_of("candidate", place)
-        return profile_opened(opened, feeds, before, sensor, counter, settings, partial(print, flush=True))
+        return profile_opened(opened, feeds, before, sensor, counter, settings, partial(print, flush=True), until)
 
     answer(folder, profiled)
 
@@ -86,10 +78,11 @@ def profile_opened(
     counter: InstructionCounter,
     settings: ProfileSettings,
     say: Say = lambda message: None,
+    until: float | None = None,
 ) -> dict[str, Any]:
     """Measure an opened model with these inputs; `before` is the machine before it was opened, `sensor` measures energy.
 
-    `say` takes a line before each part that takes long.
+    `say` takes a line before each part that takes long. Valgrind comes last and counts up to `until`, of `time.monotonic()`.
 
     A figure that cannot be obtained is None, and `<figure>_absent` says why; what stands beside the latency has no reason of its
     own. Larger batches are left to other processes. Where the machine's clock counts instructions, these are the only figure.
@@ -122,7 +115,8 @@ def profile_opened(
         return measure_energy(run, sensor, duration_s=duration_s, idle_s=duration_s / 2, say=say).to_dict()
 
     def instructions() -> dict[str, Any]:
-        return instructions_of_a_call(counter, run, opened.runtime, opened.file, feeds, settings.threads)
+        limit_s = LIMIT_S if until is None else until - time.monotonic()
+        return instructions_of_a_call(counter, run, opened.runtime, opened.file, feeds, settings.threads, limit_s)
 
     def layers() -> dict[str, Any]:
         if not settings.layers:
@@ -137,9 +131,9 @@ def profile_opened(
     parts = {
         "end_to_end": end_to_end,
         "energy": energy,
-        "instructions": instructions,
         "layers": layers,
         "sustained": sustained,
+        "instructions": instructions,
     }
     return {
         **described,

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from .errors import CheckFailed
+from .errors import DeviceError
 
 LARGEST_BATCH = 64
 _WORTH_IT = 1.05  # a batch twice as large must give so many times the samples a second for the search to go on
@@ -16,7 +16,7 @@ def profile_throughput(time_batch: Callable[[int], dict[str, Any]]) -> tuple[lis
         time_batch: Returns `latency` (of a call, as `Latency.to_dict` gives it) and `memory_mib` of a batch.
 
     Raises:
-        CheckFailed: Not even one sample can be run.
+        DeviceError: Not even one sample can be run.
     """
     found: list[dict[str, Any]] = []
     batch = 1
@@ -24,7 +24,7 @@ def profile_throughput(time_batch: Callable[[int], dict[str, Any]]) -> tuple[lis
     while batch <= LARGEST_BATCH:
         try:
             timed = time_batch(batch)
-        except CheckFailed as error:
+        except DeviceError as error:
             if not found:
                 raise
             ended = f"with {batch} samples {error}"

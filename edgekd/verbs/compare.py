@@ -34,7 +34,7 @@ def compare(
     """
     found = comparing.compare(
         launchable(candidate, batch, runtime, shapes=shapes),
-        launchable(baseline, batch, baseline_runtime or runtime, shapes=shapes),
+        launchable(baseline, batch, runtime if baseline_runtime is None else baseline_runtime, shapes=shapes),
         duration_s=duration_s,
         threads=threads,
         limit_s=limit_s,

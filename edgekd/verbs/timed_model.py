@@ -1,5 +1,6 @@
 """What is measured of an artifact or ONNX file, by a process of its own."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,7 +32,8 @@ def launchable(
 
     Raises:
         DeviceError: the artifact cannot be read, or the batch or a shape does not fit.
-        InputError: it is neither.
+        InputError: it is neither, or the model has no inputs.
+        CheckFailed: the inputs are too large for this machine.
     """
     if path.is_dir() or not path.exists():
         return subject_of(artifact_folder(path), batch, runtime, shapes)
@@ -47,22 +49,33 @@ def launchable(
         )
     graph = load_onnx(path)
     inputs, fixed = input_tensors(graph), fixed_batch(graph)
+    if not inputs:
+        raise InputError(f"{path}: the model has no inputs, so there is no call to time")
     if not batched(inputs) and batch not in (None, fixed):
         raise InputError(f"{path} has a fixed batch of {fixed}: use --batch {fixed}")
+    external = external_files(path)
     given = shapes_of(shapes, inputs, batch)
     sized = [_sized(info, batch or 1, given.get(info.name)) for info in inputs]
     return Subject(
         name=path.stem,
         precision=precision_of(graph),
         target=None,
-        runtime=runtime or "onnxruntime",
+        runtime="onnxruntime" if runtime is None else runtime,
         file=path,
         folder=None,
-        sha256=sha256(path),
-        bytes=sum(file.stat().st_size for file in (path, *external_files(path))),
+        sha256=_sha256_of_all(path, external),
+        bytes=sum(file.stat().st_size for file in (path, *external)),
         feeds=random_feeds(sized, seed),
         batched=batched(inputs),
     )
+
+
+def _sha256_of_all(path: Path, external: Sequence[Path]) -> str:
+    """Return the file's SHA-256; with files of weights beside it that of their hashes, a line each, the file's own first."""
+    if not external:
+        return sha256(path)
+    lines = "".join(f"{sha256(file)}\n" for file in (path, *external))
+    return hashlib.sha256(lines.encode("ascii")).hexdigest()
 
 
 def _sized(info: TensorInfo, batch: int, given: Shape | None) -> TensorInfo:

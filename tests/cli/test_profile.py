@@ -1,6 +1,8 @@
+import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -8,9 +10,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgekd.device import profile as profiles
+from edgekd.device.errors import DeviceError
 from edgekd.device.launches import profiler
 from edgekd.errors import InputError
 from edgekd.verbs import profile as profiling
+from edgekd.verbs.timed_model import launchable
 
 from .conftest import Cli
 
@@ -46,8 +50,55 @@ def test_a_torch_file_is_told_to_be_exported_first(cli: Cli, model: Path) -> Non
 
 
 def test_what_the_device_half_refuses_is_bad_input(exported: Path) -> None:
-    with pytest.raises(InputError, match="threads must be 1 or more"):
-        profiling.profile(exported, profiles.ProfileSettings(threads=0))
+    with pytest.raises(InputError, match="a fixed batch|batch must be 1 or more"):
+        profiling.profile(exported, batch=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"threads": 0}, "--threads must be 1 to 1024, not 0"),
+        ({"threads": 5000}, "--threads must be 1 to 1024, not 5000"),
+        ({"duration_s": 0.0}, "--duration must be above 0"),
+        ({"sustained_s": -1.0}, "--sustained must be above 0"),
+        ({"limit_s": float("nan")}, "--time-limit must be above 0"),
+        ({"sensor": "ina321"}, "did you mean 'ina3221'"),
+        ({"counter": "abacus"}, "unknown counter"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(DeviceError, match=words):
+        profiles.ProfileSettings(**settings)
+
+
+def test_a_model_whose_inputs_no_memory_holds_and_one_without_any(cli: Cli, tmp_path: Path) -> None:
+    relu = helper.make_node("Relu", ["x"], ["y"])
+    huge = save_onnx(tmp_path / "huge.onnx", [relu], [100_000, 100_000, 100])
+    model = onnx.load(huge)
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((2, 3), np.float32), "x"))
+    del model.graph.input[:]
+    onnx.save(model, tmp_path / "closed.onnx")
+    for command in ("profile", "compare"):
+        told = cli(command, huge, *([huge] if command == "compare" else []))
+        assert told.code == 3 and "the inputs of a call take 7.45e+03 GiB" in told.err and told.err.count("\n") == 1
+        closed = [tmp_path / "closed.onnx"] * (2 if command == "compare" else 1)
+        told = cli(command, *closed)
+        assert told.code == 2 and "the model has no inputs" in told.err and told.err.count("\n") == 1
+
+
+def test_the_hash_holds_the_weights_beside_the_file(exported: Path, tmp_path: Path) -> None:
+    plain = exported / "artifact/model.onnx"
+    found = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        file = tmp_path / name / "model.onnx"
+        onnx.save(onnx.load(plain), file, save_as_external_data=True, location="weights", size_threshold=0)
+        if name == "other":
+            weights = file.with_name("weights")
+            weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
+        found.append((launchable(file, None).sha256, file.read_bytes()))
+    assert found[0][1] == found[1][1] and found[0][0] != found[1][0]
+    assert launchable(plain, None).sha256 == hashlib.sha256(plain.read_bytes()).hexdigest()
 
 
 def test_an_emulated_processor_is_refused(cli: Cli, exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,17 @@ def test_a_run_becomes_a_page_that_holds_what_it_was_made_of(cli: Cli, quantized
     assert target["files"][2]["bytes"] == target["report"]["artifact"]["model.onnx"]["bytes"]
 
 
+def test_a_model_that_takes_too_long_leaves_the_page_without_its_layers(
+    cli: Cli, quantized: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgekd.device.launches.settings._PATIENCE_S", 0.01)
+    monkeypatch.setattr("edgekd.device.launches.settings._PATIENCE", 0.01)
+    outcome = cli("report", quantized, "-o", tmp_path / "page.html", "--json")
+    assert outcome.code == 0, outcome.err
+    layers = json.loads(outcome.out)["targets"][0]["layers"]
+    assert layers["times"] is None and "did not come to an end within 0.011 s" in layers["absent"]
+
+
 def test_the_page_stands_in_the_run_by_default_and_a_cleaned_run_has_one(
     cli: Cli, quantized: Path, tmp_path: Path
 ) -> None:

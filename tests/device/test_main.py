@@ -37,8 +37,8 @@ def test_verify_passes_without_edgekd(artifact: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert "passed" in result.stdout
     imported = set(re.findall(r"\|\s*([\w.]+)\s*$", result.stderr, re.MULTILINE))
-    assert {"device.manifest", "onnxruntime", "numpy"} <= imported
-    assert not {name for name in imported if name.split(".")[0] in ("edgekd", "torch", "onnx")}
+    assert {"device.manifest", "numpy"} <= imported
+    assert not {name for name in imported if name.split(".")[0] in ("edgekd", "torch", "onnx", "onnxruntime")}
 
 
 def test_verify_json(artifact: Path) -> None:
@@ -71,6 +71,13 @@ def test_bad_input_is_exit_code_2(artifact: Path, tmp_path: Path) -> None:
     assert start(artifact, "profile", "--duration", "0").returncode == 2
     assert start(artifact, "fly").returncode == 2
     assert start(artifact).returncode == 2
+
+
+@pytest.mark.parametrize("size", [("--batch", "10000000000"), ("--shape", "2000000000x1x8x8")])
+def test_inputs_that_no_memory_holds(artifact: Path, size: tuple[str, str]) -> None:
+    assert_refused(
+        start(artifact, "profile", *size), 3, r"the inputs of a call take (954|2\.38e\+03) GiB, more than half of "
+    )
 
 
 def test_wrong_version_is_exit_code_4(make_artifact: MakeArtifact) -> None:
@@ -128,6 +135,27 @@ def test_profile_cannot_write_where_there_is_no_folder(artifact: Path, tmp_path:
     assert_refused(result, 2, "cannot write")
 
 
+@pytest.mark.parametrize(
+    ("command", "own"),
+    [
+        (("profile", "--output"), "manifest.json"),
+        (("profile", "--output"), "model.onnx"),
+        (("run", "--output"), "run.pyz"),
+        (("gate", "--budget", "size=1MB", "--junit"), "samples.npz"),
+        (("baseline", "update", "--output"), "manifest.json"),
+    ],
+)
+def test_no_result_takes_the_place_of_the_artifact_s_own_file(
+    artifact: Path, tmp_path: Path, command: tuple[str, ...], own: str
+) -> None:
+    before = (artifact / own).read_bytes()
+    link = tmp_path / "link"
+    link.symlink_to(artifact)
+    for path in (artifact / own, link / own):
+        assert_refused(start(artifact, *command, str(path)), 2, f"it is the artifact's own {own}")
+    assert (artifact / own).read_bytes() == before
+
+
 def test_artifact_folder_may_be_moved_and_read_only(artifact: Path, tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere" / "a folder"
     moved.parent.mkdir()
@@ -152,7 +180,7 @@ def test_main_works_on_the_host_too(
 def test_an_interrupt_is_exit_code_3_as_on_the_host(
     artifact: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupt(folder: Path) -> None:
+    def interrupt(folder: Path, limit_s: float) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(commands, "verify", interrupt)
@@ -163,6 +191,9 @@ def test_an_interrupt_is_exit_code_3_as_on_the_host(
 def test_what_the_gate_cannot_take_is_exit_code_2(artifact: Path, tmp_path: Path) -> None:
     budget = ("gate", "--budget", "latency-p50=1s")
     assert_refused(start(artifact, *budget, "--threads", "5000"), 2, "--threads must be 1 to 1024, not 5000")
+    for command in (("profile",), ("compare", str(artifact))):
+        refused = start(artifact, *command, "--threads", "5000")
+        assert_refused(refused, 2, "--threads must be 1 to 1024, not 5000")
     onnx = str(artifact / "model.onnx")
     assert_refused(start(artifact, "gate", "--baseline", onnx), 2, "on the board it is an artifact folder or a .json")
     twice = ("--junit", "report", "--benchmark-json", "./report")
@@ -192,7 +223,15 @@ def test_compare(artifact: Path, tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     for words in ("by the median", "by the CPU time", "by the minimum", "95 % interval", "process 10 of 10"):
         assert words in result.stdout + result.stderr
-    assert_refused(start(artifact, "compare", str(tmp_path / "none")), 2, "none")
+    for wrong, words in (
+        ("none", "none does not exist: an"),
+        ("same/model.onnx", "model.onnx is a file: an"),
+        (".", "is no artifact"),
+    ):
+        assert_refused(start(artifact, "compare", str(tmp_path / wrong)), 2, words)
+    assert start(artifact, "compare", str(same), "--runtime", "").stderr.endswith(
+        "known: onnxruntime, openvino, tensorrt\n"
+    )
 
 
 @pytest.mark.parametrize("command", [("verify",), ("profile", "--duration", "0.2", "--sensor", "none")])

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DeviceError
+from ..nearest import nearest
 from .figures import KINDS
-from .quantities import nearest, quantity
+from .quantities import quantity
 
 REGRESSION = "regression"
 

@@ -1,11 +1,12 @@
 """Hold a model against a budget and a baseline; what does not pass is measured again before it fails."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckFailed, DeviceError
+from ..errors import CheckFailed, DeviceError, RuntimeMissing
 from ..files import check_folder_of
 from ..launches.noise import disturbances
 from ..launches.subject import Subject
@@ -138,11 +139,14 @@ def _measure(case: Case, checks: list[Check], entries: list[Entry] | None, say: 
     """Measure round after round, until every check that gates is a pass, cannot be measured, or the rounds are used up."""
     subjects = {"candidate": case.subject} | ({} if case.older is None else {"baseline": case.older})
     if entries is not None and case.stored is not None:
-        probe = launch(subjects, replace(case.settings, duration_s=0.1, launches=1, counter="none"), 0)
+        brief = replace(case.settings, duration_s=0.1, launches=1, counter="none")
+        with _refusal_as_failure():
+            probe = launch(subjects, brief, 0)
         key = key_of(case.subject, probe.result, case.settings.threads, container())
         case.entry = find_entry(entries, key, str(case.stored))
     while True:
-        case.rounds.append(measure_round(subjects, case.settings, case.energy, len(case.rounds)))
+        with _refusal_as_failure():
+            case.rounds.append(measure_round(subjects, case.settings, case.energy, len(case.rounds)))
         open_ones = [
             f"{check.figure} {outcome}"
             for check in checks
@@ -152,3 +156,14 @@ def _measure(case: Case, checks: list[Check], entries: list[Entry] | None, say: 
         if not open_ones or len(case.rounds) > case.settings.confirm:
             return
         say(f"measured again, in fresh processes: {', '.join(open_ones)}")
+
+
+@contextmanager
+def _refusal_as_failure() -> Iterator[None]:
+    """Raise what a runtime refuses as a `CheckFailed`: to the gate it is a figure that could not be obtained."""
+    try:
+        yield
+    except RuntimeMissing:
+        raise
+    except DeviceError as error:
+        raise CheckFailed(str(error)) from error

@@ -1,11 +1,11 @@
 """Quantities as people write them, with their units: `20ms`, `50mJ`, `1.5MiB`, `1 point`, `2.5M` instructions."""
 
-import difflib
 import math
 import re
 from typing import Any
 
 from ..errors import DeviceError
+from ..nearest import nearest
 
 UNITS = {  # by dimension: how many of the unit in which figures are kept, which is the first
     "time": {"ms": 1.0, "us": 1e-3, "s": 1e3},
@@ -59,10 +59,3 @@ def shown(value: float, dimension: str) -> str:
         if rounded >= least:
             return f"{value / UNITS[dimension][unit]:.4g} {unit}".rstrip()
     return f"{value:.4g} {unit_of(dimension)}".rstrip()
-
-
-def nearest(name: str, known: Any) -> str:
-    """Return `, did you mean 'ms'?`, or nothing where no known name is near."""
-    by_lower = {one.lower(): one for one in known if one}
-    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.4)
-    return f", did you mean {by_lower[found[0]]!r}?" if found else ""

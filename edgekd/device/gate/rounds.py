@@ -3,53 +3,25 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..errors import DeviceError
-from ..instructions import find_counter
 from ..instructions.callgrind import Callgrind
 from ..launches import launcher
+from ..launches.settings import LaunchSettings
 from ..launches.subject import Subject
-from ..sensors import NAMES as SENSORS
-from ..sensors import find_sensor, is_sensor
+from ..sensors import find_sensor
 from ..sensors.absent import AbsentSensor
 from .evidence import Evidence
-from .quantities import nearest
-
-RANGES = {"threads": (1, 1024), "launches": (1, 100), "confirm": (0, 20), "seed": (0, 2**31 - 1)}
 
 
 @dataclass(frozen=True)
-class GateSettings:
-    """How it is measured.
+class GateSettings(LaunchSettings):
+    """How a gate measures.
 
-    `duration_s` is the time of the timed calls of a round, all launches and models together. `confirm` is how many more rounds
-    may follow where a check is no pass. `shared` says whether other work shares the machine, None looks for signs of it. A
-    launch is ended after `limit_s`.
+    `duration_s` is the time of the timed calls of a round. `confirm` is how many more rounds may follow where a check is no pass.
+    `shared` says whether other work shares the machine, None looks for signs of it.
     """
 
-    duration_s: float = 10.0
-    launches: int = 6
     confirm: int = 2
-    threads: int = 1
-    sensor: str = "auto"
-    counter: str = "auto"
-    seed: int = 0
     shared: bool | None = None
-    limit_s: float = 600.0
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be.
-
-        Raises:
-            DeviceError: A number is out of range, or there is no sensor or counter of this name.
-        """
-        for name, (least, most) in RANGES.items():
-            if not least <= getattr(self, name) <= most:
-                raise DeviceError(f"--{name} must be {least} to {most}, not {getattr(self, name)}")
-        if not is_sensor(self.sensor):
-            raise DeviceError(
-                f"unknown sensor {self.sensor!r}{nearest(self.sensor, SENSORS)}; known: {', '.join(SENSORS)}"
-            )
-        find_counter(self.counter)
 
 
 def measure_round(subjects: Mapping[str, Subject], settings: GateSettings, energy: bool, index: int = 0) -> Evidence:
@@ -63,7 +35,8 @@ def measure_round(subjects: Mapping[str, Subject], settings: GateSettings, energ
 
     Raises:
         RuntimeMissing: The runtime is not installed, or has the wrong version.
-        CheckFailed: A launch crashed, was killed or took too long, or the runtime refuses a model.
+        DeviceError: The runtime refuses a model.
+        CheckFailed: A launch crashed, was killed or took too long.
     """
     evidence = Evidence()
     for number in range(settings.launches):

@@ -73,7 +73,7 @@ class Callgrind(InstructionCounter):
             )  # fmt: skip
         except subprocess.TimeoutExpired as error:
             raise CheckFailed(
-                f"valgrind did not count {file.name} in {runtime} within the time it had (in the gate --time-limit gives more)"
+                f"valgrind did not count {file.name} in {runtime} within the time it had (--time-limit gives more)"
             ) from error
         found = _COLLECTED.search(done.stderr)
         if done.returncode != 0 or found is None:

@@ -26,13 +26,10 @@ from ..runtimes.session import Session
 from ..sensors import find_sensor
 from .noise import noise_between, read_counters
 from .opened import open_model
-from .process import answer, feeds_of, turn_of
+from .process import answer, counting_until, feeds_of, turn_of
 
 TIMES = "times.npz"
 _BLOCK_MS = 10.0
-_SHARE_OF_LIMIT = (
-    0.9  # of the launch's time, after which no counting goes on: the times that it has are not lost with it
-)
 _EMULATED = "this processor is emulated, where time is not that of the board"
 _CLOCK = "this machine's clock counts instructions, so it tells no time"
 
@@ -54,7 +51,7 @@ def measure_launch(job: Mapping[str, Any], place: Path) -> tuple[dict[str, Any],
     A figure that cannot be obtained is None, and `<figure>_absent` says why. With a `sensor` only energy is measured, for it
     takes rests between the calls.
     """
-    until = time.monotonic() + _SHARE_OF_LIMIT * job["limit_s"]
+    until = counting_until(job)
     machine, counter = read_machine(), find_counter(job["counter"])
     sessions: dict[str, Session] = {}
     memory_mib: dict[str, float | None] = {}

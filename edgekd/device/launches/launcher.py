@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from ..arrays import Array, read_arrays
-from ..errors import CheckFailed, DeviceError, RuntimeMissing
 from . import launch
 from .launch import TIMES
 from .process import run_apart
@@ -45,15 +44,11 @@ def start(
 
     Raises:
         RuntimeMissing: The runtime is not installed, or has the wrong version.
-        CheckFailed: It crashed, was killed, took too long, or the runtime refuses a model; of two the message says which.
+        DeviceError: The runtime is not known, or refuses a model; of two the message says which.
+        CheckFailed: It crashed, was killed or took too long.
     """
     settings = {"threads": threads, "duration_s": duration_s, "seed": seed, "counter": counter, "sensor": sensor}
     with tempfile.TemporaryDirectory(prefix="edgekd-launch-") as name:
         place = Path(name)
-        try:
-            result = run_apart(launch.__name__, subjects, settings, place, limit_s=limit_s)
-        except RuntimeMissing:
-            raise
-        except DeviceError as error:
-            raise CheckFailed(str(error)) from error
+        result = run_apart(launch.__name__, subjects, settings, place, limit_s=limit_s)
         return Launch(result, read_arrays(place / TIMES))

@@ -1,6 +1,5 @@
 """A model that a runtime has opened, in the process that measures it."""
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,13 +7,13 @@ from typing import Any
 
 from ..artifact import open_artifact
 from ..manifest import Manifest
-from ..runtimes import open_session
+from ..runtimes import open_timed
 from ..runtimes.session import Session
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A model, its file, and how long the runtime took to open it; a file without an artifact has no manifest."""
+    """A model, its file, and how long the runtime took to open it, its import left out; a file without an artifact has no manifest."""
 
     runtime: str
     file: Path
@@ -35,6 +34,5 @@ def open_model(model: Mapping[str, Any], threads: int) -> Opened:
     if model["folder"] is not None:
         artifact = open_artifact(Path(model["folder"]), threads, model["runtime"])
         return Opened(model["runtime"], file, artifact.session, artifact.load_ms, artifact.manifest)
-    started = time.perf_counter()
-    session = open_session(model["runtime"], file, threads)
-    return Opened(model["runtime"], file, session, (time.perf_counter() - started) * 1e3)
+    session, load_ms = open_timed(model["runtime"], file, threads)
+    return Opened(model["runtime"], file, session, load_ms)

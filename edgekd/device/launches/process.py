@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from .subject import Subject
 _JOB, _RESULT, _ROLE, _STDERR = "job.json", "result.json", "role.txt", "stderr.txt"
 _ROLES = {"candidate": "the new model", "baseline": "the baseline"}
 _ERRORS = {kind.exit_code: kind for kind in (DeviceError, CheckFailed, RuntimeMissing)}
+_SHARE_OF_LIMIT = 0.9
 _OUT_OF_MEMORY = (
     "MemoryError",
     "bad_alloc",
@@ -96,6 +98,11 @@ def answer(folder: str, measure: Callable[[dict[str, Any], Path], dict[str, Any]
     beside.replace(place / _RESULT)
 
 
+def counting_until(job: Mapping[str, Any]) -> float:
+    """Return the `time.monotonic()` in s after which a process that has just begun counts no more, or its times would be lost with it."""
+    return time.monotonic() + _SHARE_OF_LIMIT * float(job["limit_s"])
+
+
 def turn_of(role: str, place: Path) -> None:
     """Note which model has the turn, for whoever must say which one took its process along; "" while they take turns."""
     (place / _ROLE).write_text(role, encoding="utf-8")
@@ -113,6 +120,7 @@ def _run(command: list[str], stderr: Path, limit_s: float, say: Callable[[str], 
         subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
             text=True, encoding="utf-8", errors="replace", start_new_session=True,
+            env={**os.environ, "TMPDIR": str(stderr.parent)},  # what a process that is killed leaves goes with the folder
         ) as process,
     ):  # fmt: skip
         late = threading.Event()
@@ -144,7 +152,9 @@ def _kill(process: "subprocess.Popen[str]") -> None:
 
 def _end_with_parent() -> None:
     os.read(sys.stdin.fileno(), 1)  # until the other end is closed; no buffer, whose lock Python wants when it ends
-    os._exit(1)
+    if hasattr(os, "killpg"):
+        os.killpg(0, signal.SIGKILL)  # with those that it has started
+    os._exit(1)  # Windows
 
 
 def _who(subjects: Mapping[str, Subject], place: Path) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import profile as profiling
-from ..errors import NOT_ASKED, CheckFailed, figure_or_reason
+from ..errors import NOT_ASKED, CheckFailed, DeviceError, figure_or_reason
 from ..instructions import find_counter
 from ..instructions.instruction_clock import InstructionClock
 from ..machine import read_machine, refuse_emulation
@@ -37,7 +37,7 @@ def profile(subject: Subject, settings: ProfileSettings, say: Say = lambda messa
             say=say,
         )
     if found["latency"] is not None:
-        obtained = figure_or_reason("throughput", lambda: _throughput(subject, settings, say))
+        obtained = figure_or_reason("throughput", lambda: _throughput(subject, settings, say), DeviceError)
         batches, ended = obtained["throughput"] or (None, None)
         found |= obtained | {"throughput": batches, "throughput_ended": ended}
     return {"artifact": identity_of(subject), **found}

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..arrays import Array
-from ..feeds import batch_of, batch_size, random_feeds, shapes_of
+from ..feeds import batch_of, batch_size, random_feeds, repeated, shapes_of
 from ..manifest import read_manifest, verify_files
 from ..runtimes.session import TensorInfo
 from ..selfcheck import read_samples
@@ -42,11 +40,12 @@ class Subject:
         return batch_size(self.feeds)
 
     def repeated(self, batch: int) -> dict[str, Array]:
-        """Return the inputs of a call with so many samples."""
-        return {
-            name: np.ascontiguousarray(array[np.arange(batch) % len(array)]) if name in self.batched else array
-            for name, array in self.feeds.items()
-        }
+        """Return the inputs of a call with so many samples.
+
+        Raises:
+            CheckFailed: They are too large for this machine.
+        """
+        return {name: repeated(array, batch) if name in self.batched else array for name, array in self.feeds.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a result says of it."""
@@ -75,7 +74,7 @@ def subject_of(
         name=manifest.name,
         precision=manifest.precision,
         target=manifest.target,
-        runtime=runtime or manifest.runtime,
+        runtime=manifest.runtime if runtime is None else runtime,
         file=folder / manifest.model_file,
         folder=folder,
         sha256=manifest.files[manifest.model_file].sha256,

@@ -7,10 +7,10 @@ from typing import Any
 
 import edgekd
 from edgekd import host
+from edgekd.device.launches import profiler
 from edgekd.device.launches.subject import subject_of
-from edgekd.device.layers import profile_layers
-from edgekd.device.machine import refuse_emulation
 from edgekd.device.manifest import MANIFEST_NAME, read_manifest
+from edgekd.device.profile import ProfileSettings
 from edgekd.errors import EdgekdError, InputError, device_errors_as
 from edgekd.files import sha256
 from edgekd.models.stored_weights import StoredWeights
@@ -22,6 +22,7 @@ from edgekd.verbs.report.run_report import RunReport
 from edgekd.verbs.runs import BENCH_REPORT, REPORT, view
 
 MODEL = ".onnx"  # how the name of an artifact's model ends
+_LAYERS_ALONE = ProfileSettings(duration_s=0.1, sensor="none", counter="none", layers=True)  # as far as a profile can
 
 
 @dataclass(frozen=True)
@@ -206,13 +207,15 @@ def _layers(run: Path, target: TargetContent, *, measure: bool) -> TimedLayers:
 @device_errors_as(InputError)
 def _measured_layers(run: Path, report: RunReport) -> TimedLayers:
     machine = host.this_machine()
-    refuse_emulation(machine)
     hashes = {name: entry.sha256 for name, entry in report.artifact.items()}
     for folder in artifact_folders(run):
         manifest = read_manifest(folder)
         if {name: entry.sha256 for name, entry in manifest.files.items()} == hashes:
             subject = subject_of(folder)
-            times = profile_layers(subject.runtime, subject.file, subject.feeds, 1)
+            found = profiler.profile(subject, _LAYERS_ALONE)
+            if found["layers"] is None:
+                raise InputError(found["layers_absent"])
+            times = found["layers"]
             on = f"{host.runtime_title(subject.runtime)}, {host.describe(machine)}, 1 thread"
             return TimedLayers(on, checked(LayerTimes, times, "the runtime's profile"))
     raise InputError("the artifact that the report speaks of is no longer in the run")

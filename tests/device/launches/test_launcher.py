@@ -9,11 +9,12 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from edgekd.device.errors import CheckFailed, RuntimeMissing
+from edgekd.device.errors import DeviceError, RuntimeMissing
 from edgekd.device.launches.launcher import start
 from edgekd.device.launches.subject import subject_of
 
@@ -51,7 +52,7 @@ def test_a_model_that_takes_its_process_along(make_broken: MakeBroken, tmp_path:
 
 
 @ENDINGS
-@pytest.mark.parametrize("command", ["profile", "compare"])
+@pytest.mark.parametrize("command", ["profile", "compare", "run", "verify"])
 def test_a_model_cannot_take_the_command_along(make_broken: MakeBroken, command: str, what: str, words: str) -> None:
     folder = make_broken(what)
     done = start_pyz(
@@ -61,7 +62,7 @@ def test_a_model_cannot_take_the_command_along(make_broken: MakeBroken, command:
         "--time-limit",
         "3s" if "sleep" in what else "60s",
     )
-    assert done.returncode == (2 if "refuses" in words and command == "profile" else 3), done.stderr
+    assert done.returncode == (2 if "refuses" in words else 3), done.stderr
     errors = [line for line in done.stderr.splitlines() if not line.startswith("process 1 of")]
     if command == "compare":
         words = words.removeprefix("model.onnx in broken")
@@ -79,25 +80,37 @@ def test_a_batch_that_is_too_large_ends_the_search_and_nothing_else(make_broken:
     assert "with 4 samples model.onnx in broken was killed (SIGKILL)" in found["throughput_ended"]
 
 
-def test_a_process_ends_with_the_one_that_started_it(make_broken: MakeBroken, tmp_path: Path) -> None:
-    folder, alive = (
-        make_broken(f"open({str(tmp_path / 'alive')!r}, 'w').write(str(os.getpid())); time.sleep(60)"),
-        tmp_path / "alive",
-    )
-    parent = subprocess.Popen([sys.executable, "-I", str(folder / "run.pyz"), "profile"])
-    for _ in range(300):
-        if alive.exists() and alive.read_text():
-            break
-        time.sleep(0.1)
-    child = int(alive.read_text())
-    parent.kill()
-    parent.wait()
-    for _ in range(100):
-        if not Path(f"/proc/{child}").exists():
-            return
-        time.sleep(0.1)
-    os.kill(child, signal.SIGKILL)
-    pytest.fail("it lives on")
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM])
+def test_processes_end_with_the_one_that_started_them(
+    make_broken: MakeBroken, tmp_path: Path, kind: signal.Signals
+) -> None:
+    note, temporary = tmp_path / "alive", tmp_path / "temporary"
+    temporary.mkdir()
+    begun = "import subprocess, tempfile; tempfile.mkdtemp(); begun = subprocess.Popen(['sleep', '60'])"
+    told = f"open({str(note)!r}, 'w').write(f'{{os.getpid()}} {{begun.pid}} .'); time.sleep(60)"
+    folder = make_broken(f"{begun}; {told}")
+    command = [sys.executable, "-I", str(folder / "run.pyz"), "profile"]
+    parent = subprocess.Popen(command, env={**os.environ, "TMPDIR": str(temporary)})
+    assert _within_30_s(lambda: note.exists() and note.read_text().endswith("."))
+    alive = [int(one) for one in note.read_text().split()[:2]]
+    parent.send_signal(kind)
+    assert parent.wait() == (3 if kind == signal.SIGTERM else -kind)
+    ended = _within_30_s(lambda: not any(_runs(one) for one in alive))
+    for one in filter(_runs, alive):
+        os.kill(one, signal.SIGKILL)
+    assert ended
+    assert kind == signal.SIGKILL or list(temporary.iterdir()) == []
+
+
+def _within_30_s(condition: Callable[[], bool]) -> bool:
+    return any(condition() or time.sleep(0.1) for _ in range(300))
+
+
+def _runs(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_a_runtime_that_is_not_installed_is_named(make_broken: MakeBroken) -> None:
@@ -106,7 +119,7 @@ def test_a_runtime_that_is_not_installed_is_named(make_broken: MakeBroken) -> No
     if importlib.util.find_spec("openvino") is None:
         with pytest.raises(RuntimeMissing, match="pip install openvino"):
             start({"candidate": subject}, threads=1, duration_s=0.1)
-    with pytest.raises(CheckFailed, match="unknown runtime 'none'"):
+    with pytest.raises(DeviceError, match="unknown runtime 'none'"):
         start({"candidate": subject_of(folder, runtime="none")}, threads=1, duration_s=0.1)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgekd.device.errors import DeviceError, RuntimeMissing
-from edgekd.device.runtimes import known_runtimes, node_times, open_session, runtime_version
+from edgekd.device.runtimes import known_runtimes, node_times, open_session, open_timed, runtime_version
 from edgekd.device.runtimes.session import TensorInfo, check_shape, same_signature
 
 
@@ -42,6 +42,20 @@ def test_model_runs(artifact: Path) -> None:
         "provider": "CPUExecutionProvider",
         "threads": "2",
     }
+
+
+def test_the_time_to_open_a_model_is_without_the_import(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    def slow_import() -> str:
+        nonlocal now
+        now += 0.0 if now else 100.0
+        return "1"
+
+    monkeypatch.setattr("edgekd.device.runtimes.onnxruntime.version", slow_import)
+    monkeypatch.setattr("edgekd.device.runtimes.time.perf_counter", lambda: now)
+    monkeypatch.setattr("edgekd.device.runtimes.onnxruntime._OnnxRuntimeSession", lambda path, threads: slow_import())
+    assert open_timed("onnxruntime", artifact / "model.onnx") == ("1", 0.0)
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,9 @@ def overhead(session: Session, feeds: dict[str, Any], rounds: int, sensor: Ina32
     def sensed() -> None:
         sensor.begin()
         plainly()
-        with contextlib.suppress(CheckFailed):  # it stalled where other work took the core: what counts here is the time
+        with contextlib.suppress(
+            CheckFailed
+        ):  # it stalled where other work took the core: what counts here is the time
             sensor.end()
 
     def per_call(arm: Callable[[], None]) -> float:

@@ -77,7 +77,7 @@ def test_damaged_json_is_refused(artifact: Path, text: str) -> None:
 
 
 def test_missing_manifest_names_the_folder(tmp_path: Path) -> None:
-    with pytest.raises(DeviceError, match="--artifact"):
+    with pytest.raises(DeviceError, match="holds no manifest.json"):
         read_manifest(tmp_path)
 
 

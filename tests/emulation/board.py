@@ -6,7 +6,8 @@ what a test puts on the board + the commands to run        = a second archive, u
 qemu-system-aarch64 -icount shift=0                        boots both, runs the commands, prints what they said, powers off
 ```
 Nothing of a board is imitated but its instruction set: no cache, no memory, no clock. What it tells is whether the device half
-runs on arm64 with the wheels that exist for it, and how many instructions a call takes.
+runs on arm64 with the wheels that exist for it, and how many instructions a call takes. Addresses are not randomized: where memory
+comes to lie moved the count of one file by 0.5 % from process to process, without that by 0.02 %.
 """
 
 import base64
@@ -89,7 +90,7 @@ class Board:
             *("qemu-system-aarch64", "-M", "virt", "-cpu", cpu, "-smp", "1", "-m", "2000", "-nic", "none"),
             *("-icount", "shift=0,sleep=off", "-nographic", "-no-reboot"),
             *("-kernel", str(self._kernel), "-initrd", str(memory)),
-            *("-append", "console=ttyAMA0 panic=-1 quiet rdinit=/init"),
+            *("-append", "console=ttyAMA0 panic=-1 quiet norandmaps rdinit=/init"),
         )
         lines = [line.strip().removeprefix(MARK) for line in said.splitlines() if line.strip().startswith(MARK)]
         finished = [Finished(*json.loads(base64.b64decode(line))) for line in lines]

@@ -1,7 +1,6 @@
 """Files that are either whole or not there: hashes, atomic writes, folders that appear in one step."""
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -10,6 +9,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from edgekd.device.files import place_of
 
 PARTIAL = ".partial-"  # how the names of what is being written begin
 _UMASK = os.umask(0)
@@ -36,9 +37,7 @@ def write_atomic(path: Path, text: str) -> None:
     Raises:
         FileExistsError: the path is a device or a pipe.
     """
-    path = Path(os.path.realpath(path))
-    if path.exists() and not path.is_file():
-        raise FileExistsError(errno.EEXIST, "it is no regular file", str(path))
+    path = place_of(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f"{PARTIAL}{path.name}-", dir=path.parent)
     try:

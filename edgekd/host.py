@@ -22,8 +22,12 @@ def is_target(target: Target, machine: Machine) -> bool:
         return False
     if machine.architecture in target.architectures:
         return True
-    board = machine.board or ""
-    return any(fnmatchcase(board, model) for model in target.board_models) and _memory_fits(target, machine)
+    return is_board(target, machine.board) and _memory_fits(target, machine)
+
+
+def is_board(target: Target, board: str | None) -> bool:
+    """Return whether a device tree's model is one of the target's; of several memories it does not tell which."""
+    return any(fnmatchcase(board or "", model) for model in target.board_models)
 
 
 def _memory_fits(target: Target, machine: Machine) -> bool:

@@ -1,7 +1,6 @@
 """`edgekd gate`."""
 
 import contextlib
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +64,7 @@ def command(context: click.Context, /, **options: Any) -> None:
 
     def annotate(lines: list[str]) -> None:
         for line in lines:
-            click.echo(line, err=options["as_json"])
+            streams.show(line, stderr=options["as_json"])
 
     try:
         result = gate(
@@ -79,7 +78,7 @@ def command(context: click.Context, /, **options: Any) -> None:
             shapes=options["shapes"],
             say=say,
         )
-    except (BrokenPipeError, SystemExit):  # nobody reads what it says while it works
+    except BrokenPipeError:  # nobody reads what it says while it works
         streams.drop_output()
         context.exit(3)
     except (Exception, KeyboardInterrupt) as error:
@@ -89,13 +88,9 @@ def command(context: click.Context, /, **options: Any) -> None:
         raise
     with device_errors_as(InputError):
         annotations = outputs.write(result)
-    try:
-        if options["as_json"]:
-            print_json({"schema": SCHEMA, **result})
-        else:
-            show(result)
-        annotate(annotations)
-        sys.stdout.flush()
-    except (BrokenPipeError, SystemExit):  # who reads our output has seen enough, which does not change the verdict
-        streams.drop_output()
+    if options["as_json"]:
+        print_json({"schema": SCHEMA, **result})
+    else:
+        show(result)
+    annotate(annotations)
     context.exit(result["exit_code"])

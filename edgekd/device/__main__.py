@@ -6,18 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .durations import seconds
+from .durations import LIMIT_S, seconds
 from .errors import CheckFailed, DeviceError, RuntimeMissing
-from .files import check_folder_of, write_atomically
+from .files import check_place_of, write_atomically
 from .frame_size import frame_size
 from .gate.command import add_parsers, execute
 from .own_process import end_as_interrupted
 from .shapes import named_shape
-from .streams import drop_output, open_closed
+from .streams import drop_output, open_closed, show
 
 _SENSORS = "of energy: auto, none, ina3221, tegrastats, pi5-pmic, rapl, nvml, nvml:NUMBER, speck or meter:FILE"  # the module needs numpy
-
-_OUTPUTS = ("output", "junit", "gitlab_metrics", "benchmark_json")  # options that name a file to be written
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,9 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     end_as_interrupted()
     options = _parser().parse_args(arguments)
     try:
-        code = _execute(options)
-        sys.stdout.flush()
-        return code
+        return _execute(options)
     except BrokenPipeError:  # nobody reads what it says while it works
         drop_output()
         return CheckFailed.exit_code
@@ -75,12 +71,11 @@ def _execute(options: argparse.Namespace) -> int:
         raise RuntimeMissing("numpy is not installed: pip install numpy") from error
     folder: Path = options.artifact or _artifact_folder()
     code = 0
-    for name in _OUTPUTS:
-        output: Path | None = getattr(options, name, None)
-        if output is not None:
-            check_folder_of(output)
-            if folder.is_dir():  # the camera's network is a file
-                refuse_own_file(output, folder)
+    output: Path | None = getattr(options, "output", None)
+    if output is not None:
+        check_place_of(output)
+        if folder.is_dir():  # the camera's network is a file
+            refuse_own_file(output, folder)
     if options.command == "run":
         result = commands.run(folder, options.input, options.output, options.time_limit)
         text = printing.run_text(result)
@@ -133,13 +128,8 @@ def _say(message: str) -> None:
 
 def _print(text: str) -> None:
     encoding = sys.stdout.encoding or "utf-8"
-    shown = text.encode(encoding, "backslashreplace").decode(
-        encoding
-    )  # a label may not exist in the terminal's encoding
-    try:
-        print(shown, flush=True)
-    except BrokenPipeError:  # its reader, such as `head`, has seen enough, which does not change the verdict
-        drop_output()
+    # a label may not exist in the terminal's encoding
+    show(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def _artifact_folder() -> Path:
@@ -167,7 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     limited.add_argument(
         "--time-limit",
         type=duration,
-        default=600.0,
+        default=LIMIT_S,
         metavar="TIME",
         help="of the process that runs it, before it is ended (default: 10m)",
     )

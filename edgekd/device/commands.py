@@ -10,6 +10,7 @@ import numpy as np
 from .arrays import Array, read_arrays, write_arrays
 from .artifact import open_artifact
 from .batches import run_all
+from .durations import LIMIT_S
 from .feeds import read_feeds
 from .launches.process import answer, feeds_of, run_apart
 from .launches.subject import subject_of
@@ -18,7 +19,6 @@ from .manifest import Manifest, read_manifest
 from .postprocessing import best_labels
 from .selfcheck import check, read_samples
 
-LIMIT_S = 600.0
 _OUTPUTS = "outputs.npz"
 
 

@@ -4,6 +4,7 @@ import re
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 LONGEST_S = 86_400.0
+LIMIT_S = 600.0  # after which a process that runs a model is ended, where nobody says another time
 
 
 def seconds(text: str) -> float:

@@ -1,6 +1,7 @@
 """Hash, read or lock a file; write one so that a killed process leaves the old file or the new one, never half of one."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -44,18 +45,34 @@ def read_json(path: Path, missing: str | None = None) -> Any:
         raise DeviceError(f"{path} is not valid JSON: {error}") from error
 
 
-def check_folder_of(path: Path) -> None:
+def check_place_of(path: Path) -> None:
     """Check that a file can be written, before the work whose result it will hold.
 
     Raises:
-        DeviceError: Its folder does not exist or cannot be written, or it is a folder itself.
+        DeviceError: Its folder does not exist or cannot be written, or it is a folder, a device or a pipe itself.
     """
     if path.is_dir():
         raise DeviceError(f"cannot write {path}: it is a folder")
+    try:
+        place_of(path)
+    except FileExistsError as error:
+        raise DeviceError(f"cannot write {path}: {error.strerror}") from error
     if not path.parent.is_dir():
         raise DeviceError(f"cannot write {path}: the folder {path.parent} does not exist")
     if not os.access(path.parent, os.W_OK):
         raise DeviceError(f"cannot write {path}: the folder {path.parent} is not writable")
+
+
+def place_of(path: Path) -> Path:
+    """Return where a file is to be written: what a link leads to.
+
+    Raises:
+        FileExistsError: There is a device or a pipe, whose place a file would take.
+    """
+    place = Path(os.path.realpath(path))
+    if place.exists() and not place.is_file():
+        raise FileExistsError(errno.EEXIST, "it is no regular file", str(path))
+    return place
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -64,17 +81,15 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         DeviceError: The folder does not exist or cannot be written, or the path is a device or a pipe.
     """
-    path = Path(os.path.realpath(path))
-    if path.exists() and not path.is_file():
-        raise DeviceError(f"cannot write {path}: it is no regular file")
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        place = place_of(path)
+        beside = place.with_name(f".{place.name}.{os.getpid()}.tmp")
         try:
             with open(beside, "wb") as stream:
                 stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.replace(beside, path)
+            os.replace(beside, place)
         finally:
             beside.unlink(missing_ok=True)
     except OSError as error:

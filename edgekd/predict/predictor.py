@@ -35,7 +35,8 @@ _LEVEL = 0.9
 
 Positive = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
 Exponent = Annotated[float, Field(ge=-4, le=4, allow_inf_nan=False)]
-Name = Annotated[str, Field(min_length=1, max_length=200)]
+LONGEST_NAME = 200
+Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
 
 
 class _Frozen(BaseModel):

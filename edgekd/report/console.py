@@ -5,12 +5,14 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+
+from edgekd.device import streams
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _WIDTH_IN_A_PIPE = 10_000  # nobody reads it by eye there: no line is broken, no cell cut
@@ -24,9 +26,15 @@ class _Plain(Console):
         visible = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
         return super().render_str(visible, **{**options, "markup": False, "emoji": False})
 
-    def on_broken_pipe(self) -> NoReturn:
-        """Leave a reader that went away to `edgekd.cli.main`."""
-        raise BrokenPipeError
+    def on_broken_pipe(self) -> None:
+        """Let results go nowhere whose reader went away; where nobody follows the work either, `edgekd.cli.main` ends it.
+
+        Raises:
+            BrokenPipeError: this is the console of messages.
+        """
+        if self.stderr:
+            raise BrokenPipeError
+        streams.drop_output()
 
 
 def _made(*, stderr: bool) -> _Plain:
@@ -63,7 +71,7 @@ def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
 
 def print_json(value: Any) -> None:
     """Print JSON on stdout, for machines; a number that is not finite becomes null."""
-    print(json.dumps(_finite(value), indent=1, allow_nan=False))
+    streams.show(json.dumps(_finite(value), indent=1, allow_nan=False))
 
 
 def _finite(value: Any) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from edgekd.device.files import check_folder_of
+from edgekd.device.files import check_place_of
 from edgekd.errors import InputError, device_errors_as
 from edgekd.models.precision import precision_of
 from edgekd.models.source import Opening
@@ -25,7 +25,7 @@ from edgekd.predict.calibration import (
     prior_of,
 )
 from edgekd.predict.features import Kernel, Width, kernels_of
-from edgekd.predict.predictor import FAMILIES_NEEDED, Predictor, shipped_predictors, to_json
+from edgekd.predict.predictor import FAMILIES_NEEDED, LONGEST_NAME, Predictor, shipped_predictors, to_json
 from edgekd.predict.selection import choose_networks
 from edgekd.target import NAME_PATTERN, Target, load_target
 from edgekd.verbs.measured_latencies import MeasuredLatency, read_latencies
@@ -58,11 +58,9 @@ def calibrate(
     """
     target, _ = load_target(target_name)
     with device_errors_as(InputError):
-        check_folder_of(output)
+        check_place_of(output)
     if output.resolve() in [path.resolve() for path in figures]:
         raise InputError(f"-o {output} would overwrite the measurements; give another file")
-    if output.is_dir():
-        raise InputError(f"{output} is a folder; -o names the JSON file to write")
     rows = _rows(figures)
     without = [row.where for row in rows if row.p50_ms is None]
     if without:
@@ -91,7 +89,7 @@ def calibrate(
         precision=precision,
         harness="calibrated",
         threads=threads,
-        source=f"measured on the user's board: {', '.join(one.model for one in networks)}"[:200],
+        source=f"measured on the user's board: {', '.join(one.model for one in networks)}"[:LONGEST_NAME],
         basis="measured",
         counted="own file",
         transferred_from=old.name if old else None,
@@ -161,7 +159,7 @@ def _rows(figures: Sequence[Path]) -> list[MeasuredLatency]:
 
 def _by_path(row: MeasuredLatency) -> MeasuredLatency:
     """Return a row whose name, which others have as well, is the path of its file."""
-    path = str(row.file)[-200:]
+    path = str(row.file)[-LONGEST_NAME:]
     return replace(row, name=path, family=path if row.family == row.name else row.family)
 
 

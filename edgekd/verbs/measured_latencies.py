@@ -5,18 +5,18 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from edgekd import host
 from edgekd.device.files import sha256_of
 from edgekd.device.manifest import read_manifest
 from edgekd.errors import InputError, device_errors_as
+from edgekd.predict.predictor import LONGEST_NAME
 from edgekd.target import Target
 from edgekd.verbs.artifact_path import artifact_folder, is_artifact
 
 _COLUMNS = ("model", "p50_ms", "family")
-_LONGEST_NAME = 200
 _LIKELY_MS = (1e-6, 1e9)
 
 
@@ -58,9 +58,7 @@ class Profile:
             raise InputError(f"{where} was measured in an emulation, which has no latency")
         if not (target.architectures or target.board_models):
             return
-        if self.architecture in target.architectures:
-            return
-        if not any(fnmatchcase(self.board or "", model) for model in target.board_models):
+        if self.architecture not in target.architectures and not host.is_board(target, self.board):
             raise InputError(f"{where} was measured on {measured_on}, which is no {target.name}")
 
 
@@ -118,8 +116,8 @@ def _latency(path: Path, number: int, row: Mapping[Any, Any]) -> MeasuredLatency
     model, family = row.get("model"), row.get("family")
     if not isinstance(model, str) or not model or "\0" in model:
         raise InputError(f"{where}: no model; give the path of its file")
-    if family is not None and not (isinstance(family, str) and len(family) <= _LONGEST_NAME):
-        raise InputError(f"{where}: family must be a name of at most {_LONGEST_NAME} characters")
+    if family is not None and not (isinstance(family, str) and len(family) <= LONGEST_NAME):
+        raise InputError(f"{where}: family must be a name of at most {LONGEST_NAME} characters")
     file = path.parent / model
     name, made_for = _artifact(file)
     given = row.get("p50_ms")
@@ -132,8 +130,8 @@ def _artifact(file: Path) -> tuple[str, str | None]:
     if file.is_dir() and is_artifact(file):
         with device_errors_as(InputError):
             manifest = read_manifest(artifact_folder(file))
-        return manifest.name[:_LONGEST_NAME], manifest.runtime
-    return file.stem[:_LONGEST_NAME], None
+        return manifest.name[:LONGEST_NAME], manifest.runtime
+    return file.stem[:LONGEST_NAME], None
 
 
 def _milliseconds(where: str, given: Any) -> float:
@@ -158,12 +156,13 @@ def _profiled(path: Path, content: Mapping[str, Any]) -> MeasuredLatency:
         raise InputError(f"{path} is a profile of another file than {folder / manifest.model_file}")
     if content.get("batch") != 1:
         raise InputError(f"{path} was measured at batch {content.get('batch')}; predictions are of batch 1")
+    name, _ = _artifact(folder)
     threads = str(session.get("threads"))  # a session describes itself in words
     return MeasuredLatency(
         file=folder,
-        name=manifest.name[:_LONGEST_NAME],
+        name=name,
         p50_ms=_milliseconds(str(path), content["latency"].get("p50_ms")),
-        family=manifest.name[:_LONGEST_NAME],
+        family=name,
         where=str(path),
         profile=Profile(
             runtime=str(session.get("runtime")),

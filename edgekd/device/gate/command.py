@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..durations import LIMIT_S
 from ..errors import DeviceError
+from ..streams import show
 
 if TYPE_CHECKING:
     from .rounds import GateSettings
@@ -22,7 +24,7 @@ def add_parsers(commands: Any, parents: list[argparse.ArgumentParser], duration:
     measuring.add_argument("--launches", type=int, default=6, metavar="N", help="processes of a round (default: 6)")
     measuring.add_argument("--seed", type=int, default=0, metavar="N", help="of the order of the blocks")
     measuring.add_argument(
-        "--time-limit", type=duration, default=600.0, metavar="TIME", help="of a launch (default: 10m)"
+        "--time-limit", type=duration, default=LIMIT_S, metavar="TIME", help="of a launch (default: 10m)"
     )
 
     gate = commands.add_parser(
@@ -73,7 +75,7 @@ def _gate(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], st
 
     def annotate(lines: list[str]) -> None:
         for line in lines:
-            print(line, file=sys.stderr if options.json else sys.stdout)
+            show(line, stderr=options.json)
 
     try:
         result = _judged(options, folder)
@@ -82,11 +84,7 @@ def _gate(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], st
         with contextlib.suppress(DeviceError, OSError):  # what went wrong first is what a person must read
             annotate(outputs.refuse(said, code))
         raise
-    annotations = outputs.write(result)
-    with contextlib.suppress(
-        BrokenPipeError
-    ):  # who reads our output has seen enough, which does not change the verdict
-        annotate(annotations)
+    annotate(outputs.write(result))
     return result, text(result), int(result["exit_code"])
 
 

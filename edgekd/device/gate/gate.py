@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckFailed, DeviceError, RuntimeMissing
-from ..files import check_folder_of
+from ..files import check_place_of
 from ..launches.noise import disturbances
 from ..launches.subject import Subject
 from ..machine import read_machine, warnings
@@ -94,7 +94,7 @@ def update_baseline(subject: Subject, path: Path, settings: GateSettings | None 
         CheckFailed: The model could not be measured.
     """
     settings = settings or GateSettings()
-    check_folder_of(path)  # before it is measured
+    check_place_of(path)  # before it is measured
     if path.exists():
         read_baseline(path)
     evidence = measure_round({"candidate": subject}, settings, why_no_energy(settings) is None)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..arrays import Array, read_arrays
+from ..durations import LIMIT_S
 from . import launch
 from .launch import TIMES
 from .process import run_apart
@@ -29,7 +30,7 @@ def start(
     seed: int = 0,
     counter: str = "none",
     sensor: str | None = None,
-    limit_s: float = 600.0,
+    limit_s: float = LIMIT_S,
 ) -> Launch:
     """Measure one or two models in a process of their own.
 

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from ..durations import LIMIT_S
 from ..errors import DeviceError
 from ..instructions import find_counter
 from ..nearest import nearest
@@ -11,7 +12,7 @@ from ..sensors import is_sensor
 
 RANGES = {"threads": (1, 1024), "launches": (1, 100), "confirm": (0, 20), "seed": (0, 2**31 - 1)}
 _TIMES = {"duration_s": "duration", "sustained_s": "sustained", "limit_s": "time-limit"}
-_PATIENCE_S, _PATIENCE = 600.0, 10.0
+_PATIENCE_S, _PATIENCE = LIMIT_S, 10.0
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class LaunchSettings(MeasuringSettings):
 
     launches: int = 6
     seed: int = 0
-    limit_s: float = 600.0
+    limit_s: float = LIMIT_S
 
 
 def longest_s(duration_s: float) -> float:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DeviceError
-from ...files import check_folder_of, write_atomically
+from ...files import check_place_of, write_atomically
+from ...manifest import MANIFEST_NAME, refuse_own_file
 from .benchmark_json import benchmark_json
 from .github import annotations, append_summary, error, markdown, markdown_of_error
 from .gitlab import openmetrics, openmetrics_of_error
@@ -44,10 +45,13 @@ class Outputs:
         for option, path in options.items():
             if path is None:
                 continue
-            check_folder_of(path)
+            check_place_of(path)
             other = taken.setdefault(path.resolve(), option)
             if other != option:
                 raise DeviceError(f"{other} and {option} would both write {path}: give each its own file")
+            for folder in inputs:
+                if (folder / MANIFEST_NAME).is_file():
+                    refuse_own_file(path, folder)
             own = path.resolve()
             if own in read or (path.exists() and path.suffix not in _REPORTS and read & set(own.parents)):
                 raise DeviceError(f"{option} would overwrite {path}, which belongs to what is gated: give another file")

@@ -29,7 +29,7 @@ def explain_failure(error: Exception) -> tuple[str, int]:
     if isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
     ):
-        return "out of memory; lower batch_size or [data] limit", 3
+        return "out of memory; lower --batch, or batch_size or [data] limit of the recipe", 3
     if isinstance(error, ModuleNotFoundError) and (line := install_line(error.name or "")):
         return f"{error.name} is not installed: {line}", 4
     return f"internal error, please report it: {type(error).__name__}: {first} (--debug shows where)", 3

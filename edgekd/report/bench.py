@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from edgekd.report.console import plural, print_table, results
 from edgekd.report.terminal import UNCLEAR
 from edgekd.verbs.bench.table import Row, Table
+from edgekd.verbs.remarks import disturbed_remarks
 from edgekd.verbs.statistics import Mean
 
 Lines = tuple[str, ...]
@@ -127,4 +128,4 @@ def _notes(table: Table) -> list[str]:
         "times as fast: as the baseline, paired in the same session; ms: the baseline's p50 divided by that ratio; front: no "
         "other cell is, in its means, at least as good in score, MB and ms (2 % are no difference) and better in one",
     ]
-    return notes
+    return [*notes, *disturbed_remarks(table.disturbances)]

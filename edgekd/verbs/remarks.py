@@ -58,8 +58,8 @@ def disturbed_remarks(disturbances: Sequence[str]) -> list[str]:
     if not disturbances:
         return []
     return [
-        f"while the latencies were measured, {'; '.join(disturbances)}: p95 and p50 may be higher than their intervals "
-        "tell, `times as fast` suffers less; measure again on a quiet machine"
+        f"while the latencies were measured, {'; '.join(disturbances)}: p95 and p50 may be higher than "
+        "their intervals tell, `times as fast` suffers less; measure again on a quiet machine"
     ]
 
 

@@ -140,14 +140,17 @@ def run_bench(bench: Bench) -> Table:
     request, problems = bench.prepared.request, bench.problems()
     machine = host.this_machine()
     measured: dict[str, list[Measurement]] = {}
+    disturbances: list[str] = []
     with Run.open(bench.prepared.directory, request.say, resume=request.resume, explain=request.explain) as run:
         run.describe(bench.prepared.opened.name, bench.prepared.opened.structure, [bench.context.target.name])
         for remark in bench.prepared.remarks:
             run.log(remark)
         for seed in bench.seeds:
             files = _make(bench, run, seed, problems)
-            for name, one in _measure(bench, run, files, machine).items():
+            found, disturbed = _measure(bench, run, files, machine)
+            for name, one in found.items():
                 measured.setdefault(name, []).append(one)
+            disturbances += [f"seed {seed}: {words}" for words in disturbed]
         own = name_of(own_order(bench.prepared.recipe))
         reference = reference_of(own, measured, problems)
         metric, threads = bench.context.metric, bench.context.runtime.threads
@@ -162,6 +165,7 @@ def run_bench(bench: Bench) -> Table:
             reference=reference,
             latency_on=f"ONNX Runtime, {host.describe(machine)}, {threads} thread{'s' if threads > 1 else ''}",
             on_target=host.is_target(bench.context.target, machine),
+            disturbances=tuple(disturbances),
             rows=make_rows(bench.cells, measured, problems, reference, metric),
         )
         made_by = {"host": machine.to_dict(), "software": code_version()}
@@ -188,8 +192,10 @@ def _make(bench: Bench, run: Run, seed: int, problems: dict[str, str]) -> dict[s
     return files
 
 
-def _measure(bench: Bench, run: Run, files: Mapping[str, Path], machine: Any) -> dict[str, Measurement]:
-    """Score the files of one seed and time them in one interleaved session.
+def _measure(
+    bench: Bench, run: Run, files: Mapping[str, Path], machine: Any
+) -> tuple[dict[str, Measurement], Sequence[str]]:
+    """Score the files of one seed and time them in one interleaved session; return what disturbed the machine as well.
 
     The ms of a file are the baseline's p50 divided by how many times as fast it is: that ratio is paired, p50s wander.
     """
@@ -198,7 +204,8 @@ def _measure(bench: Bench, run: Run, files: Mapping[str, Path], machine: Any) ->
     timed = timings_of(run, context, dict(files), bench.prepared.opened.state.signature, machine)
     baseline = timed["latency"][BASELINE]["p50_ms"]
     speedups = {name: timed["speedups"][name][BASELINE]["ratio"] for name in files}
-    return {
+    found = {
         name: Measurement(scores[name], path.stat().st_size / 1e6, baseline / speedups[name], speedups[name])
         for name, path in files.items()
     }
+    return found, timed["disturbances"]

@@ -95,7 +95,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """All cells. `latency_on` says what latency was measured on, `on_target` whether that is the target itself."""
+    """All cells.
+
+    `latency_on` says what latency was measured on, `on_target` whether that is the target itself, `disturbances` what other work
+    did to the machine meanwhile.
+    """
 
     model: str
     target: str
@@ -107,6 +111,7 @@ class Table:
     reference: str
     latency_on: str
     on_target: bool
+    disturbances: tuple[str, ...]
     rows: tuple[Row, ...]
 
     @property
@@ -129,7 +134,11 @@ class Table:
             "epochs": dict(self.epochs),
             "seeds": list(self.seeds),
             "reference": self.reference,
-            "latency": {"measured_on": self.latency_on, "on_target": self.on_target},
+            "latency": {
+                "measured_on": self.latency_on,
+                "on_target": self.on_target,
+                "disturbances": list(self.disturbances),
+            },
             "cells": [row.to_json(ratios=self.ratios) for row in self.rows],
         }
 

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -84,6 +85,7 @@ def table(metric: str = "accuracy", *, on_target: bool = False) -> Table:
         reference="own",
         latency_on="ONNX Runtime, a processor",
         on_target=on_target,
+        disturbances=("seed 1: it waited for a core 7 % of the time",),
         rows=tuple(rows(metric).values()),
     )
 
@@ -92,6 +94,11 @@ def test_a_figure_of_another_machine_is_named_so() -> None:
     page = markdown(table())
     assert "p50 ms, this machine" in page and "a processor, which is no raspberry-pi-5" in page
     assert "p50 ms, raspberry-pi-5" in markdown(table(on_target=True))
+
+
+def test_what_disturbed_a_seed_stands_below() -> None:
+    assert "seed 1: it waited for a core 7 % of the time" in markdown(table()).splitlines()[-1]
+    assert "waited for a core" not in markdown(replace(table(), disturbances=()))
 
 
 def test_the_page_has_a_row_for_every_cell() -> None:

@@ -61,10 +61,10 @@ def _execute(options: argparse.Namespace) -> int:
         from .compare import compare, compare_text
         from .energy import require_energy
         from .imx500 import PACKED, profile_camera
-        from .launches.profiler import profile
         from .launches.subject import subject_of
         from .manifest import refuse_own_file
         from .profile import ProfileSettings
+        from .profiler import profile
     except ModuleNotFoundError as error:
         if error.name != "numpy":
             raise

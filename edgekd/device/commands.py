@@ -15,7 +15,7 @@ from .feeds import read_feeds
 from .launches.process import answer, feeds_of, run_apart
 from .launches.subject import subject_of
 from .machine import int8_isa
-from .manifest import Manifest, read_manifest
+from .manifest import read_manifest
 from .postprocessing import best_labels
 from .selfcheck import check, read_samples
 
@@ -35,14 +35,14 @@ def run(folder: Path, input_file: Path | None, output_file: Path | None, limit_s
         feeds = read_samples(folder / manifest.selfcheck.file, manifest).inputs
     else:
         feeds = read_feeds(input_file, manifest)
+    subject = replace(subject, feeds=feeds)
     with tempfile.TemporaryDirectory(prefix="edgekd-run-") as place:
-        models = {"candidate": replace(subject, feeds=feeds)}
-        run_apart(__name__, models, {"selfcheck": False}, Path(place), limit_s=limit_s)
+        run_apart(__name__, {"candidate": subject}, {"selfcheck": False}, Path(place), limit_s=limit_s)
         outputs = read_arrays(Path(place) / _OUTPUTS)
     if output_file is not None:
         write_arrays(output_file, outputs)
     return {
-        "artifact": _identity(manifest),
+        "artifact": subject.to_dict(),
         "outputs": {name: _summary(array) for name, array in outputs.items()},
         "best": best_labels(manifest.task, manifest.labels, outputs[manifest.outputs[0].name]),
     }
@@ -56,10 +56,10 @@ def verify(folder: Path, limit_s: float = LIMIT_S) -> dict[str, Any]:
         RuntimeMissing: The runtime is not installed, or has the wrong version.
         CheckFailed: The artifact is damaged, or the model took its process along or longer than `limit_s`.
     """
-    subject, manifest = subject_of(folder), read_manifest(folder)
+    subject = subject_of(folder)
     with tempfile.TemporaryDirectory(prefix="edgekd-verify-") as place:
         found = run_apart(__name__, {"candidate": subject}, {"selfcheck": True}, Path(place), limit_s=limit_s)
-    return {"artifact": _identity(manifest), **found, "int8_isa": int8_isa()}
+    return {"artifact": subject.to_dict(), **found, "int8_isa": int8_isa()}
 
 
 def main(folder: str) -> None:
@@ -75,16 +75,6 @@ def main(folder: str) -> None:
         return {}
 
     answer(folder, called)
-
-
-def _identity(manifest: Manifest) -> dict[str, Any]:
-    return {
-        "name": manifest.name,
-        "target": manifest.target,
-        "runtime": manifest.runtime,
-        "precision": manifest.precision,
-        "model_sha256": manifest.files[manifest.model_file].sha256,
-    }
 
 
 def _summary(array: Array) -> dict[str, Any]:

@@ -17,11 +17,10 @@ from typing import Any
 
 from .comparison import SMALLEST_DIFFERENCE, verdict_of
 from .errors import DeviceError
-from .gate.evidence import Evidence
-from .gate.rounds import GateSettings, launch
+from .launches.evidence import Evidence
+from .launches.launcher import launch_number
 from .launches.noise import disturbances
-from .launches.profiler import identity_of
-from .launches.settings import longest_s
+from .launches.settings import LaunchSettings, longest_s
 from .launches.subject import Subject
 from .machine import read_machine, refuse_emulation, warnings
 
@@ -59,7 +58,7 @@ def compare(
         raise DeviceError(
             f"{candidate.name} takes {candidate.batch} sample(s) a call, {baseline.name} takes {baseline.batch}: a ratio means nothing"
         )
-    settings = GateSettings(
+    settings = LaunchSettings(
         duration_s=duration_s,
         launches=LAUNCHES,
         threads=threads,
@@ -69,12 +68,12 @@ def compare(
     evidence = Evidence()
     for number in range(LAUNCHES):
         say(f"process {number + 1} of {LAUNCHES}")
-        evidence.launches.append(launch({"candidate": candidate, "baseline": baseline}, settings, number))
+        evidence.launches.append(launch_number({"candidate": candidate, "baseline": baseline}, settings, number))
     disturbed = disturbances(evidence.noises())
     speedups = {name: _speedup(evidence, name) for name in _FIGURES}
     models = {
         role: {
-            **identity_of(subject),
+            **subject.to_dict(),
             "session": evidence.launches[0].result["models"][role]["session"],
             "figures_ms": {name: evidence.figure(name, role).to_dict() for name in _FIGURES},
         }

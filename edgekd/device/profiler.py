@@ -5,16 +5,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from .. import profile as profiling
-from ..errors import NOT_ASKED, CheckFailed, DeviceError, figure_or_reason
-from ..instructions import find_counter
-from ..instructions.instruction_clock import InstructionClock
-from ..machine import read_machine, refuse_emulation
-from ..profile import ProfileSettings, Say
-from ..throughput import profile_throughput
-from . import launcher
-from .process import run_apart
-from .subject import Subject
+from . import profile as profiling
+from .errors import NOT_ASKED, CheckFailed, DeviceError, figure_or_reason
+from .instructions import find_counter
+from .instructions.instruction_clock import InstructionClock
+from .launches import launcher
+from .launches.process import run_apart
+from .launches.subject import Subject
+from .machine import read_machine, refuse_emulation
+from .profile import ProfileSettings, Say
+from .throughput import profile_throughput
 
 
 def profile(subject: Subject, settings: ProfileSettings, say: Say = lambda message: None) -> dict[str, Any]:
@@ -40,13 +40,7 @@ def profile(subject: Subject, settings: ProfileSettings, say: Say = lambda messa
         obtained = figure_or_reason("throughput", lambda: _throughput(subject, settings, say), DeviceError)
         batches, ended = obtained["throughput"] or (None, None)
         found |= obtained | {"throughput": batches, "throughput_ended": ended}
-    return {"artifact": identity_of(subject), **found}
-
-
-def identity_of(subject: Subject) -> dict[str, Any]:
-    """Return what a result says of a model: name, target, runtime, precision and the hash of its file."""
-    names = ("name", "target", "runtime", "precision")
-    return {**{name: getattr(subject, name) for name in names}, "model_sha256": subject.sha256}
+    return {"artifact": subject.to_dict(), **found}
 
 
 def _throughput(subject: Subject, settings: ProfileSettings, say: Say) -> tuple[list[dict[str, Any]], str]:

@@ -152,7 +152,7 @@ def _profiled(path: Path, content: Mapping[str, Any]) -> MeasuredLatency:
         manifest = read_manifest(folder)
         sha256 = sha256_of(folder / manifest.model_file)
     artifact, session, before = (_section(path, content, name) for name in ("artifact", "session", "before"))
-    if artifact.get("model_sha256") != sha256:
+    if artifact.get("sha256") != sha256:
         raise InputError(f"{path} is a profile of another file than {folder / manifest.model_file}")
     if content.get("batch") != 1:
         raise InputError(f"{path} was measured at batch {content.get('batch')}; predictions are of batch 1")

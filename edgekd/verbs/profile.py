@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from edgekd.device import profiler
 from edgekd.device.imx500 import PACKED, profile_camera
-from edgekd.device.launches import profiler
 from edgekd.device.profile import ProfileSettings, Say
 from edgekd.errors import InputError, device_errors_as
 from edgekd.verbs.timed_model import Shapes, launchable

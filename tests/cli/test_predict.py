@@ -97,7 +97,7 @@ def test_a_profile_beside_its_artifact_is_transferred(cli: Cli, exported: Path, 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"artifact": {"model_sha256": "0" * 64}}, "another file"),
+        ({"artifact": {"sha256": "0" * 64}}, "another file"),
         ({"batch": 8}, "batch 8"),
         ({"before": {"architecture": "x86_64", "board": None}}, "measured on x86_64, which is no raspberry-pi-5"),
         ({"before": {"architecture": "aarch64", "board": "Raspberry Pi 5 Model B", "emulated": True}}, "emulation"),
@@ -122,7 +122,7 @@ def profile_of(folder: Path) -> dict[str, Any]:
     manifest = json.loads((folder / "manifest.json").read_text())
     return {
         "schema": 1,
-        "artifact": {"model_sha256": manifest["files"][manifest["model_file"]]["sha256"]},
+        "artifact": {"sha256": manifest["files"][manifest["model_file"]]["sha256"]},
         "session": {"runtime": "onnxruntime", "threads": "2"},
         "batch": 1,
         "latency": {"p50_ms": 2.0},

@@ -10,8 +10,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgekd.device import profile as profiles
+from edgekd.device import profiler
 from edgekd.device.errors import DeviceError
-from edgekd.device.launches import profiler
 from edgekd.errors import InputError
 from edgekd.verbs import profile as profiling
 from edgekd.verbs.timed_model import launchable

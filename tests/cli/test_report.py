@@ -107,8 +107,8 @@ def test_profile_and_diagnosis_of_the_run_are_taken_in(cli: Cli, quantized: Path
 def test_evidence_about_another_model_is_refused(cli: Cli, quantized: Path, exported: Path) -> None:
     found = json.loads(cli("profile", exported, "--duration", "0.1s", "--sensor", "none", "--json").out)
     beside = json.loads((quantized / "report.json").read_text())["artifact"]["run.pyz"]["sha256"]
-    for digest in (found["artifact"]["model_sha256"], beside):
-        found["artifact"]["model_sha256"] = digest
+    for digest in (found["artifact"]["sha256"], beside):
+        found["artifact"]["sha256"] = digest
         Path("profile.json").write_text(json.dumps(found), encoding="utf-8")
         outcome = cli("report", quantized, "--with", "profile.json", "-o", "page.html")
         assert outcome.code == 2 and "profile.json is about another model" in outcome.err

@@ -6,8 +6,8 @@ from typing import Any
 
 from ..errors import DeviceError
 from ..files import read_json
+from ..launches.figures import Figure
 from ..launches.subject import Subject
-from .figures import Figure
 
 _ADVICE = "name the run directory, or its report with --report report.json"
 

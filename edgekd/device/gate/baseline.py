@@ -14,8 +14,9 @@ from .. import fields
 from ..errors import DeviceError
 from ..fields import Fields
 from ..files import locked, read_json, write_atomically
+from ..launches.figures import Figure
 from ..launches.subject import Subject
-from .figures import KINDS, Figure
+from .figures import KINDS
 
 SCHEMA = 1
 KIND = "edgekd baseline"

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..launches.evidence import Evidence, ratio_of
+from ..launches.figures import PERCENTILES, Figure
 from ..launches.noise import disturbances
 from ..launches.subject import Subject
 from .baseline import Entry
 from .checks import ABSENT, LONGER, NOISY, PASS, Judged, decide, judge_limit, judge_ratio
-from .evidence import Evidence, ratio_of
-from .figures import KINDS, Figure
 from .rounds import GateSettings
 
 
@@ -63,7 +63,7 @@ class Case:
     def judge(self, check: Check, evidence: Evidence) -> Judged:
         """Return what some of the evidence says about a check."""
         figure = self.figure(check.figure, evidence)
-        wall = KINDS[check.figure].quantile is not None
+        wall = check.figure in PERCENTILES
         cpu_then_and_now = check.figure == "cpu-time" and check.limit is None and self.stored is not None
         disturbed = disturbances(evidence.noises()) if wall or cpu_then_and_now else []
         if check.limit is not None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .figures import Figure
+from ..launches.figures import Figure
 
 Outcome = Literal["pass", "fail", "not distinguishable", "too noisy", "not measured"]
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from ..errors import CheckFailed, DeviceError, RuntimeMissing
 from ..files import check_place_of
+from ..launches.figures import PERCENTILES, Figure
+from ..launches.launcher import launch_number
 from ..launches.noise import disturbances
 from ..launches.subject import Subject
 from ..machine import read_machine, warnings
@@ -18,9 +20,9 @@ from .budget import Budget
 from .case import Case, Check, size_of
 from .checks import ABSENT, PASS
 from .container import container
-from .figures import KINDS, Figure
+from .figures import KINDS
 from .result import result_of
-from .rounds import GateSettings, launch, measure_round, why_no_energy
+from .rounds import GateSettings, measure_round, why_no_energy
 from .sharing import Sharing, sharing_of
 
 
@@ -118,7 +120,7 @@ def _checks(budget: Budget, sharing: Sharing, compared: bool) -> list[Check]:
         threshold = budget.thresholds.get(name, kind.threshold_percent)
         if not compared or threshold is None:
             continue
-        shared = kind.quantile is not None and sharing.shared
+        shared = name in PERCENTILES and sharing.shared
         informs = f"informs only, the machine is shared: {sharing.reason}" if shared else None
         checks.append(Check(name, threshold_percent=threshold, named=name in budget.thresholds, informs=informs))
     return checks
@@ -126,7 +128,7 @@ def _checks(budget: Budget, sharing: Sharing, compared: bool) -> list[Check]:
 
 def _asked_for(budget: Budget, sharing: Sharing) -> list[str]:
     """Return what to know of limits on percentiles where others share the machine: they gate, for somebody wrote them."""
-    names = [name for name in budget.limits if KINDS[name].quantile is not None and sharing.shared]
+    names = [name for name in budget.limits if name in PERCENTILES and sharing.shared]
     if not names:
         return []
     return [
@@ -141,7 +143,7 @@ def _measure(case: Case, checks: list[Check], entries: list[Entry] | None, say: 
     if entries is not None and case.stored is not None:
         brief = replace(case.settings, duration_s=0.1, launches=1, counter="none")
         with _refusal_as_failure():
-            probe = launch(subjects, brief, 0)
+            probe = launch_number(subjects, brief, 0)
         key = key_of(case.subject, probe.result, case.settings.threads, container())
         case.entry = find_entry(entries, key, str(case.stored))
     while True:

@@ -3,11 +3,11 @@
 from typing import Any
 
 from ..errors import CheckFailed
+from ..launches.evidence import Evidence
 from ..launches.noise import disturbances
 from .case import Case, Check, why_informs
 from .checks import ABSENT, FAIL, PASS, Judged
 from .container import container
-from .evidence import Evidence
 from .figures import KINDS
 from .quantities import unit_of
 from .sharing import Sharing

@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..instructions.callgrind import Callgrind
 from ..launches import launcher
+from ..launches.evidence import Evidence
 from ..launches.settings import LaunchSettings
 from ..launches.subject import Subject
 from ..sensors import find_sensor
 from ..sensors.absent import AbsentSensor
-from .evidence import Evidence
 
 
 @dataclass(frozen=True)
@@ -40,27 +39,10 @@ def measure_round(subjects: Mapping[str, Subject], settings: GateSettings, energ
     """
     evidence = Evidence()
     for number in range(settings.launches):
-        evidence.launches.append(launch(subjects, settings, index * settings.launches + number))
+        evidence.launches.append(launcher.launch_number(subjects, settings, index * settings.launches + number))
     if energy:
         evidence.energy.append(_launch_for_energy(subjects, settings))
     return evidence
-
-
-def launch(subjects: Mapping[str, Subject], settings: GateSettings, number: int) -> launcher.Launch:
-    """Launch the models once; `number` decides which one is opened first.
-
-    Valgrind takes minutes and always counts the same: the first launch of a round alone asks it.
-    """
-    once = settings.counter == Callgrind.name and number % settings.launches != 0
-    order = list(subjects) if number % 2 == 0 else list(subjects)[::-1]
-    return launcher.start(
-        {role: subjects[role] for role in order},
-        threads=settings.threads,
-        duration_s=settings.duration_s / settings.launches,
-        seed=settings.seed + number,
-        counter="none" if once else settings.counter,
-        limit_s=settings.limit_s,
-    )
 
 
 def why_no_energy(settings: GateSettings) -> str | None:

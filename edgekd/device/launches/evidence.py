@@ -8,8 +8,8 @@ import numpy as np
 
 from ..arrays import Array
 from ..intervals import quantile_interval
-from ..launches.launcher import Launch
-from .figures import KINDS, Figure
+from .figures import PERCENTILES, Figure
+from .launcher import Launch
 
 _NONE = "nothing was measured"
 _NO_CPU_TIME = "this system's CPU clock ticks too slowly"
@@ -32,7 +32,6 @@ class Evidence:
 
     def figure(self, name: str, role: str = "candidate") -> Figure:
         """Return a figure of a model that was launched."""
-        kind = KINDS[name]
         if name == "energy":
             return _energy([one.result["models"][role] for one in self.energy])
         if not self.launches:
@@ -45,9 +44,9 @@ class Evidence:
             return _over_launches(held, "no launch could tell the peak memory of this model alone")
         if models[0]["latency"] is None:
             return Figure(None, reason=models[0]["latency_absent"])
-        if kind.quantile is not None:
+        if name in PERCENTILES:
             times = np.concatenate([one.times_ms[role] for one in self.launches])
-            return _percentile(times, kind.quantile, kind.samples)
+            return _percentile(times, *PERCENTILES[name])
         if name == "latency-min":  # other work only adds: the fastest call of all is the least disturbed
             calls = sum(len(one.times_ms[role]) for one in self.launches)
             return Figure(min(one["latency"]["min_ms"] for one in models), how="measured", samples=calls)

@@ -8,9 +8,11 @@ from typing import Any
 
 from ..arrays import Array, read_arrays
 from ..durations import LIMIT_S
+from ..instructions.callgrind import Callgrind
 from . import launch
 from .launch import TIMES
 from .process import run_apart
+from .settings import LaunchSettings
 from .subject import Subject
 
 
@@ -53,3 +55,25 @@ def start(
         place = Path(name)
         result = run_apart(launch.__name__, subjects, settings, place, limit_s=limit_s)
         return Launch(result, read_arrays(place / TIMES))
+
+
+def launch_number(subjects: Mapping[str, Subject], settings: LaunchSettings, number: int) -> Launch:
+    """Start one launch of several; its `number` decides which model is opened first, and the order of the blocks.
+
+    Valgrind takes minutes and always counts the same: of as many launches as the settings name, the first alone asks it.
+
+    Raises:
+        RuntimeMissing: The runtime is not installed, or has the wrong version.
+        DeviceError: The runtime refuses a model.
+        CheckFailed: It crashed, was killed or took too long.
+    """
+    once = settings.counter == Callgrind.name and number % settings.launches != 0
+    order = list(subjects) if number % 2 == 0 else list(subjects)[::-1]
+    return start(
+        {role: subjects[role] for role in order},
+        threads=settings.threads,
+        duration_s=settings.duration_s / settings.launches,
+        seed=settings.seed + number,
+        counter="none" if once else settings.counter,
+        limit_s=settings.limit_s,
+    )

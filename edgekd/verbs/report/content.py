@@ -7,7 +7,7 @@ from typing import Any
 
 import edgekd
 from edgekd import host
-from edgekd.device.launches import profiler
+from edgekd.device import profiler
 from edgekd.device.launches.subject import subject_of
 from edgekd.device.manifest import MANIFEST_NAME, read_manifest
 from edgekd.device.profile import ProfileSettings
@@ -175,7 +175,7 @@ def _add(targets: Sequence[TargetContent], found: Evidence, path: Path) -> None:
         for target in targets:
             target.channels = found
         return
-    digest = found.artifact.model_sha256 if isinstance(found, Profile) else found.sha256
+    digest = found.artifact.sha256 if isinstance(found, Profile) else found.sha256
     about = [target for target in targets if digest in target.model_sha256]
     if not about:
         raise InputError(

@@ -39,7 +39,7 @@ class Identity(Read):
 
     name: str
     precision: str
-    model_sha256: str
+    sha256: str
 
 
 class RuntimeOfProfile(Read):

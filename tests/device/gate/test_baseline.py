@@ -7,7 +7,7 @@ import pytest
 
 from edgekd.device.errors import DeviceError
 from edgekd.device.gate.baseline import find_entry, read_baseline, update
-from edgekd.device.gate.figures import Figure
+from edgekd.device.launches.figures import Figure
 
 KEY = {
     "model": "net",

@@ -1,7 +1,7 @@
 import pytest
 
 from edgekd.device.gate.checks import decide, judge_limit, judge_ratio
-from edgekd.device.gate.figures import Figure
+from edgekd.device.launches.figures import Figure
 
 ABSENT = Figure(None, reason="no sensor")
 

@@ -3,8 +3,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekd.device.gate.evidence import Evidence, ratio_of
-from edgekd.device.gate.figures import Figure
+from edgekd.device.launches.evidence import Evidence, ratio_of
+from edgekd.device.launches.figures import Figure
 from edgekd.device.launches.launcher import Launch
 
 

@@ -83,7 +83,7 @@ def test_names_are_text_whatever_is_in_them(write: Write, report: dict[str, Any]
 
 def profile(nodes: list[dict[str, Any]]) -> dict[str, Any]:
     return {
-        "artifact": {"name": "resnet8", "precision": "int8", "model_sha256": "a" * 64}, "batch": 1,
+        "artifact": {"name": "resnet8", "precision": "int8", "sha256": "a" * 64}, "batch": 1,
         "session": {"runtime": "onnxruntime", "version": "1.23", "provider": "CPUExecutionProvider", "threads": "1"},
         "latency": {"n": 300, "p50_ms": 0.91, "p50_low_ms": 0.9, "p50_high_ms": 0.92, "p95_ms": 1.2, "p95_low_ms": 1.1, "p95_high_ms": 1.3,
                     "min_ms": 0.8, "mean_ms": 0.95, "mean_low_ms": 0.94, "mean_high_ms": 0.96, "max_ms": 2.5, "std_ms": 0.12},

@@ -4,7 +4,7 @@ Each tool is a process of its own, one thread, the same file. Both run at the sa
 one is stopped, half a second the other, so that what disturbs the machine falls on both. Where a model comes to lie in memory
 moves the times of a whole process; so each pair is started several times. A pair gives one ratio of medians; shown is their median
 with its 95 % bootstrap interval. OpenVINO's `benchmark_app` prints hundredths of a millisecond, so that it is held against networks
-of several milliseconds.
+of several milliseconds. It prints what OpenVINO's own clock says of a call, which edgekd tells apart from the whole call.
 
 What profiling adds is measured in one process, against a loop that only calls: the time of a call inside of the profiler's loop, which
 goes on for so long that it looks at the interval twice, and with a power sensor read beside it, in blocks of a quarter of a second.

@@ -127,6 +127,7 @@ def _run(arguments: list[str], *, debug: bool) -> int:
         error.show()
         return 2
     except (KeyboardInterrupt, click.Abort) as error:
+        own_process.end_undisturbed()
         shown: BaseException = error
         message, code = "interrupted", 3
         if arguments and arguments[0] in WORKING:

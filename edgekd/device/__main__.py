@@ -11,7 +11,7 @@ from .errors import CheckFailed, DeviceError, RuntimeMissing
 from .files import check_place_of, write_atomically
 from .frame_size import frame_size
 from .gate.command import add_parsers, execute
-from .own_process import end_as_interrupted
+from .own_process import end_as_interrupted, end_undisturbed
 from .shapes import named_shape
 from .streams import drop_output, open_closed, show
 
@@ -49,6 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         message, code = f"out of memory: {error}", CheckFailed.exit_code
     except KeyboardInterrupt:
+        end_undisturbed()
         print("interrupted", file=sys.stderr)
         return CheckFailed.exit_code
     print(f"error: {message}", file=sys.stderr)

@@ -15,6 +15,12 @@ def python_command(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-c", _CODE, json.dumps(sys.path), module, *arguments]
 
 
+def end_undisturbed() -> None:
+    """Let nothing interrupt the end of this process: it is interrupted already, and a shell may signal it twice."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def end_as_interrupted() -> None:
     """Let SIGTERM end this process as Ctrl-C does: temporary folders and the processes that it has started go with it."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)

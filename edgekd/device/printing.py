@@ -70,6 +70,7 @@ def _times(result: dict[str, Any], latency: dict[str, Any]) -> list[str]:
         for name in ("p50", "p90", "p95", "p99", "min", "mean", "max")
     ]
     lines += [
+        *_inside(result["inside_runtime"]),
         _line("deviation", _figure(latency["std_ms"], "ms")),
         _line("CPU time", _figure(latency["cpu_ms"], "ms a call", "not known here")),
         _line("frames/s", _figure(result["frames_per_second"], "", "not known here").rstrip()),
@@ -93,6 +94,13 @@ def _times(result: dict[str, Any], latency: dict[str, Any]) -> list[str]:
         if result[name] is None and not result[f"{name}_absent"].startswith(NOT_ASKED)
     ]
     return lines
+
+
+def _inside(found: dict[str, Any] | None) -> list[str]:
+    """Return what the runtime's own clock says, where it has one."""
+    if found is None:
+        return []
+    return [_line("in the runtime", f"{found['p50_ms']:.4g} ms of p50, by its own clock")]
 
 
 def _why_not(result: dict[str, Any], figure: str) -> str:

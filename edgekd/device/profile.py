@@ -12,6 +12,7 @@ from .end_to_end import Size, frames_per_second, profile_end_to_end
 from .energy import measure_energy
 from .errors import NOT_ASKED, CheckFailed, DeviceError, figure_or_reason
 from .feeds import batch_size
+from .inside import inside_runtime
 from .instructions import find_counter, instructions_of_a_call
 from .instructions.callgrind import LIMIT_S
 from .instructions.counter import InstructionCounter, count_instructions
@@ -32,7 +33,13 @@ Say = Callable[[str], None]
 _DRIFT_PERCENT = 5.0
 _NO_TIME = "this machine's clock counts instructions: no time here is latency"
 _FIGURES = ("latency", "end_to_end", "energy", "instructions", "throughput", "layers", "sustained")
-_BESIDE_LATENCY = ("frames_per_second", "cold_start", "peak_memory_mib", "after")  # None without a reason of their own
+_BESIDE_LATENCY = (
+    "inside_runtime",
+    "frames_per_second",
+    "cold_start",
+    "peak_memory_mib",
+    "after",
+)  # None without a reason of their own
 
 
 @dataclass(frozen=True)
@@ -139,6 +146,7 @@ def profile_opened(
         **described,
         "latency": latency.to_dict(),
         "latency_absent": None,
+        "inside_runtime": inside_runtime(session, feeds, latency.p50_ms),
         "frames_per_second": frames_per_second(latency, batch),
         "cold_start": {"load_ms": opened.load_ms, "first_call_ms": first_call_ms},
         "peak_memory_mib": peak_mib,

@@ -254,6 +254,8 @@ def read_predictor(path: Path) -> Predictor:
     Raises:
         InputError: the file cannot be read, is no JSON, of another schema, or a field is wrong.
     """
+    if path.exists() and not path.is_file():
+        raise InputError(f"cannot read the coefficients {path}: it is no file")
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

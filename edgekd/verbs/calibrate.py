@@ -25,7 +25,14 @@ from edgekd.predict.calibration import (
     prior_of,
 )
 from edgekd.predict.features import Kernel, Width, kernels_of
-from edgekd.predict.predictor import FAMILIES_NEEDED, LONGEST_NAME, Predictor, shipped_predictors, to_json
+from edgekd.predict.predictor import (
+    FAMILIES_NEEDED,
+    LONGEST_NAME,
+    Predictor,
+    read_predictor,
+    shipped_predictors,
+    to_json,
+)
 from edgekd.predict.selection import choose_networks
 from edgekd.target import NAME_PATTERN, Target, load_target
 from edgekd.verbs.measured_latencies import MeasuredLatency, read_latencies
@@ -61,6 +68,11 @@ def calibrate(
         check_place_of(output)
     if output.resolve() in [path.resolve() for path in figures]:
         raise InputError(f"-o {output} would overwrite the measurements; give another file")
+    if output.exists():
+        try:
+            read_predictor(output)
+        except InputError as error:
+            raise InputError(f"-o {output} exists and holds no coefficients; give another file") from error
     rows = _rows(figures)
     without = [row.where for row in rows if row.p50_ms is None]
     if without:

@@ -228,6 +228,15 @@ def test_what_calibrate_cannot_write_is_refused_first(
     assert not (tmp_path / "c.json").exists()
 
 
+def test_calibrate_takes_the_place_of_coefficients_alone(cli: Cli, board: Path, tmp_path: Path) -> None:
+    model = sorted(board.glob("**/*.onnx"))[0]
+    content = model.read_bytes()
+    outcome = cli("calibrate", board / "figures.csv", "-t", "raspberry-pi-5", "-o", model)
+    assert outcome.code == 2 and "exists and holds no coefficients" in outcome.err and model.read_bytes() == content
+    for _ in range(2):  # its own it may write anew
+        assert cli("calibrate", board / "figures.csv", "-t", "raspberry-pi-5", "-o", tmp_path / "c.json").code == 0
+
+
 def test_an_int8_file_is_no_float_file(cli: Cli, quantized: Path) -> None:
     name = "jetson-orin-nano-super.tensorrt.int8.ultralytics-8.4"
     board = ("-t", "jetson-orin-nano-super", "--runtime", "tensorrt")

@@ -177,6 +177,7 @@ def test_another_runtime_than_the_artifact_s(cli: Cli, exported: Path) -> None:
     pytest.importorskip("openvino")
     found = json.loads(cli("profile", exported, "--runtime", "openvino", "--layers", "--json", *SHORT).out)
     assert found["session"]["runtime"] == "openvino" and found["layers"]["nodes"]
+    assert 0 < found["inside_runtime"]["p50_ms"] < found["latency"]["p50_ms"] and found["inside_runtime"]["calls"] > 1
 
 
 def test_a_clock_that_counts_instructions_is_an_emulated_machine_s(cli: Cli, exported: Path) -> None:

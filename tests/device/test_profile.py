@@ -48,6 +48,7 @@ def test_absent_figures_are_said_to_be_absent(tmp_path: Path) -> None:
         "session": {"runtime": "onnxruntime", "version": "1", "provider": "CPU", "threads": "1"},
         "batch": 1,
         "latency": Latency.from_samples([1.0, 2.0, 3.0]).to_dict(),
+        "inside_runtime": None,
         "frames_per_second": 500.0,
         "end_to_end": None,
         "end_to_end_absent": "the model's preprocessing is not known",

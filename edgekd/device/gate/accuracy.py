@@ -34,6 +34,7 @@ def _drop(report: Mapping[str, Any]) -> Figure:
     before, after = report["stages"][0]["figures"]["score"], report["final"]["figures"]["score"]
     if before["value"] is None or after["value"] is None:
         return Figure(None, reason=before.get("reason") or after.get("reason"))
-    better = after["value"] - before["value"]
-    drop = -better if report["metric"]["higher_is_better"] else better
+    drop = before["value"] - after["value"]
+    if not report["metric"]["higher_is_better"]:
+        drop = after["value"] - before["value"]
     return Figure(drop, how=after["how"], samples=after.get("samples"))

@@ -81,6 +81,8 @@ def _thresholds(content: Any, source: str) -> dict[str, float]:
 
 
 def _content(path: Path) -> Mapping[str, Any]:
+    if path.exists() and not path.is_file():
+        raise DeviceError(f"cannot read {path}: it is no file")
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:

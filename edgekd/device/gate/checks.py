@@ -79,8 +79,8 @@ def judge_ratio(
     return Judged(PASS, ratio)
 
 
-def decide(rounds: Sequence[Judged], together: Judged) -> Judged:
-    """Return what the rounds say together.
+def decide(rounds: Sequence[Judged], together: Judged) -> tuple[Judged, int | None]:
+    """Return what the rounds say together, and the number of the round that says it, None for all of them.
 
     Other work only adds to a figure, so one round that passes is enough; else all rounds are judged as one measurement.
 
@@ -88,5 +88,5 @@ def decide(rounds: Sequence[Judged], together: Judged) -> Judged:
         rounds: What each round says by itself.
         together: What the evidence of all rounds says as one.
     """
-    passed = [one for one in rounds if one.outcome == PASS]
-    return passed[-1] if passed else together
+    passed = [number for number, one in enumerate(rounds) if one.outcome == PASS]
+    return (rounds[passed[-1]], passed[-1]) if passed else (together, None)

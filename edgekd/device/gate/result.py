@@ -3,7 +3,6 @@
 from typing import Any
 
 from ..errors import CheckFailed
-from ..launches.evidence import Evidence
 from ..launches.noise import disturbances
 from .case import Case, Check, why_informs
 from .checks import ABSENT, FAIL, PASS, Judged
@@ -52,7 +51,7 @@ def result_of(
         "baseline": _baseline(case),
         "session": launches[0].result["models"]["candidate"]["session"] if launches else None,
         "sharing": {"shared": sharing.shared, "reason": sharing.reason},
-        "checks": [_described(case, check, verdicts, together) for check in checks],
+        "checks": [_described(case, check, verdicts) for check in checks],
         "figures": {
             name: {"unit": unit_of(kind.dimension), **case.figure(name, together).to_dict()}
             for name, kind in KINDS.items()
@@ -71,9 +70,9 @@ def result_of(
     }
 
 
-def _described(case: Case, check: Check, verdicts: dict[Check, Judged], together: Evidence) -> dict[str, Any]:
+def _described(case: Case, check: Check, verdicts: dict[Check, Judged]) -> dict[str, Any]:
     verdict, informs = verdicts[check], why_informs(check, verdicts)
-    regression = check.threshold_percent is not None
+    regression, deciding = check.threshold_percent is not None, case.deciding(check)
     return {
         "figure": check.figure,
         "check": "regression" if regression else "budget",
@@ -84,8 +83,8 @@ def _described(case: Case, check: Check, verdicts: dict[Check, Judged], together
         "informs": informs,
         "outcome": verdict.outcome,
         "reason": verdict.reason,
-        "value": case.figure(check.figure, together).to_dict() if regression else verdict.figure.to_dict(),
-        "baseline": case.figure(check.figure, together, "baseline").to_dict() if regression else None,
+        "value": case.figure(check.figure, deciding).to_dict() if regression else verdict.figure.to_dict(),
+        "baseline": case.figure(check.figure, deciding, "baseline").to_dict() if regression else None,
         "ratio": verdict.figure.to_dict() if regression else None,
         "rounds": [case.judge(check, evidence).to_dict() for evidence in case.rounds],
     }

@@ -106,6 +106,9 @@ class _OpenVinoSession(Session):
         self.request.set_tensor(name, _openvino().Tensor(lying, shared_memory=True))
         self._bound[name] = lying
 
+    def own_ms(self) -> float | None:
+        return float(self.request.latency)
+
     def describe(self) -> dict[str, str]:
         return {"runtime": "openvino", "version": version(), "provider": "CPU, f32", "threads": str(self._threads)}
 

@@ -51,6 +51,10 @@ class Session(ABC):
     def describe(self) -> dict[str, str]:
         """Return `runtime`, `version`, `provider` (what executes the model) and `threads`."""
 
+    def own_ms(self) -> float | None:
+        """Return what the last call took by the runtime's own clock, in milliseconds; None where it has none."""
+        return None
+
 
 def check_shape(array: Array, info: TensorInfo) -> str | None:
     """Return what is wrong with the array's shape as this input or output, or None."""

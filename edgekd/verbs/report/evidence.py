@@ -98,6 +98,13 @@ class Batch(Read):
     samples_per_second: Quantity
 
 
+class Inside(Read):
+    """What of p50 the runtime takes by its own clock."""
+
+    p50_ms: Milliseconds
+    calls: Count
+
+
 class Instructions(Read):
     """Instructions of a call: the median, and between what half of all calls lie."""
 
@@ -170,6 +177,7 @@ class Profile(Read):
     latency: LatencyOfProfile | None = None
     latency_absent: str | None = None
     end_to_end: EndToEnd | None = None
+    inside_runtime: Inside | None = None
     cold_start: ColdStart | None = None
     throughput: tuple[Batch, ...] | None = None
     throughput_ended: str | None = None

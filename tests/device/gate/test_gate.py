@@ -93,6 +93,19 @@ def test_one_slow_round_is_no_failure(subject: Subject, launches: Any) -> None:
     assert [one["outcome"] for one in result["checks"][0]["rounds"]] == ["fail", "pass"]
 
 
+def test_a_row_shows_the_round_that_decided(subject: Subject, launches: Any, tmp_path: Path) -> None:
+    launches(
+        lambda number, role: 10.0 if number < 6 else 12.0 if number < 12 else 10.1
+    )  # the first are those of the baseline
+    update_baseline(subject, tmp_path / "figures.json", SETTINGS)
+    result = gate(subject, Budget(), SETTINGS, stored=tmp_path / "figures.json")
+    assert result["exit_code"] == 0 and len(result["rounds"]) == 2
+    for check in result["checks"]:
+        if check["figure"] in ("latency-min", "cpu-time"):
+            assert check["ratio"]["value"] == pytest.approx(1.01)
+            assert check["value"]["value"] / check["baseline"]["value"] == pytest.approx(1.01)
+
+
 def test_a_limit_inside_the_interval_is_not_distinguishable(subject: Subject, launches: Any) -> None:
     launches(lambda number, role: 9.5 if number % 2 else 10.5)
     result = gate(subject, Budget({"cpu-time": 10.0}), SETTINGS)

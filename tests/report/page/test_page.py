@@ -87,7 +87,7 @@ def profile(nodes: list[dict[str, Any]]) -> dict[str, Any]:
         "session": {"runtime": "onnxruntime", "version": "1.23", "provider": "CPUExecutionProvider", "threads": "1"},
         "latency": {"n": 300, "p50_ms": 0.91, "p50_low_ms": 0.9, "p50_high_ms": 0.92, "p95_ms": 1.2, "p95_low_ms": 1.1, "p95_high_ms": 1.3,
                     "min_ms": 0.8, "mean_ms": 0.95, "mean_low_ms": 0.94, "mean_high_ms": 0.96, "max_ms": 2.5, "std_ms": 0.12},
-        "cold_start": {"load_ms": 18.0, "first_call_ms": 4.4}, "throughput_ended": "twice as many no longer pay",
+        "inside_runtime": {"share": 0.5, "p50_ms": 0.455, "calls": 100}, "cold_start": {"load_ms": 18.0, "first_call_ms": 4.4}, "throughput_ended": "twice as many no longer pay",
         "peak_memory_mib": 61.5, "energy_absent": None, "throughput": [{"batch": 4, "p50_ms": 3.0, "samples_per_second": 1250.0}],
         "end_to_end": {
             "frame": [480, 640, 3], "preprocess_p50_ms": 2.0, "runtime_p50_ms": 0.9, "postprocess_p50_ms": 0.1,

@@ -43,9 +43,11 @@ def _machine(profile: Profile) -> list[Block]:
         f"{machine.title}, {session.runtime} {session.version}, {session.provider}, threads {session.threads}, "
         f"batch {profile.batch}; {machine.time_utc}"
     )
+    inside = profile.inside_runtime
     memory = _row("peak memory, MiB", profile.peak_memory_mib)
     rows = [
         *_times(profile),
+        None if inside is None else _row("of p50 in the runtime, ms", inside.p50_ms, samples=inside.calls),
         *_cold_start(profile.cold_start),
         memory,
         *_energy(profile.energy),

@@ -33,8 +33,7 @@ def read_json(path: Path, missing: str | None = None) -> Any:
     Raises:
         DeviceError: It cannot be read or is no JSON.
     """
-    if path.exists() and not path.is_file():
-        raise DeviceError(f"cannot read {path}: it is no file")
+    refuse_no_file(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -43,6 +42,16 @@ def read_json(path: Path, missing: str | None = None) -> Any:
         raise DeviceError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         raise DeviceError(f"{path} is not valid JSON: {error}") from error
+
+
+def refuse_no_file(path: Path) -> None:
+    """Check that what is to be read is no folder, device or pipe, which may never end.
+
+    Raises:
+        DeviceError: It is.
+    """
+    if path.exists() and not path.is_file():
+        raise DeviceError(f"cannot read {path}: it is no file")
 
 
 def check_place_of(path: Path) -> None:

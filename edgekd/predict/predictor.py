@@ -19,7 +19,8 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from edgekd.errors import InputError, StageError
+from edgekd.device.files import refuse_no_file
+from edgekd.errors import InputError, StageError, device_errors_as
 from edgekd.figures import Figure
 from edgekd.files import write_json
 from edgekd.predict.features import OPERATORS, Kernel, Operator, Width
@@ -254,8 +255,8 @@ def read_predictor(path: Path) -> Predictor:
     Raises:
         InputError: the file cannot be read, is no JSON, of another schema, or a field is wrong.
     """
-    if path.exists() and not path.is_file():
-        raise InputError(f"cannot read the coefficients {path}: it is no file")
+    with device_errors_as(InputError):
+        refuse_no_file(path)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd import host
-from edgekd.device.files import sha256_of
+from edgekd.device.files import refuse_no_file, sha256_of
 from edgekd.device.manifest import read_manifest
 from edgekd.errors import InputError, device_errors_as
 from edgekd.predict.predictor import LONGEST_NAME
@@ -69,8 +69,8 @@ def read_latencies(path: Path) -> list[MeasuredLatency]:
         InputError: it cannot be read, a column is missing or not known, a time is not a positive number, or a profile is of
             another file than the one beside it or of a larger batch.
     """
-    if path.exists() and not path.is_file():
-        raise InputError(f"cannot read {path}: it is no file")
+    with device_errors_as(InputError):
+        refuse_no_file(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

@@ -34,7 +34,6 @@ def _drop(report: Mapping[str, Any]) -> Figure:
     before, after = report["stages"][0]["figures"]["score"], report["final"]["figures"]["score"]
     if before["value"] is None or after["value"] is None:
         return Figure(None, reason=before.get("reason") or after.get("reason"))
-    drop = before["value"] - after["value"]
-    if not report["metric"]["higher_is_better"]:
-        drop = after["value"] - before["value"]
+    better, worse = (before, after) if report["metric"]["higher_is_better"] else (after, before)
+    drop = better["value"] - worse["value"]
     return Figure(drop, how=after["how"], samples=after.get("samples"))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DeviceError
+from ..files import refuse_no_file
 from ..nearest import nearest
 from .figures import KINDS
 from .quantities import quantity
@@ -81,8 +82,7 @@ def _thresholds(content: Any, source: str) -> dict[str, float]:
 
 
 def _content(path: Path) -> Mapping[str, Any]:
-    if path.exists() and not path.is_file():
-        raise DeviceError(f"cannot read {path}: it is no file")
+    refuse_no_file(path)
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:

@@ -84,14 +84,6 @@ class Case:
 
     def verdict(self, check: Check) -> Judged:
         """Return what all rounds say about a check."""
-        return self._decide(check)[0]
-
-    def deciding(self, check: Check) -> Evidence:
-        """Return the evidence that the verdict is of: that of one round, or of all."""
-        number = self._decide(check)[1]
-        return self.together() if number is None else self.rounds[number]
-
-    def _decide(self, check: Check) -> tuple[Judged, int | None]:
         return decide([self.judge(check, one) for one in self.rounds], self.judge(check, self.together()))
 
 

@@ -7,7 +7,7 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ..launches.figures import Figure
@@ -24,11 +24,12 @@ LONGER = "measure for longer (--duration) or in more processes (--launches)"
 
 @dataclass(frozen=True)
 class Judged:
-    """What a check says of a figure: its outcome, and why, where it is no pass."""
+    """What a check says of a figure: its outcome, and why, where it is no pass; of one `round` of several, None for all of them."""
 
     outcome: Outcome
     figure: Figure
     reason: str | None = None
+    round: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -79,8 +80,8 @@ def judge_ratio(
     return Judged(PASS, ratio)
 
 
-def decide(rounds: Sequence[Judged], together: Judged) -> tuple[Judged, int | None]:
-    """Return what the rounds say together, and the number of the round that says it, None for all of them.
+def decide(rounds: Sequence[Judged], together: Judged) -> Judged:
+    """Return what the rounds say together.
 
     Other work only adds to a figure, so one round that passes is enough; else all rounds are judged as one measurement.
 
@@ -89,4 +90,4 @@ def decide(rounds: Sequence[Judged], together: Judged) -> tuple[Judged, int | No
         together: What the evidence of all rounds says as one.
     """
     passed = [number for number, one in enumerate(rounds) if one.outcome == PASS]
-    return (rounds[passed[-1]], passed[-1]) if passed else (together, None)
+    return replace(rounds[passed[-1]], round=passed[-1]) if passed else together

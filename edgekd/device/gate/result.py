@@ -3,6 +3,7 @@
 from typing import Any
 
 from ..errors import CheckFailed
+from ..launches.evidence import Evidence
 from ..launches.noise import disturbances
 from .case import Case, Check, why_informs
 from .checks import ABSENT, FAIL, PASS, Judged
@@ -51,7 +52,7 @@ def result_of(
         "baseline": _baseline(case),
         "session": launches[0].result["models"]["candidate"]["session"] if launches else None,
         "sharing": {"shared": sharing.shared, "reason": sharing.reason},
-        "checks": [_described(case, check, verdicts) for check in checks],
+        "checks": [_described(case, check, verdicts, together) for check in checks],
         "figures": {
             name: {"unit": unit_of(kind.dimension), **case.figure(name, together).to_dict()}
             for name, kind in KINDS.items()
@@ -70,9 +71,10 @@ def result_of(
     }
 
 
-def _described(case: Case, check: Check, verdicts: dict[Check, Judged]) -> dict[str, Any]:
+def _described(case: Case, check: Check, verdicts: dict[Check, Judged], together: Evidence) -> dict[str, Any]:
     verdict, informs = verdicts[check], why_informs(check, verdicts)
-    regression, deciding = check.threshold_percent is not None, case.deciding(check)
+    regression = check.threshold_percent is not None
+    deciding = together if verdict.round is None else case.rounds[verdict.round]
     return {
         "figure": check.figure,
         "check": "regression" if regression else "budget",

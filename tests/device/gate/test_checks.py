@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from edgekd.device.gate.checks import decide, judge_limit, judge_ratio
@@ -47,6 +49,6 @@ def test_a_threshold_of_five_percent(ratio: Figure, outcome: str) -> None:
 
 def test_one_round_that_passes_is_enough_and_else_all_count_together() -> None:
     passed, failed, unclear = (judge_limit(Figure(*ends), 10.0) for ends in ((9, 8, 9.5), (11, 10.5, 12), (10, 9, 11)))
-    assert decide([failed, passed, failed], failed) == (passed, 1)
-    assert decide([failed, failed, unclear], failed) == (failed, None)
-    assert decide([unclear, unclear], unclear) == (unclear, None)
+    assert decide([failed, passed, failed], failed) == replace(passed, round=1)
+    assert decide([failed, failed, unclear], failed) is failed
+    assert decide([unclear, unclear], unclear) is unclear and unclear.outcome == "not distinguishable"
